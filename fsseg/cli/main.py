@@ -1,0 +1,89 @@
+"""The `fsseg` command: dispatches to one module per subcommand and turns errors into messages."""
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from fsseg import __version__
+from fsseg.config.errors import FssegError, UsageError, unknown_name
+
+# Name of the command -> what its help line says. The module fsseg.cli.<name> is imported only when it is used,
+# so that `fsseg --help` stays fast and imports no torch.
+COMMANDS = {
+    "demo": "run the whole way on phantom CTs in a few minutes",
+    "assemble": "join partially labelled datasets into one nnU-Net dataset",
+    "preprocess": "plan and preprocess a dataset with nnU-Net",
+    "pretrain": "train one universal encoder on partially labelled datasets",
+    "adapt": "fit a pretrained network to structures from a few labelled cases",
+    "predict": "segment images with a run",
+    "evaluate": "compare predictions with references (DSC, NSD, HD95, volume)",
+    "methods": "list the adaptation methods",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return 0, 1 (failed) or 2 (usage)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = _top_level_parser()
+    name = next((word for word in arguments if not word.startswith("-")), None)
+    if name is None:
+        parser.parse_args(arguments)
+        parser.print_help()
+        return UsageError.exit_code
+    debug = "--debug" in arguments
+    try:
+        return _run(name, [word for word in arguments if word != "--debug"])
+    except FssegError as error:
+        _report(f"fsseg {name}: {error}", debug)
+        return error.exit_code
+    except KeyboardInterrupt:
+        _report(f"fsseg {name}: stopped by Ctrl-C. Finished results are kept; --resume continues a training.", debug)
+        return 1
+    except OSError as error:
+        _report(f"fsseg {name}: {error.strerror or error}: {error.filename or ''}", debug)
+        return 1
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    if name not in COMMANDS:
+        raise unknown_name("command", name, COMMANDS, "`fsseg --help` describes them.")
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    module = importlib.import_module(f"fsseg.cli.{name}")
+    parser = argparse.ArgumentParser(
+        prog=f"fsseg {name}",
+        description=module.__doc__,
+        epilog=module.EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    arguments.remove(name)
+    return int(module.run(parser.parse_args(arguments)))
+
+
+def _top_level_parser() -> argparse.ArgumentParser:
+    listing = "\n".join(f"  {name:<12}{text}" for name, text in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="fsseg",
+        usage="fsseg COMMAND [options]",
+        description="Few-shot adaptation of pretrained 3D segmentation networks on nnU-Net conventions.",
+        epilog=f"commands:\n{listing}\n\n`fsseg COMMAND --help` shows the options and examples of a command.\n"
+        "`--debug` adds the traceback to an error.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"fsseg {__version__}")
+    return parser
+
+
+def _report(message: str, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    sys.stderr.write(message.rstrip() + os.linesep)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

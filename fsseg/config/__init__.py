@@ -1,0 +1,1 @@
+"""Configuration, errors, run folders and manifests. Imports nothing else of fsseg, and no torch."""

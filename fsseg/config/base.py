@@ -1,0 +1,64 @@
+"""Strict configuration models: unknown keys are errors, and all errors of a config are reported at once."""
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fsseg.config.errors import UsageError
+
+ModelT = TypeVar("ModelT", bound="StrictModel")
+
+
+class StrictModel(BaseModel):
+    """Base of all configs: frozen, no unknown keys, defaults validated."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def validated(model: type[ModelT], values: dict[str, Any], where: str) -> ModelT:
+    """Build `model` from plain values.
+
+    Args:
+        model: the config class.
+        values: plain values as read from a file or from options.
+        where: where the values come from (a file name, "options of method 'lora'"), for the message.
+
+    Raises:
+        UsageError: any value is wrong; the message lists every problem with what was received.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = [_problem(model, item) for item in error.errors()]
+        plural = "s" if len(problems) > 1 else ""
+        message = f"{len(problems)} error{plural} in {where}:\n" + "\n".join(f"  - {p}" for p in problems)
+        raise UsageError(message) from None
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping; raise `UsageError` if the file is missing, unreadable or no mapping."""
+    if not path.is_file():
+        raise UsageError(f"File not found: {path}\n  Give the path of an existing YAML file.")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} must hold a mapping of keys to values, got {type(content).__name__}.")
+    return content
+
+
+def _problem(model: type[StrictModel], item: Any) -> str:
+    location = ".".join(str(part) for part in item["loc"]) or "(whole)"
+    if item["type"] == "extra_forbidden":
+        allowed = list(model.model_fields) if len(item["loc"]) == 1 else []
+        nearest = difflib.get_close_matches(str(item["loc"][-1]), allowed, n=1)
+        advice = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        listing = f" (allowed: {', '.join(allowed)})" if allowed else ""
+        return f"unknown key {location!r}{advice}{listing}"
+    if item["type"] == "missing":
+        return f"missing key {location!r}"
+    return f"{location}: {item['msg']}, got {item['input']!r}"

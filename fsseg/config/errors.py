@@ -1,0 +1,45 @@
+"""Errors that a user can act on: what is wrong, what was received, what is allowed, what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class FssegError(Exception):
+    """A failure with a message for the user; the command line prints it without a traceback and exits 1."""
+
+    exit_code = 1
+
+
+class UsageError(FssegError):
+    """A mistake in what the user asked for (option, config, spec); the command line exits 2."""
+
+    exit_code = 2
+
+
+def unknown_name(kind: str, received: str, allowed: Iterable[str], hint: str = "") -> UsageError:
+    """Build the error for a name that is not in a known set, with the nearest allowed names first.
+
+    Args:
+        kind: what the name stands for, such as "method" or "structure".
+        received: the name that the user gave.
+        allowed: all valid names.
+        hint: what to do, such as a command that lists the names.
+    """
+    names = sorted(set(allowed))
+    nearest = difflib.get_close_matches(received, names, n=3, cutoff=0.5)
+    ordered = nearest + [name for name in names if name not in nearest]
+    message = f"Unknown {kind} {received!r}."
+    if nearest:
+        message += f" Did you mean {nearest[0]!r}?"
+    message += f"\n  allowed: {', '.join(ordered) if ordered else '(none)'}"
+    if hint:
+        message += f"\n  {hint}"
+    return UsageError(message)
+
+
+def require_known(kind: str, received: Iterable[str], allowed: Iterable[str], hint: str = "") -> None:
+    """Raise `unknown_name` for the first of `received` that is not in `allowed`."""
+    names = set(allowed)
+    for name in received:
+        if name not in names:
+            raise unknown_name(kind, name, names, hint)

@@ -1,0 +1,82 @@
+"""The manifest of a run: config, seed, versions, inputs with hashes, seconds and peak memory."""
+
+import hashlib
+import json
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+MANIFEST_NAME = "manifest.json"
+_PACKAGES = ("fsseg", "torch", "nnunetv2", "monai", "SimpleITK", "numpy")
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes as hexadecimal text."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if sys.version_info >= (3, 11) else _digest(file)
+
+
+class Manifest:
+    """Collects what a run was made from; `write` puts it as manifest.json into the run folder."""
+
+    def __init__(self, command: str, config: dict[str, Any], seed: int | None = None) -> None:
+        self.content: dict[str, Any] = {"command": command, "config": config, "seed": seed}
+        self.content["versions"] = package_versions()
+        self.content["inputs"] = {}
+        self._started = time.perf_counter()
+
+    def add_inputs(self, paths: Iterable[Path]) -> None:
+        """Record the hash of each input file."""
+        for path in paths:
+            self.content["inputs"][str(path)] = sha256_of_file(path)
+
+    def add(self, **facts: Any) -> None:
+        """Record results and facts of the run, such as trainable parameters; plain JSON values only."""
+        self.content.update(facts)
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Complete the manifest with seconds and peak memory, write it, and return its content."""
+        self.content["seconds"] = round(time.perf_counter() - self._started, 3)
+        self.content["peak_memory_mib"] = peak_memory_mib()
+        write_json(folder / MANIFEST_NAME, self.content)
+        return self.content
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON with the keys in their given order; the file is complete or absent."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=2, allow_nan=False, default=str) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that results depend on."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+def peak_memory_mib() -> dict[str, float]:
+    """Return the peak resident memory of this process and, where CUDA was used, of the device, in MiB."""
+    unit = 1024 if sys.platform != "darwin" else 1024 * 1024  # Linux reports KiB, macOS bytes
+    peaks = {"host": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        peaks["device"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return peaks
+
+
+def _digest(file: Any) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()

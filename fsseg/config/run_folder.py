@@ -1,0 +1,63 @@
+"""A run folder is complete or absent: write into a staging folder beside it, rename at the end."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fsseg.config.errors import FssegError, UsageError
+
+STAGING_SUFFIX = ".partial"
+
+
+def staging_of(folder: Path) -> Path:
+    """Return the staging folder in which a run writes before it is complete."""
+    return folder.with_name(folder.name + STAGING_SUFFIX)
+
+
+def require_new(folder: Path, *, resume: bool = False) -> None:
+    """Raise `UsageError` if `folder` cannot be started: it exists, or an unfinished run waits for `--resume`."""
+    if folder.exists():
+        raise UsageError(
+            f"Output folder exists already: {folder}\n"
+            "  A finished run is never overwritten. Choose another --out, or delete the folder."
+        )
+    if staging_of(folder).exists() and not resume:
+        raise UsageError(
+            f"An unfinished run lies in {staging_of(folder)}\n"
+            "  Continue it with --resume, or delete that folder to start again."
+        )
+
+
+@contextmanager
+def new_run_folder(folder: Path, *, resumable: bool = False, resume: bool = False) -> Iterator[Path]:
+    """Yield a staging folder that becomes `folder` when the block ends without an error.
+
+    Args:
+        folder: the final run folder; must not exist.
+        resumable: keep the staging folder when the block fails, so that `resume` can continue it; otherwise a
+            failed block leaves nothing behind.
+        resume: continue in an existing staging folder.
+
+    Raises:
+        UsageError: `folder` exists, or an unfinished run exists and `resume` is False.
+        FssegError: no space is left, or the folder cannot be written.
+    """
+    if not resumable and staging_of(folder).exists():
+        shutil.rmtree(staging_of(folder))  # left by a killed run that cannot be continued
+    require_new(folder, resume=resume)
+    staging = staging_of(folder)
+    try:
+        staging.mkdir(parents=True, exist_ok=True)
+        yield staging
+        os.replace(staging, folder)
+    except BaseException as error:
+        if not resumable:
+            shutil.rmtree(staging, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            raise FssegError(
+                f"Could not write {folder}: {error.strerror} ({error.filename or staging})\n"
+                "  Free some space or choose another --out; no run folder was left behind."
+            ) from error
+        raise

@@ -1,0 +1,1 @@
+"""Dataset specs, structures, assembly, splits, volumes in memory, crops and phantoms."""

@@ -1,0 +1,141 @@
+"""structures.json: what each integer of a dataset means, and what each case annotates.
+
+Unknown is not background: a structure that a case does not list in `annotated` takes no part in loss, sampling,
+validation or evaluation of that case, and a structure with a z-extent only takes part inside it.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from fsseg.config.base import StrictModel, validated
+from fsseg.config.errors import FssegError
+from fsseg.config.manifest import write_json
+
+STRUCTURES_NAME = "structures.json"
+FORMAT_VERSION = 1
+
+
+class CaseAnnotation(StrictModel):
+    """What one case annotates.
+
+    Attributes:
+        source: name of the dataset the case comes from.
+        annotated: structures that were contoured in this case (an absent one is then truly absent).
+        z_extent: structure -> half-open slice range [first, last) along the inferior-superior axis, index 0 the
+            most inferior slice, for structures contoured only on part of their extent; outside it they are unknown.
+    """
+
+    source: str
+    annotated: tuple[str, ...]
+    z_extent: dict[str, tuple[int, int]] = Field(default_factory=dict)
+
+
+class Structures(StrictModel):
+    """The structures of a dataset: integers of the label map per structure, annotation per case.
+
+    One integer of the label map stands for one occurring combination of structures, so a structure is the union
+    of its integers. The order of `integers` is the channel order everywhere.
+    """
+
+    format_version: int = FORMAT_VERSION
+    integers: dict[str, tuple[int, ...]]
+    cases: dict[str, CaseAnnotation] = Field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Structure names in channel order."""
+        return tuple(self.integers)
+
+    def table(self) -> np.ndarray:
+        """Return the lookup table (integers + 1, C) of bool: row `i` says which structures integer `i` belongs to."""
+        highest = max((max(values) for values in self.integers.values()), default=0)
+        table = np.zeros((highest + 1, len(self.integers)), dtype=bool)
+        for channel, values in enumerate(self.integers.values()):
+            table[list(values), channel] = True
+        return table
+
+    def annotation(self, case: str) -> CaseAnnotation:
+        """Return what `case` annotates; raise `FssegError` for a case that structures.json does not know."""
+        if case not in self.cases:
+            raise FssegError(
+                f"Case {case!r} is not listed in {STRUCTURES_NAME}, so what it annotates is unknown.\n"
+                "  Assemble the dataset again with `fsseg assemble`, or remove the case."
+            )
+        return self.cases[case]
+
+    def subset(self, names: tuple[str, ...]) -> "Structures":
+        """Return the same dataset reduced to some structures, in the given order; integers stay as they are."""
+        cases = {
+            case: CaseAnnotation(
+                source=annotation.source,
+                annotated=tuple(name for name in names if name in annotation.annotated),
+                z_extent={name: extent for name, extent in annotation.z_extent.items() if name in names},
+            )
+            for case, annotation in self.cases.items()
+        }
+        return Structures(integers={name: self.integers[name] for name in names}, cases=cases)
+
+    def save(self, folder: Path) -> None:
+        """Write structures.json into `folder`."""
+        write_json(folder / STRUCTURES_NAME, self.model_dump(mode="json"))
+
+
+def load_structures(folder: Path) -> Structures:
+    """Read the structures of an nnU-Net raw dataset, preprocessed dataset or model folder.
+
+    structures.json is the truth where it exists. A plain nnU-Net dataset has none: then every label or region of
+    dataset.json counts as annotated in every case.
+
+    Raises:
+        FssegError: neither file exists, or one is damaged.
+    """
+    path = folder / STRUCTURES_NAME
+    try:
+        if path.is_file():
+            return validated(Structures, json.loads(path.read_text(encoding="utf-8")), str(path))
+        return structures_of_dataset_json(json.loads((folder / "dataset.json").read_text(encoding="utf-8")), folder)
+    except FileNotFoundError:
+        raise FssegError(
+            f"No {STRUCTURES_NAME} and no dataset.json in {folder}\n"
+            "  Give the folder of an nnU-Net raw dataset, for example $nnUNet_raw/Dataset901_HeadNeck."
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
+        raise FssegError(f"Damaged JSON in {folder}: {error}") from None
+
+
+def structures_of_dataset_json(dataset_json: dict[str, Any], folder: Path) -> Structures:
+    """Derive structures from a plain nnU-Net dataset.json, whose labels are all annotated in all cases of `folder`."""
+    integers: dict[str, tuple[int, ...]] = {}
+    for name, value in dataset_json["labels"].items():
+        values = tuple(value) if isinstance(value, list | tuple) else (int(value),)
+        if name != "ignore" and values != (0,):
+            integers[name] = tuple(sorted(set(values)))
+    ending = dataset_json.get("file_ending", ".nii.gz")
+    source = dataset_json.get("name", folder.name)
+    files = sorted((folder / "labelsTr").glob(f"*{ending}"))
+    annotation = CaseAnnotation(source=source, annotated=tuple(integers))
+    return Structures(integers=integers, cases={file.name.removesuffix(ending): annotation for file in files})
+
+
+def paired(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Return the (right, left) pairs among structure names, such as (kidney_right, kidney_left).
+
+    A pair differs only in the word "right" or "left" between underscores.
+    """
+    pairs = []
+    for name in names:
+        words = name.split("_")
+        if "right" in words:
+            other = "_".join("left" if word == "right" else word for word in words)
+            if other in names:
+                pairs.append((name, other))
+    return tuple(pairs)
+
+
+def is_sided(name: str) -> bool:
+    """Return whether a structure exists on one side of the body only by its name (…_left, …_right)."""
+    return bool({"left", "right"} & set(name.split("_")))

@@ -1,0 +1,1 @@
+"""Segmentation metrics per case and structure, and their aggregation with intervals."""

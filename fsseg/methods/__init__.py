@@ -1,0 +1,1 @@
+"""Adaptation methods: one contract, one file per method, one registry line each."""

@@ -1,0 +1,1 @@
+"""Networks from plans, segmentation heads, and base checkpoints."""

@@ -1,0 +1,1 @@
+"""Tables, curves, overlays and the self-contained HTML report."""

@@ -1,0 +1,1 @@
+"""One module per stage: `run_<stage>(config) -> manifest`. Stages speak to each other through files only."""

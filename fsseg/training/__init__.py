@@ -1,0 +1,1 @@
+"""Masked losses, the optimisation step, stop rules and the adaptation loop."""
