@@ -51,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(name: str, arguments: list[str]) -> int:
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS, "`fsseg --help` describes them.")
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+    logging.getLogger("fsseg").setLevel(logging.INFO)
     module = importlib.import_module(f"fsseg.cli.{name}")
     parser = argparse.ArgumentParser(
         prog=f"fsseg {name}",

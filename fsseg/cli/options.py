@@ -26,3 +26,24 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
 def emit(result: Any, text: str, as_json: bool) -> None:
     """Print the result of a command: JSON for programs, `text` for people."""
     sys.stdout.write((json.dumps(result, indent=2, default=str) if as_json else text.rstrip()) + "\n")
+
+
+def parse_set(pairs: list[str]) -> dict[str, Any]:
+    """Turn KEY=VALUE words into a mapping; values are read as YAML, so numbers and booleans come out as such.
+
+    Raises:
+        UsageError: a word has no "=", or a key is given twice.
+    """
+    import yaml
+
+    from fsseg.config.errors import UsageError
+
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, text = pair.partition("=")
+        if not separator or not key:
+            raise UsageError(f"--set takes KEY=VALUE, got {pair!r}.\n  Write for example --set rank=8 alpha=16")
+        if key in values:
+            raise UsageError(f"--set names {key!r} twice.")
+        values[key] = yaml.safe_load(text)
+    return values

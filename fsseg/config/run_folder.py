@@ -31,20 +31,20 @@ def require_new(folder: Path, *, resume: bool = False) -> None:
 
 
 @contextmanager
-def new_run_folder(folder: Path, *, resumable: bool = False, resume: bool = False) -> Iterator[Path]:
+def new_run_folder(folder: Path, *, checkpoints: str = "", resume: bool = False) -> Iterator[Path]:
     """Yield a staging folder that becomes `folder` when the block ends without an error.
 
     Args:
         folder: the final run folder; must not exist.
-        resumable: keep the staging folder when the block fails, so that `resume` can continue it; otherwise a
-            failed block leaves nothing behind.
+        checkpoints: glob of the files from which the run can be resumed. When the block fails and one of them exists,
+            the staging folder stays; otherwise a failed block leaves nothing behind.
         resume: continue in an existing staging folder.
 
     Raises:
         UsageError: `folder` exists, or an unfinished run exists and `resume` is False.
         FssegError: no space is left, or the folder cannot be written.
     """
-    if not resumable and staging_of(folder).exists():
+    if not checkpoints and staging_of(folder).exists():
         shutil.rmtree(staging_of(folder))  # left by a killed run that cannot be continued
     require_new(folder, resume=resume)
     staging = staging_of(folder)
@@ -53,11 +53,11 @@ def new_run_folder(folder: Path, *, resumable: bool = False, resume: bool = Fals
         yield staging
         os.replace(staging, folder)
     except BaseException as error:
-        if not resumable:
+        if not (checkpoints and list(staging.glob(checkpoints))):
             shutil.rmtree(staging, ignore_errors=True)
         if isinstance(error, OSError) and error.errno is not None:
             raise FssegError(
                 f"Could not write {folder}: {error.strerror} ({error.filename or staging})\n"
-                "  Free some space or choose another --out; no run folder was left behind."
+                "  Free some space or choose another --out; finished results stay, nothing half-written does."
             ) from error
         raise

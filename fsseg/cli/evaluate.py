@@ -1,0 +1,111 @@
+"""Compare predicted label maps with reference label maps: DSC, NSD, HD95 and volumes per case and structure.
+
+Structures are matched by name; what an integer means comes from the structures.json or dataset.json in each
+folder, or else in its parent. Structures that a case does not annotate are not scored in it. Structures empty
+in both masks are left out of the means; empty in one of them, they count as DSC = NSD = 0 and have no HD95.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from fsseg.cli.options import add_output_options, emit
+from fsseg.config.base import validated
+
+EXAMPLES = """examples:
+  fsseg evaluate --prediction predictions --reference Dataset901_HeadNeck/labelsTs --out metrics.csv
+  fsseg evaluate --prediction predictions --reference labelsTr --out kidney.csv \\
+      --structure kidney_left kidney_right --cases case_0007 case_0012 --tolerance-mm 3
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `fsseg evaluate`."""
+    parser.add_argument(
+        "--prediction", type=Path, required=True, metavar="DIR", help="folder of predicted NIfTI label maps"
+    )
+    parser.add_argument(
+        "--reference", type=Path, required=True, metavar="DIR", help="folder of reference NIfTI label maps"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="CSV",
+        help="file for one row per case and structure; must be new",
+    )
+    parser.add_argument(
+        "--structure",
+        nargs="+",
+        metavar="NAME",
+        help="structures to compare (default: all that both folders know)",
+    )
+    parser.add_argument(
+        "--cases",
+        nargs="+",
+        metavar="CASE",
+        help="cases to compare (default: all, which must match in both folders)",
+    )
+    parser.add_argument(
+        "--tolerance-mm",
+        type=float,
+        default=2.0,
+        metavar="MM",
+        help="surfaces this close agree, for NSD (default: 2)",
+    )
+    add_output_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate and print one line per structure."""
+    from fsseg.stages.evaluate import EvaluateConfig, run_evaluate
+
+    values = {
+        "prediction": args.prediction,
+        "reference": args.reference,
+        "out": args.out,
+        "structures": args.structure,
+        "cases": args.cases,
+        "tolerance_mm": args.tolerance_mm,
+    }
+    result = run_evaluate(validated(EvaluateConfig, values, "the options of fsseg evaluate"))
+    emit(result, _report(result), args.json)
+    return 0
+
+
+def _report(result: dict[str, Any]) -> str:
+    from fsseg.reporting.tables import text_table
+
+    header = ["structure", "DSC", "95 % CI", f"NSD at {result['tolerance_mm']:g} mm", "HD95 [mm]", "n"]
+    rows = [_table_row(name, summary) for name, summary in result["structures"].items()]
+    return "\n".join([text_table(header, rows), "", *_notes(result)])
+
+
+def _table_row(name: str, summary: dict[str, Any]) -> list[str]:
+    dsc, hd95_mm = summary["dsc"], summary["hd95_mm"]
+    interval = "–" if dsc["low"] is None else f"[{dsc['low']:.3f}, {dsc['high']:.3f}]"
+    distance = _mean_sd(hd95_mm, 1)
+    if hd95_mm["n"] < dsc["n"]:
+        distance += f" (n = {hd95_mm['n']})"
+    return [name, _mean_sd(dsc, 3), interval, _mean_sd(summary["nsd"], 3), distance, str(dsc["n"])]
+
+
+def _mean_sd(summary: dict[str, Any], decimals: int) -> str:
+    from fsseg.reporting.tables import mean_sd
+
+    mean, sd = (float("nan") if summary[key] is None else summary[key] for key in ("mean", "sd"))
+    return mean_sd(mean, sd, decimals)
+
+
+def _notes(result: dict[str, Any]) -> list[str]:
+    both_empty = sum(summary["dsc"]["left_out"] for summary in result["structures"].values())
+    notes = [f"mean ± sd over cases; 95 % CI of the mean by bootstrap over cases; {result['cases']} cases"]
+    if both_empty:
+        notes.append(f"rows left out of the means, empty in both masks: {both_empty}")
+    if result["unannotated_pairs"]:
+        notes.append(
+            f"not scored, pairs of case and structure without annotation: {result['unannotated_pairs']}"
+        )
+    if result["never_annotated"]:
+        notes.append(f"annotated in none of the cases: {', '.join(result['never_annotated'])}")
+    return [*notes, f"written: {result['out']}, {result['manifest']}"]

@@ -1,0 +1,136 @@
+"""Joining label sets: one integer per occurring combination of structures, regions for nnU-Net."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fsseg.config.errors import FssegError
+from fsseg.data.specs import FILE_ENDING, DatasetSpec, NnunetRawLayout
+from fsseg.data.structures import Structures
+
+# nnU-Net's SimpleITKIOWithReorient writes predictions as 8-bit integers, so a higher one would wrap around.
+HIGHEST_INTEGER = 255
+
+
+class Combinations:
+    """Numbers the combinations of structures from 1 in the order in which they are met; 0 is no structure."""
+
+    def __init__(self) -> None:
+        self._integers: dict[frozenset[str], int] = {}
+
+    def integer(self, structures: Iterable[str]) -> int:
+        """Return the integer of a combination, a new one when it is met for the first time."""
+        combination = frozenset(structures)
+        if not combination:
+            return 0
+        return self._integers.setdefault(combination, len(self._integers) + 1)
+
+    def listing(self) -> dict[int, tuple[str, ...]]:
+        """Return integer -> its structures in alphabetical order."""
+        return {integer: tuple(sorted(combination)) for combination, integer in self._integers.items()}
+
+    def integers_of(self, names: Iterable[str]) -> dict[str, tuple[int, ...]]:
+        """Return structure -> all integers that belong to it, which may be none."""
+        return {
+            name: tuple(
+                sorted(integer for combination, integer in self._integers.items() if name in combination)
+            )
+            for name in names
+        }
+
+    def members(self, integers: Iterable[int]) -> frozenset[str]:
+        """Return all structures that at least one of the integers belongs to."""
+        wanted = set(integers)
+        return frozenset().union(*(names for names, integer in self._integers.items() if integer in wanted))
+
+    def require_representable(self) -> None:
+        """Raise `FssegError` if there are more integers than a prediction file of nnU-Net can hold."""
+        if len(self._integers) > HIGHEST_INTEGER:
+            raise FssegError(
+                f"The structures overlap in {len(self._integers)} different combinations, but nnU-Net writes "
+                f"predictions as 8-bit integers: at most {HIGHEST_INTEGER} are possible.\n"
+                "  Take structures that overlap much out of the specs, or assemble fewer datasets."
+            )
+
+    def regions(self, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+        """Return structure -> its integers, a containing structure before the ones it contains.
+
+        Args:
+            names: the structures in their wished order; one that no integer belongs to is left out.
+        """
+        integers = self.integers_of(names)
+        present = [name for name in names if integers[name]]
+        # Sorting by the number of containing structures keeps the wished order among equals.
+        depth = {
+            name: sum(set(integers[name]) < set(integers[other]) for other in present) for name in present
+        }
+        return {name: integers[name] for name in sorted(present, key=depth.__getitem__)}
+
+
+def register_spec(combinations: Combinations, spec: DatasetSpec, names: dict[str, str]) -> None:
+    """Number the combinations that a spec names itself, so that they do not depend on the data."""
+    if isinstance(spec.layout, NnunetRawLayout):
+        for label in sorted(spec.meanings, key=int):
+            combinations.integer(names[structure] for structure in spec.meanings[label])
+
+
+def class_order(regions: dict[str, tuple[int, ...]]) -> list[int]:
+    """Return nnU-Net's `regions_class_order`: a member integer of each region, shared by the fewest.
+
+    nnU-Net paints the regions one after the other with these integers, so a contained region must come after
+    the containing one and carry an integer of its own.
+    """
+    shared: dict[int, int] = {}
+    for integers in regions.values():
+        for integer in integers:
+            shared[integer] = shared.get(integer, 0) + 1
+    return [min(integers, key=lambda integer: (shared[integer], integer)) for integers in regions.values()]
+
+
+def dataset_json(structures: Structures, specs: Sequence[DatasetSpec], name: str) -> dict[str, Any]:
+    """Render nnU-Net's dataset.json, always region-based (one sigmoid channel per structure)."""
+    # A region of one integer names it twice: without a list of two entries nnU-Net falls back to softmax.
+    labels: dict[str, Any] = {"background": 0}
+    for structure, integers in structures.integers.items():
+        labels[structure] = list(integers) if len(integers) > 1 else [integers[0], integers[0]]
+    return {
+        "channel_names": {"0": specs[0].modality},
+        "labels": labels,
+        "regions_class_order": class_order(structures.integers),
+        "numTraining": len(structures.cases),
+        "file_ending": FILE_ENDING,
+        # Reads every case in RAS and writes it back in its own orientation, so left stays left.
+        "overwrite_image_reader_writer": "SimpleITKIOWithReorient",
+        "name": name,
+        "licence": "; ".join(f"{spec.name}: {spec.licence}" for spec in specs),
+        "reference": "; ".join(dict.fromkeys(spec.citation.strip() for spec in specs)),
+    }
+
+
+def combine_masks(
+    shape: tuple[int, ...], masks: Iterable[tuple[frozenset[str], np.ndarray]], combinations: Combinations
+) -> np.ndarray:
+    """Turn overlapping masks into one label map.
+
+    Args:
+        shape: shape of the masks.
+        masks: pairs of the structures that a mask stands for and the mask as bool array; read one at a time.
+        combinations: numbers the combinations that occur.
+
+    Returns:
+        Integers of the combinations, of shape `shape`, int64.
+    """
+    met: list[frozenset[str]] = [frozenset()]
+    codes = np.zeros(shape, dtype=np.int32)
+    for names, mask in masks:
+        inside = codes[mask]
+        successor = np.arange(len(met), dtype=np.int32)
+        for code in np.unique(inside):
+            successor[code] = len(met)
+            met.append(met[code] | names)
+        codes[mask] = successor[inside]
+    integers = np.zeros(len(met), dtype=np.int64)
+    for code in np.unique(codes):
+        integers[code] = combinations.integer(met[code])
+    return integers[codes]

@@ -1,0 +1,73 @@
+"""Checks of the files of one case: readable, three-dimensional, meaningful values, one geometry."""
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK
+
+from fsseg.data.case_files import CaseFiles, second_channel
+from fsseg.data.images import UnreadableImageError, read_image
+
+GEOMETRY_TOLERANCE = 1e-3  # mm for spacing and origin, 1 for direction cosines
+
+
+def checked_image(files: CaseFiles) -> tuple[SimpleITK.Image | None, list[str]]:
+    """Read the image of a case; return it (None if it cannot be used) and what is wrong with it."""
+    try:
+        image = read_image(files.image)
+    except UnreadableImageError as error:
+        return None, [f"image {error}"]
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        return None, [f"image must be 3D with one value per voxel, got {_shape(image)}"]
+    problems = _value_problems(SimpleITK.GetArrayViewFromImage(image))
+    if second_channel(files):
+        problems.append("image has more than one channel; only images of one channel can be assembled")
+    return image, problems
+
+
+def checked_labels(path: Path, image: SimpleITK.Image | None) -> tuple[np.ndarray | None, list[str]]:
+    """Read a label map or mask and compare it with the image of its case.
+
+    Args:
+        path: the label file.
+        image: the image, or None where it cannot be used; then the geometry is not compared.
+
+    Returns:
+        Integers in z, y, x order (None if the file cannot be used), and what is wrong.
+    """
+    try:
+        labels = read_image(path)
+    except UnreadableImageError as error:
+        return None, [f"labels {error}"]
+    problems = [] if image is None else _geometry_problems(image, labels)
+    array = SimpleITK.GetArrayFromImage(labels)
+    if array.dtype.kind == "f":
+        if (array != np.rint(array)).any():
+            problems.append("hold values that are no integers, so they are no label map")
+        else:
+            array = array.astype(np.int64)
+    return (None if problems else array), [f"labels {path.name} {problem}" for problem in problems]
+
+
+def _value_problems(array: np.ndarray) -> list[str]:
+    if array.min() == array.max():
+        return [f"image is constant (every voxel is {array.flat[0]})"]
+    return []
+
+
+def _geometry_problems(image: SimpleITK.Image, labels: SimpleITK.Image) -> list[str]:
+    if labels.GetDimension() != 3 or labels.GetSize() != image.GetSize():
+        return [f"have shape {_shape(labels)}, but the image has {_shape(image)}"]
+    problems = []
+    for what in ("Spacing", "Origin", "Direction"):
+        ours, theirs = (np.array(getattr(item, f"Get{what}")()) for item in (labels, image))
+        if np.abs(ours - theirs).max() > GEOMETRY_TOLERANCE:
+            values = [np.array2string(item, precision=4, separator=", ") for item in (ours, theirs)]
+            problems.append(f"have {what.lower()} {values[0]}, but the image has {values[1]}")
+    return problems
+
+
+def _shape(image: SimpleITK.Image) -> str:
+    shape = "x".join(str(size) for size in image.GetSize())
+    components = image.GetNumberOfComponentsPerPixel()
+    return f"{shape} with {components} values per voxel" if components > 1 else shape

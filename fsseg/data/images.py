@@ -1,0 +1,62 @@
+"""Reading NIfTI files so that a damaged one is an error."""
+
+import gzip
+import zlib
+from pathlib import Path
+
+import numpy as np
+import SimpleITK
+
+_HEADER_BYTES = 352  # NIfTI-1: header and extension flag
+_BLOCK_BYTES = 1 << 22
+_FLOAT_TYPES = {16: "f4", 64: "f8"}  # NIfTI's code of the voxel type -> numpy's name
+
+
+class UnreadableImageError(Exception):
+    """A file that is missing, damaged or no image; the text says which."""
+
+
+def read_image(path: Path) -> SimpleITK.Image:
+    """Read a .nii.gz file.
+
+    ITK alone reads a truncated file as zeros and NaN or infinity as 0, so the bytes are checked first.
+
+    Raises:
+        UnreadableImageError: the file is missing, damaged, no image, or holds values that are not finite.
+    """
+    if not path.exists():
+        raise UnreadableImageError(f"missing: {path}")
+    try:
+        not_finite = _not_finite_values(path)
+        image = SimpleITK.ReadImage(str(path))
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UnreadableImageError(f"truncated or damaged: {path} ({error})") from None
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UnreadableImageError(f"unreadable: {path} ({reason})") from None
+    if not_finite:
+        raise UnreadableImageError(f"holds {not_finite} values that are NaN or infinite: {path}")
+    return image
+
+
+def _not_finite_values(path: Path) -> int:
+    # Reads to the end also where nothing is counted, because the checksum comes last.
+    count = 0
+    with gzip.open(path) as file:
+        kind = _float_type(file.read(_HEADER_BYTES))
+        while block := file.read(_BLOCK_BYTES):
+            if kind is not None:
+                whole = len(block) // kind.itemsize * kind.itemsize
+                count += int(np.count_nonzero(~np.isfinite(np.frombuffer(block[:whole], kind))))
+    return count
+
+
+def _float_type(header: bytes) -> np.dtype | None:
+    if len(header) < _HEADER_BYTES:
+        raise EOFError("too short for a NIfTI header")
+    order = "<" if header[:4] == (348).to_bytes(4, "little") else ">"
+    # A longer header (extensions) would shift the values; then only the checksum is looked at.
+    if np.frombuffer(header, f"{order}f4", 1, offset=108)[0] != _HEADER_BYTES:
+        return None
+    code = int(np.frombuffer(header, f"{order}i2", 1, offset=70)[0])
+    return np.dtype(order + _FLOAT_TYPES[code]) if code in _FLOAT_TYPES else None

@@ -1,0 +1,88 @@
+"""Support and test cases: seeded, nested (1 in 5 in 10), and test cases that never change."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fsseg.config.base import StrictModel
+from fsseg.config.errors import FssegError, UsageError, require_known
+from fsseg.config.manifest import write_json
+
+SPLIT_NAME = "split.json"
+
+
+class Split(StrictModel):
+    """Which cases a run learned from, could have learned from, and must be tested on."""
+
+    seed: int
+    shots: int
+    support: tuple[str, ...]
+    pool: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def save(self, folder: Path) -> None:
+        """Write split.json."""
+        write_json(folder / SPLIT_NAME, self.model_dump(mode="json"))
+
+
+def load_split(folder: Path) -> Split:
+    """Read the split of a run folder."""
+    try:
+        return Split.model_validate(json.loads((folder / SPLIT_NAME).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise FssegError(f"{folder} has no {SPLIT_NAME}, so it is not a run of `fsseg adapt`.") from None
+
+
+def read_case_list(path: Path) -> tuple[str, ...]:
+    """Read a file with one case identifier a line; empty lines and lines that start with # are skipped."""
+    if not path.is_file():
+        raise UsageError(f"Case list not found: {path}\n  Give a text file with one case identifier a line.")
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return tuple(line for line in lines if line and not line.startswith("#"))
+
+
+def make_split(
+    cases: Sequence[str],
+    *,
+    shots: int,
+    seed: int,
+    pool: Sequence[str] | None = None,
+    test: Sequence[str] = (),
+    support: Sequence[str] | None = None,
+) -> Split:
+    """Draw the support cases.
+
+    The pool is put in one seeded order and the first `shots` cases are taken, so that draws with more shots contain
+    those with fewer, and every method of the same seed sees the same cases.
+
+    Args:
+        cases: all cases of the dataset.
+        shots: number of support cases.
+        seed: decides the order of the pool.
+        pool: cases that may be drawn; default: all but the test cases.
+        test: test cases; never drawn.
+        support: support cases by name, instead of a draw.
+
+    Raises:
+        UsageError: unknown cases, a test case in pool or support, more shots than pool cases.
+    """
+    for kind, names in (("pool case", pool or ()), ("test case", test), ("support case", support or ())):
+        require_known(kind, names, cases, "`--dataset` decides which cases exist.")
+    pool = tuple(sorted(pool)) if pool is not None else tuple(sorted(set(cases) - set(test)))
+    leaked = sorted(set(test) & {*pool, *(support or ())})
+    if leaked:
+        raise UsageError(
+            f"{len(leaked)} case(s) are test cases and training cases at once: {', '.join(leaked[:5])}\n"
+            "  Remove them from one of the lists."
+        )
+    if support is None:
+        if shots > len(pool):
+            raise UsageError(
+                f"{shots} shots were asked for, but the pool has {len(pool)} case(s).\n"
+                f"  allowed: --shots 1 to {len(pool)}, or a longer --pool list."
+            )
+        order = np.random.default_rng(seed).permutation(len(pool))
+        support = [pool[index] for index in order[:shots]]
+    return Split(seed=seed, shots=len(support), support=tuple(support), pool=pool, test=tuple(sorted(test)))

@@ -1,0 +1,197 @@
+"""From per-case values to means with their spread: bootstrap over cases, paired differences, several seeds.
+
+Cases are the sampling unit: the question is how a method does on further patients, and further seeds on the
+same patients do not answer it. So several seeds are averaged per case first, and cases are resampled; the
+spread over seeds is reported beside it, not mixed into it.
+
+nan values (structures empty in both masks, undefined distances) are left out and counted in `left_out`.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fsseg.config.errors import FssegError
+
+RESAMPLES = 10_000
+LEVEL = 0.95
+BOOTSTRAP_SEED = 0
+
+
+@dataclass(frozen=True)
+class CaseRow:
+    """One row of metrics.csv: the metrics of one structure in one case (see `fsseg.evaluation.metrics`)."""
+
+    case: str
+    structure: str
+    dsc: float
+    nsd: float
+    hd95_mm: float
+    volume_prediction_ml: float
+    volume_reference_ml: float
+    status: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean over cases, sample sd, 95 % interval [low, high] of the mean, and how many values took part.
+
+    `sd`, `low` and `high` are nan below two values, `mean` is nan without any.
+    """
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+    n: int
+    left_out: int
+
+
+@dataclass(frozen=True)
+class StructureSummary:
+    """The summaries of one structure over its cases; `statuses` counts the rows of each status."""
+
+    dsc: Summary
+    nsd: Summary
+    hd95_mm: Summary
+    statuses: dict[str, int]
+
+
+@dataclass(frozen=True)
+class SeedSummary:
+    """One method run with several seeds.
+
+    Attributes:
+        over_cases: summary of the per-case means over seeds.
+        sd_over_seeds: sample sd over seeds of the mean over cases; nan below two seeds.
+        seeds: number of seeds.
+    """
+
+    over_cases: Summary
+    sd_over_seeds: float
+    seeds: int
+
+
+def summarise(values: Iterable[float], seed: int = BOOTSTRAP_SEED, resamples: int = RESAMPLES) -> Summary:
+    """Summarise one value per case; nan values are left out and counted."""
+    given = np.asarray(list(values), dtype=np.float64)
+    kept = given[~np.isnan(given)]
+    low, high = bootstrap_interval(kept, seed, resamples)
+    return Summary(
+        mean=_mean(kept),
+        sd=_sd(kept),
+        low=low,
+        high=high,
+        n=len(kept),
+        left_out=len(given) - len(kept),
+    )
+
+
+def bootstrap_interval(
+    values: np.ndarray, seed: int = BOOTSTRAP_SEED, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of the mean.
+
+    Args:
+        values: (n,) one finite value per case.
+        seed: of the resampling; the same values and seed give the same interval.
+        resamples: number of resampled means.
+
+    Returns:
+        Lower and upper bound; nan below two values, where resampling knows no spread.
+    """
+    if len(values) < 2:
+        return math.nan, math.nan
+    drawn = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(values[drawn].mean(axis=1), (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def summarise_structures(rows: Iterable[CaseRow], seed: int = BOOTSTRAP_SEED) -> dict[str, StructureSummary]:
+    """Summarise the rows of each structure, in the order in which the structures first occur."""
+    by_structure: dict[str, list[CaseRow]] = {}
+    for row in rows:
+        by_structure.setdefault(row.structure, []).append(row)
+    return {structure: _structure_summary(group, seed) for structure, group in by_structure.items()}
+
+
+def mean_over_seeds(per_seed: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Average the values of each case over seeds; a case is nan only where it is nan for every seed.
+
+    Args:
+        per_seed: for each seed, case -> value.
+
+    Raises:
+        FssegError: the seeds were not evaluated on the same cases.
+    """
+    for other in per_seed[1:]:
+        _require_same_cases(per_seed[0], other)
+    return {case: _mean(_finite(values[case] for values in per_seed)) for case in per_seed[0]}
+
+
+def summarise_seeds(per_seed: Sequence[Mapping[str, float]], seed: int = BOOTSTRAP_SEED) -> SeedSummary:
+    """Summarise one method over cases and seeds: average over seeds per case, then bootstrap over cases.
+
+    Args:
+        per_seed: for each seed, case -> value; all seeds on the same cases.
+        seed: of the resampling.
+
+    Raises:
+        FssegError: the seeds were not evaluated on the same cases.
+    """
+    return SeedSummary(
+        over_cases=summarise(mean_over_seeds(per_seed).values(), seed),
+        sd_over_seeds=_sd(_finite(_mean(_finite(values.values())) for values in per_seed)),
+        seeds=len(per_seed),
+    )
+
+
+def paired_difference(a: Mapping[str, float], b: Mapping[str, float], seed: int = BOOTSTRAP_SEED) -> Summary:
+    """Summarise `a - b` case by case; with several seeds, pass the results of `mean_over_seeds`.
+
+    A case whose value is nan in either is left out and counted.
+
+    Raises:
+        FssegError: the two were not evaluated on the same cases.
+    """
+    _require_same_cases(a, b)
+    return summarise((a[case] - b[case] for case in sorted(a)), seed)
+
+
+def _structure_summary(rows: Sequence[CaseRow], seed: int) -> StructureSummary:
+    statuses: dict[str, int] = {}
+    for row in rows:
+        statuses[row.status] = statuses.get(row.status, 0) + 1
+    return StructureSummary(
+        dsc=summarise((row.dsc for row in rows), seed),
+        nsd=summarise((row.nsd for row in rows), seed),
+        hd95_mm=summarise((row.hd95_mm for row in rows), seed),
+        statuses=statuses,
+    )
+
+
+def _require_same_cases(a: Mapping[str, float], b: Mapping[str, float]) -> None:
+    only_a, only_b = sorted(a.keys() - b.keys()), sorted(b.keys() - a.keys())
+    if only_a or only_b:
+        raise FssegError(
+            "Results on different cases cannot be compared.\n"
+            f"  only in the first: {', '.join(only_a) or '(none)'}\n"
+            f"  only in the second: {', '.join(only_b) or '(none)'}\n"
+            "  Evaluate both on the same cases, for example with `fsseg evaluate --cases`."
+        )
+
+
+def _finite(values: Iterable[float]) -> np.ndarray:
+    given = np.asarray(list(values), dtype=np.float64)
+    return given[~np.isnan(given)]
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else math.nan
+
+
+def _sd(values: np.ndarray) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 else math.nan

@@ -1,0 +1,125 @@
+"""NIfTI label maps in one orientation, one boolean mask per structure.
+
+Every volume is turned to RAS on reading, so axis 0 runs from inferior to superior and the z-extents of
+structures.json apply whatever the orientation of the file.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK
+
+from fsseg.config.errors import FssegError
+from fsseg.data.structures import Structures
+
+ORIENTATION = "RAS"
+_RELATIVE_SPACING_TOLERANCE = 1e-3  # NIfTI keeps spacing and direction in single precision
+_DIRECTION_TOLERANCE = 1e-3
+_ORIGIN_TOLERANCE_VOXELS = 0.5
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """One label map turned to RAS.
+
+    Attributes:
+        path: the file.
+        labels: (D, H, W) integers; axes from inferior to superior, posterior to anterior, left to right.
+        spacing_zyx_mm: voxel spacing in the axis order of `labels`.
+        origin_mm: physical (x, y, z) of voxel (0, 0, 0).
+        direction: 3 x 3 direction cosines, row by row.
+    """
+
+    path: Path
+    labels: np.ndarray
+    spacing_zyx_mm: tuple[float, float, float]
+    origin_mm: tuple[float, ...]
+    direction: tuple[float, ...]
+
+    def mask(self, integers: Sequence[int]) -> np.ndarray:
+        """Return the (D, H, W) bool mask of a structure, the union of its integers."""
+        return np.isin(self.labels, integers)
+
+
+def read_label_map(path: Path, structures: Structures) -> LabelMap:
+    """Read a NIfTI label map and turn it to RAS.
+
+    Args:
+        path: a 3D NIfTI file of integers.
+        structures: what the integers mean; one that it does not know is an error, not background.
+
+    Raises:
+        FssegError: the file cannot be read, is not 3D, or holds values that mean nothing.
+    """
+    try:
+        image = SimpleITK.ReadImage(str(path))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise FssegError(f"{path} cannot be read as NIfTI: {reason}") from None
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise FssegError(f"{path} must be a 3D label map, got size {image.GetSize()}.")
+    image = SimpleITK.DICOMOrient(image, ORIENTATION)
+    labels = SimpleITK.GetArrayFromImage(image)
+    _require_known_integers(path, labels, structures)
+    x_mm, y_mm, z_mm = image.GetSpacing()
+    return LabelMap(path, labels, (z_mm, y_mm, x_mm), image.GetOrigin(), image.GetDirection())
+
+
+def require_same_grid(prediction: LabelMap, reference: LabelMap) -> None:
+    """Raise `FssegError` unless both label maps lie on one voxel grid; the message names files and values.
+
+    The origin is compared too (to half a voxel): after turning to RAS it is what tells a mirrored or shifted
+    volume from a matching one.
+    """
+    differences = _grid_differences(prediction, reference)
+    if differences:
+        listing = "\n".join(f"    {difference}" for difference in differences)
+        raise FssegError(
+            f"Different voxel grids (both turned to {ORIENTATION}):\n"
+            f"    {prediction.path} (prediction)\n    {reference.path} (reference)\n{listing}\n"
+            "  Predict on the image that belongs to the reference, or resample the prediction onto it."
+        )
+
+
+def _grid_differences(prediction: LabelMap, reference: LabelMap) -> list[str]:
+    spacing_zyx_mm = np.array(reference.spacing_zyx_mm)
+    origin_tolerance_mm = _ORIGIN_TOLERANCE_VOXELS * spacing_zyx_mm[::-1]
+    compared: tuple[tuple[str, Sequence[float], Sequence[float], float | np.ndarray], ...] = (
+        ("shape (z, y, x)", prediction.labels.shape, reference.labels.shape, 0),
+        (
+            "spacing in mm (z, y, x)",
+            prediction.spacing_zyx_mm,
+            reference.spacing_zyx_mm,
+            _RELATIVE_SPACING_TOLERANCE * spacing_zyx_mm,
+        ),
+        ("direction", prediction.direction, reference.direction, _DIRECTION_TOLERANCE),
+        ("origin in mm (x, y, z)", prediction.origin_mm, reference.origin_mm, origin_tolerance_mm),
+    )
+    return [
+        f"{name}: {_text(received)} (prediction), {_text(expected)} (reference)"
+        for name, received, expected, tolerance in compared
+        if (np.abs(np.subtract(received, expected)) > tolerance).any()
+    ]
+
+
+def _text(values: Sequence[float]) -> str:
+    return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"
+
+
+def _require_known_integers(path: Path, labels: np.ndarray, structures: Structures) -> None:
+    known = sorted({0, *(integer for integers in structures.integers.values() for integer in integers)})
+    unknown = np.unique(labels[~np.isin(labels, known)])
+    if len(unknown):
+        raise FssegError(
+            f"{path} holds values that its folder does not explain: {_shortened(unknown)}\n"
+            f"  explained: {_shortened(known)}\n"
+            "  Check that its structures.json or dataset.json belongs to it. nnU-Net's ignore label is not\n"
+            "  supported: list what such a case annotates in structures.json instead."
+        )
+
+
+def _shortened(values: Sequence[float] | np.ndarray, most: int = 20) -> str:
+    listing = ", ".join(f"{value:g}" for value in values[:most])
+    return f"{listing}, … ({len(values)} in all)" if len(values) > most else listing

@@ -1,0 +1,153 @@
+"""A pretrained network with a method applied: freezing, counting, saving and merging, the same for all methods."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fsseg.config.errors import FssegError, UsageError
+from fsseg.methods.contract import DecoderChoice, Method
+from fsseg.models.parts import parts_of
+
+
+@dataclass(frozen=True)
+class AdaptationReport:
+    """What an adaptation trains: layers changed, and parameters with and without the head."""
+
+    layers: int
+    trainable: int
+    head: int
+    total: int
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the report as plain values."""
+        return asdict(self)
+
+
+class AdaptedNetwork:
+    """Apply `method` to `network` in place.
+
+    The head is always trained, the decoder when `decoder` is "tuned", everything else only as the method says.
+
+    Args:
+        network: the pretrained network; its heads have the channels of the adapted structures already.
+        method: the adaptation method.
+        decoder: "frozen" or "tuned"; None takes the method's default.
+
+    Raises:
+        UsageError: the method does not offer this decoder choice, or is not defined on this network.
+    """
+
+    def __init__(self, network: nn.Module, method: Method, decoder: DecoderChoice | None = None) -> None:
+        decoder = require_decoder_choice(method, decoder)
+        reason = method.undefined(network)
+        if reason:
+            raise UsageError(f"{type(method).__name__} is not defined on {type(network).__name__}: {reason}")
+        self.network = network
+        self.method = method
+        self.decoder = decoder
+        self._plain_keys = tuple(network.state_dict())
+        parts = parts_of(network)
+        heads = {p for head in parts.heads for p in head.parameters()}
+        decoder_parameters = list(parts.decoder_parameters()) if decoder == "tuned" else []
+
+        network.requires_grad_(False)
+        known = set(network.parameters())
+        self._layers = method.inject(network, frozenset([*heads, *decoder_parameters]))
+        inserted = [p for p in network.parameters() if p not in known]
+        self._own = [p for p in [*inserted, *method.selected(network)] if p not in heads]
+        self._decoder = [p for p in decoder_parameters if p not in set(self._own)]
+        self._head = list(parts.head.parameters())
+        for parameter in (*self._head, *self._decoder, *self._own):
+            parameter.requires_grad_(True)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Return the trained parameters by their de-duplicated name."""
+        return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+
+    def parameter_groups(
+        self, *, learning_rate: float, decoder_learning_rate: float, head_learning_rate: float
+    ) -> list[dict[str, Any]]:
+        """Return optimiser groups: what the method trains itself, the tuned decoder, and the head."""
+        groups = [
+            {"params": self._own, "lr": learning_rate},
+            {"params": self._decoder, "lr": decoder_learning_rate},
+            {"params": self._head, "lr": head_learning_rate},
+        ]
+        return [group for group in groups if group["params"]]
+
+    def report(self) -> AdaptationReport:
+        """Return what is trained, counted on the live parameters; `trainable` is without the head."""
+        head = sum(p.numel() for p in self._head)
+        return AdaptationReport(
+            layers=len(self._layers),
+            trainable=sum(p.numel() for p in self.trainable().values()) - head,
+            head=head,
+            total=sum(p.numel() for p in self.network.parameters()),
+        )
+
+    def train_mode(self) -> None:
+        """Set training mode; a normalisation without trained parameters keeps its statistics."""
+        self.network.train()
+        for module in self.network.modules():
+            if isinstance(module, nn.modules.batchnorm._NormBase) and not _is_trained(module):
+                module.eval()
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the trained tensors by name: all that distinguishes this network from its base."""
+        return {name: p.detach().cpu().contiguous() for name, p in self.trainable().items()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Load tensors made by `state`; raise `FssegError` if names or shapes differ."""
+        expected = self.trainable()
+        problems = [f"missing {name}" for name in expected if name not in state]
+        problems += [f"unexpected {name}" for name in state if name not in expected]
+        problems += [
+            f"{name}: shape {tuple(state[name].shape)}, expected {tuple(p.shape)}"
+            for name, p in expected.items()
+            if name in state and state[name].shape != p.shape
+        ]
+        if problems:
+            raise FssegError("The adapter does not fit its network:\n  " + "\n  ".join(problems[:10]))
+        with torch.no_grad():
+            for name, parameter in expected.items():
+                parameter.copy_(state[name])
+
+    def merged_state_dict(self) -> dict[str, Tensor]:
+        """Return the weights of a plain network that computes the same, under the plain network's own keys.
+
+        The network is read, not changed. Tensors that nnU-Net lists under several names are formed once.
+
+        Raises:
+            UsageError: the method changes more than weights.
+        """
+        if self.method.not_merged_because:
+            raise UsageError(
+                f"{type(self.method).__name__} cannot be merged into plain weights: {self.method.not_merged_because}"
+            )
+        formed: dict[tuple[int, str], Tensor] = {}
+        merged = {}
+        for key in self._plain_keys:
+            path, _, attribute = key.rpartition(".")
+            module = self.network.get_submodule(path)
+            slot = (id(module), attribute)
+            if slot not in formed:
+                formed[slot] = getattr(module, attribute).detach().cpu().clone()
+            merged[key] = formed[slot]
+        return merged
+
+
+def require_decoder_choice(method: Method, decoder: DecoderChoice | None) -> DecoderChoice:
+    """Return the decoder choice, the method's default for None; raise `UsageError` for one it does not offer."""
+    decoder = decoder or method.decoder_choices[0]
+    if decoder not in method.decoder_choices:
+        raise UsageError(
+            f"{type(method).__name__} does not go with --decoder {decoder}.\n"
+            f"  allowed: {', '.join(method.decoder_choices)}"
+        )
+    return decoder
+
+
+def _is_trained(module: nn.Module) -> bool:
+    return any(p.requires_grad for p in module.parameters())

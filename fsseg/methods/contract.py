@@ -1,0 +1,73 @@
+"""The contract of every adaptation method.
+
+A method says what it inserts into a network, which pretrained parameters it trains, and what happens around a step.
+Freezing, the segmentation head, decoder tuning, saving, merging and reporting are the same for all methods and live
+in `adapted_network.py`. A method never looks at another method, and nothing outside looks at a method's name.
+"""
+
+from abc import ABC
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from fsseg.config.base import StrictModel
+
+DecoderChoice = Literal["frozen", "tuned"]
+Family = Literal["whole_network", "scratch", "decoder", "black_box", "low_rank"]
+
+
+class Options(StrictModel):
+    """Options of a method; a method without options uses this class itself."""
+
+
+class Method(ABC):
+    """One adaptation method.
+
+    Class attributes:
+        decoder_choices: what `--decoder` may be; the first is the default.
+        identity_at_start: the adapted network equals the pretrained one before the first step.
+        not_merged_because: empty when all changes lie in weights, so that the result is a plain network; else why not.
+        reads_features_only: trains nothing in front of the last decoder features, so these can be computed once.
+        family: decides the learning rate; a recipe names one per family.
+    """
+
+    Options: ClassVar[type[Options]] = Options
+    decoder_choices: ClassVar[tuple[DecoderChoice, ...]] = ("frozen", "tuned")
+    identity_at_start: ClassVar[bool] = True
+    not_merged_because: ClassVar[str] = ""
+    reads_features_only: ClassVar[bool] = False
+    family: ClassVar[Family]
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def undefined(self, network: nn.Module) -> str:
+        """Return why the method is not defined, or would be dead, on `network`, and what to use; "" if it is fine."""
+        return ""
+
+    def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
+        """Insert new parameters in place (parametrizations, wrapped modules).
+
+        Args:
+            network: the pretrained network, head already replaced.
+            trained_whole: pretrained parameters that will be trained anyway (a tuned decoder, the head).
+
+        Returns:
+            Names of the layers that were changed, for the report.
+        """
+        return []
+
+    def selected(self, network: nn.Module) -> Iterator[nn.Parameter]:
+        """Yield the pretrained parameters that the method trains, decoder and head aside."""
+        return iter(())
+
+    def penalty(self, network: nn.Module) -> Tensor | None:
+        """Return a differentiable term to add to the loss, or None."""
+        return None
+
+    def before_step(self, network: nn.Module) -> None:
+        """Change gradients after the backward pass and before the optimiser's step."""
+
+    def after_step(self, network: nn.Module, learning_rate: float) -> None:
+        """Change parameters after an optimiser step that was taken (not called when the gradient scaler skips one)."""

@@ -1,0 +1,18 @@
+"""Full fine-tuning."""
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from fsseg.methods.contract import Method
+
+
+class Full(Method):
+    """Train every parameter from the pretrained weights."""
+
+    decoder_choices = ("tuned",)
+    family = "whole_network"
+
+    def selected(self, network: nn.Module) -> Iterator[nn.Parameter]:
+        """Yield every parameter."""
+        return network.parameters()

@@ -1,0 +1,63 @@
+"""nnU-Net's training augmentation as one function on a crop."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from nnunetv2.training.data_augmentation.compute_initial_patch_size import get_patch_size
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import Tensor
+
+from fsseg.data.structures import is_sided
+
+Augmentation = Callable[[np.ndarray, np.ndarray], tuple[Tensor, Tensor]]
+_ROTATION = (-30 / 360 * 2 * np.pi, 30 / 360 * 2 * np.pi)  # nnU-Net's for 3D patches
+_SCALE_RANGE = (0.85, 1.25)  # nnU-Net's, for the size of the crop around a patch
+
+
+def crop_size_for(patch_size: Sequence[int]) -> tuple[int, ...]:
+    """Return the size of the crop from which a rotated patch can be cut, in z, y, x."""
+    size = get_patch_size(patch_size, _ROTATION, _ROTATION, _ROTATION, _SCALE_RANGE)
+    return tuple(int(length) for length in size)
+
+
+def mirror_axes_for(names: Sequence[str]) -> tuple[int, ...]:
+    """Return the axes that may be mirrored: none where a structure has a side.
+
+    A reflection along any axis turns a body into its mirror image (up to a rotation), so with sided structures not
+    only the left-right axis is left out.
+    """
+    return () if any(is_sided(name) for name in names) else (0, 1, 2)
+
+
+def training_augmentation(patch_size: Sequence[int], mirror_axes: tuple[int, ...]) -> Augmentation:
+    """Return nnU-Net's training augmentation: rotation, scaling, noise, blur, brightness, contrast, gamma, mirroring.
+
+    The returned function takes a (channels, *crop_size) image and (2, *crop_size) labels and returns float and
+    integer tensors of the patch size. It draws from the global generators; run it under `seeding.seeded`.
+    """
+    transforms = nnUNetTrainer.get_training_transforms(
+        patch_size=np.asarray(patch_size),
+        rotation_for_DA=_ROTATION,  # type: ignore[arg-type]
+        deep_supervision_scales=None,
+        mirror_axes=mirror_axes,
+        do_dummy_2d_data_aug=False,
+    )
+
+    def augment(image: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+        sample = {"image": torch.from_numpy(image), "segmentation": torch.from_numpy(labels)}
+        sample = transforms(**sample)
+        return sample["image"], sample["segmentation"]
+
+    return augment
+
+
+def centre_patch(patch_size: Sequence[int]) -> Augmentation:
+    """Return a function that cuts the central patch out of a crop and changes nothing: for validation."""
+
+    def cut(image: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+        offsets = [(have - want) // 2 for have, want in zip(image.shape[1:], patch_size, strict=True)]
+        box = (slice(None), *(slice(low, low + size) for low, size in zip(offsets, patch_size, strict=True)))
+        return torch.from_numpy(image[box].copy()), torch.from_numpy(labels[box].copy())
+
+    return cut

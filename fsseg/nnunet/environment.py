@@ -1,0 +1,76 @@
+"""nnU-Net's folders, from its environment variables; the only place of fsseg that reads them."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fsseg.config.errors import UsageError, unknown_name
+
+
+def raw_folder() -> Path:
+    """Return nnUNet_raw; raise `UsageError` with the line to type where it is not set."""
+    return _folder("nnUNet_raw", "raw")
+
+
+def preprocessed_folder() -> Path:
+    """Return nnUNet_preprocessed; raise `UsageError` with the line to type where it is not set."""
+    return _folder("nnUNet_preprocessed", "preprocessed")
+
+
+def dataset_folder(base: Path, dataset: int | str) -> Path:
+    """Return the folder of a dataset below nnUNet_raw or nnUNet_preprocessed.
+
+    Args:
+        base: the folder that holds the datasets.
+        dataset: its number (104, "104") or name ("Dataset104_HeadNeckTarget", "HeadNeckTarget").
+
+    Raises:
+        UsageError: no dataset fits (the message lists those that exist), or several do.
+    """
+    folders = existing_datasets(base)
+    wanted = str(dataset)
+    if wanted.isdecimal():
+        found = [folder for folder in folders if folder.name.startswith(f"Dataset{int(wanted):03d}_")]
+    else:
+        found = [folder for folder in folders if wanted in (folder.name, folder.name.partition("_")[2])]
+    if not found:
+        raise unknown_name("dataset", wanted, [folder.name for folder in folders], f"They lie in {base}")
+    if len(found) > 1:
+        listing = ", ".join(folder.name for folder in found)
+        raise UsageError(
+            f"Several datasets in {base} fit {wanted!r}: {listing}\n  Give the full name of one."
+        )
+    return found[0]
+
+
+def existing_datasets(base: Path) -> list[Path]:
+    """Return the complete dataset folders (DatasetNNN_Name) below `base`, sorted by name."""
+    folders = base.glob("Dataset[0-9][0-9][0-9]_*")
+    return sorted(folder for folder in folders if folder.is_dir() and "." not in folder.name)
+
+
+@contextmanager
+def temporary_results_folder() -> Iterator[None]:
+    """Let nnUNet_results point to a folder that vanishes, for nnU-Net code that insists on creating one."""
+    before = os.environ.get("nnUNet_results")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["nnUNet_results"] = folder
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["nnUNet_results"]
+            else:
+                os.environ["nnUNet_results"] = before
+
+
+def _folder(variable: str, example: str) -> Path:
+    value = os.environ.get(variable)
+    if not value:
+        raise UsageError(
+            f"The environment variable {variable} is not set, so nnU-Net's folder is unknown.\n"
+            f"  Set it first, for example: export {variable}=$HOME/nnUNet/{example}"
+        )
+    return Path(value)

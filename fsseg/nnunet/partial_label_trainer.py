@@ -1,0 +1,307 @@
+"""The nnU-Net trainer that pretrains on partially labelled datasets."""
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from fsseg.config.manifest import write_json
+from fsseg.config.pretraining import settings_of_plans
+from fsseg.data.crops import CropSampler
+from fsseg.data.structures import load_structures
+from fsseg.models.networks import build_network
+from fsseg.nnunet.augmentation import centre_patch, crop_size_for, mirror_axes_for, training_augmentation
+from fsseg.nnunet.model_folder import load_checkpoint_safely, save_checkpoint
+from fsseg.nnunet.pretrain_data import (
+    Crops,
+    batches,
+    preprocessed_volume,
+    require_every_structure,
+    source_weights,
+    stratified_holdout,
+)
+from fsseg.training.losses import deep_supervision_loss
+from fsseg.training.seeding import seed_everything
+from fsseg.training.step import optimisation_step
+from fsseg.training.targets import TargetTable
+
+METRICS_NAME = "metrics.jsonl"
+_VALIDATION_SEED_OFFSET = 1_000_003  # validation crops must not repeat training crops
+
+
+class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds trainers by this spelling
+    """Universal pretraining: one sigmoid channel per structure, loss over annotated structures only.
+
+    nnU-Net's are the plans, the network, the augmentation, the loop and the checkpoint format. Its own are the masked
+    loss (MultiTalent's formula), the sampling of cases (in proportion to the square root of a source's size) and of
+    foreground (annotated structures only), validation Dice over annotated structures, and random state that makes a
+    resumed run equal to an uninterrupted one. Settings come from the "fsseg" key of the plans.
+    """
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature, read by introspection
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.settings = settings_of_plans(self.plans_manager.plans)
+        self.structures = load_structures(Path(str(self.preprocessed_dataset_folder_base)))
+        self.table = TargetTable(torch.from_numpy(self.structures.table()))
+        self.num_iterations_per_epoch = min(self.settings.steps_per_epoch, self.settings.steps)
+        self.num_epochs = -(-self.settings.steps // self.num_iterations_per_epoch)
+        self.num_val_iterations_per_epoch = -(-self.settings.validation_crops // self.configuration_manager.batch_size)
+        self.inference_allowed_mirroring_axes = mirror_axes_for(self.structures.names) or None
+        self.step_losses: list[float] = []
+        self.progress: tqdm | None = None
+
+    def write_to(self, folder: Path) -> None:
+        """Make `folder` the model folder, instead of nnU-Net's results tree."""
+        self.output_folder_base = str(folder)
+        self.output_folder = str(folder / f"fold_{self.fold}")
+        Path(self.output_folder).mkdir(parents=True, exist_ok=True)
+        self.log_file = str(Path(self.output_folder) / "training_log.txt")
+
+    def initialize(self) -> None:
+        """Build network and optimiser from the seed."""
+        seed_everything(self.settings.seed)
+        super().initialize()
+
+    @staticmethod
+    def build_network_architecture(
+        plans_manager: Any,
+        configuration_manager: Any,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """Build the network of the plans from fsseg's allow-list of classes."""
+        return build_network(
+            configuration_manager.configuration["architecture"],
+            input_channels=num_input_channels,
+            output_channels=num_output_channels,
+            deep_supervision=enable_deep_supervision,
+        )
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
+        """Return SGD as nnU-Net's, or AdamW, with nnU-Net's polynomial decay."""
+        settings, parameters = self.settings, self.network.parameters()
+        optimizer: torch.optim.Optimizer
+        if settings.optimizer == "sgd":
+            optimizer = torch.optim.SGD(
+                parameters, settings.learning_rate, momentum=0.99, nesterov=True, weight_decay=settings.weight_decay
+            )
+        else:
+            optimizer = torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
+        return optimizer, PolyLRScheduler(optimizer, settings.learning_rate, self.num_epochs)
+
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """Hold out the same share of every source; fold "all" trains on everything."""
+        cases = sorted(self.dataset_class.get_identifiers(str(self.preprocessed_dataset_folder)))
+        if self.fold == "all":
+            return cases, []
+        return stratified_holdout(cases, self.structures, self.settings.validation_share, self.settings.seed)
+
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        """Return the crops from the current epoch on, and the fixed validation crops."""
+        training, validation = self.do_split()
+        patch_size, batch_size = self.configuration_manager.patch_size, self.batch_size
+        mirror = mirror_axes_for(self.structures.names)
+        train_sampler = self._sampler(training, crop_size_for(patch_size))
+        require_every_structure(train_sampler.volumes, self.structures.names, Path(str(self.preprocessed_dataset_folder)))
+        done = self.current_epoch * self.num_iterations_per_epoch * batch_size
+        total = self.num_epochs * self.num_iterations_per_epoch * batch_size
+        crops = Crops(
+            train_sampler,
+            training_augmentation(patch_size, mirror),
+            first=done,
+            count=total - done,
+            seed=self.settings.seed,
+        )
+        self.validation_batches: list[dict[str, Tensor]] = []
+        if validation:
+            held_out = Crops(
+                self._sampler(validation, patch_size),
+                centre_patch(patch_size),
+                first=0,
+                count=self.num_val_iterations_per_epoch * batch_size,
+                seed=self.settings.seed + _VALIDATION_SEED_OFFSET,
+            )
+            self.validation_batches = list(batches(held_out, batch_size, 0, pin_memory=False))
+        self.num_val_iterations_per_epoch = len(self.validation_batches)
+        loader = batches(crops, batch_size, self.settings.workers, pin_memory=self.device.type == "cuda")
+        return iter(loader), None
+
+    def on_train_start(self) -> None:
+        """Write what makes the folder a model folder, and start the progress bar."""
+        if not self.was_initialized:
+            self.initialize()
+        self.dataloader_train, self.dataloader_val = self.get_dataloaders()
+        self.set_deep_supervision_enabled(self.enable_deep_supervision)
+        folder = Path(str(self.output_folder_base))
+        write_json(folder / "plans.json", self.plans_manager.plans)
+        write_json(folder / "dataset.json", self.dataset_json)
+        self.structures.save(folder)
+        total = self.num_epochs * self.num_iterations_per_epoch
+        done = self.current_epoch * self.num_iterations_per_epoch
+        self.progress = tqdm(total=total, initial=done, desc="pretrain", unit="step", disable=None)
+
+    def print_to_log_file(self, *args: Any, also_print_to_console: bool = True, add_timestamp: bool = True) -> None:
+        """Write nnU-Net's messages to its log file only; standard output is for results."""
+        super().print_to_log_file(*args, also_print_to_console=False, add_timestamp=add_timestamp)
+
+    def train_step(self, batch: dict[str, Tensor]) -> dict[str, Any]:
+        """Take one optimisation step on a batch of crops."""
+        image, targets, valids = self._prepare(batch)
+
+        def compute_loss() -> Tensor:
+            return deep_supervision_loss(self.network(image), targets, valids)
+
+        loss, _ = optimisation_step(
+            compute_loss,
+            optimizer=self.optimizer,
+            parameters=self.network.parameters(),
+            device=self.device,
+            scaler=self.grad_scaler,
+        )
+        if not np.isfinite(loss) and self.grad_scaler is None:
+            raise RuntimeError(f"The loss became {loss}; lower the learning rate.")
+        self.step_losses.append(loss)
+        if self.progress is not None:
+            self.progress.update()
+            self.progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        return {"loss": np.array(loss)}
+
+    def on_validation_epoch_start(self) -> None:
+        """Evaluate on the fixed validation crops."""
+        self.network.eval()
+        self.dataloader_val = iter(self.validation_batches)
+
+    def validation_step(self, batch: dict[str, Tensor]) -> dict[str, Any]:
+        """Count true and false positives and negatives over annotated voxels only."""
+        image, targets, valids = self._prepare(batch)
+        with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
+            logits = self.network(image)
+            loss = deep_supervision_loss(logits, targets, valids)
+        predicted, target, valid = logits[0] > 0, targets[0], valids[0]
+        axes = (0, 2, 3, 4)
+        return {
+            "loss": loss.float().cpu().numpy(),
+            "tp_hard": (predicted & target & valid).sum(axes).cpu().numpy(),
+            "fp_hard": (predicted & ~target & valid).sum(axes).cpu().numpy(),
+            "fn_hard": (~predicted & target & valid).sum(axes).cpu().numpy(),
+        }
+
+    def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
+        """Log the Dice of every structure; one that no validation crop annotates has none."""
+        sums = {key: sum(output[key] for output in val_outputs) for key in ("tp_hard", "fp_hard", "fn_hard")}
+        dice: list[float] = [float("nan")] * len(self.structures.names)
+        if val_outputs:
+            size = 2 * sums["tp_hard"] + sums["fp_hard"] + sums["fn_hard"]
+            dice = [float(2 * tp / n) if n else float("nan") for tp, n in zip(sums["tp_hard"], size, strict=True)]
+        known = [value for value in dice if not np.isnan(value)]
+        self.logger.log("mean_fg_dice", float(np.mean(known)) if known else 0.0, self.current_epoch)
+        self.logger.log("dice_per_class_or_region", dice, self.current_epoch)
+        losses = [float(output["loss"]) for output in val_outputs]
+        self.logger.log("val_losses", float(np.mean(losses)) if losses else 0.0, self.current_epoch)
+
+    def on_epoch_end(self) -> None:
+        """Write the metrics of the epoch and a checkpoint to resume from."""
+        dice = self.logger.get_value("dice_per_class_or_region", step=-1)
+        per_structure = dict(zip(self.structures.names, (None if np.isnan(d) else round(d, 4) for d in dice), strict=True))
+        line = {
+            "step": (self.current_epoch + 1) * self.num_iterations_per_epoch,
+            "losses": [round(loss, 6) for loss in self.step_losses],
+            "validation_dice": per_structure,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+        }
+        with (Path(str(self.output_folder_base)) / METRICS_NAME).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self.step_losses = []
+        self.current_epoch += 1
+        if self.current_epoch < self.num_epochs:
+            self.save_checkpoint(str(Path(str(self.output_folder)) / "checkpoint_latest.pth"))
+
+    def on_train_end(self) -> None:
+        """Write the final checkpoint in the form that stock nnU-Net predicts with."""
+        if self.progress is not None:
+            self.progress.close()
+        folder = Path(str(self.output_folder))
+        self.save_checkpoint(str(folder / "checkpoint_final.pth"))
+        (folder / "checkpoint_latest.pth").unlink(missing_ok=True)
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Write weights, optimiser, logs and random state; complete or absent."""
+        save_checkpoint(
+            Path(filename),
+            self.network.state_dict(),
+            self.configuration_name,
+            self.inference_allowed_mirroring_axes,
+            optimizer_state=self.optimizer.state_dict(),
+            grad_scaler_state=None if self.grad_scaler is None else self.grad_scaler.state_dict(),
+            logging=_plain(self.logger.get_checkpoint()),
+            current_epoch=self.current_epoch,
+            random_state=torch.get_rng_state(),
+        )
+
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:  # type: ignore[override]
+        """Continue from a checkpoint that `save_checkpoint` wrote."""
+        if not self.was_initialized:
+            self.initialize()
+        state = load_checkpoint_safely(Path(filename_or_checkpoint))
+        self.network.load_state_dict(state["network_weights"])
+        self.optimizer.load_state_dict(state["optimizer_state"])
+        if self.grad_scaler is not None and state["grad_scaler_state"] is not None:
+            self.grad_scaler.load_state_dict(state["grad_scaler_state"])
+        self.logger.load_checkpoint(state["logging"])
+        self.current_epoch = state["current_epoch"]
+        torch.set_rng_state(state["random_state"])
+
+    def _sampler(self, cases: list[str], crop_size: Any) -> CropSampler:
+        dataset = self.dataset_class(str(self.preprocessed_dataset_folder), list(cases))
+        volumes = [preprocessed_volume(case, dataset, self.structures, self.plans_manager) for case in cases]
+        return CropSampler(
+            volumes,
+            self.configuration_manager.patch_size,
+            crop_size=crop_size,
+            foreground_probability=self.settings.foreground_probability,
+            weights=source_weights(cases, self.structures),
+        )
+
+    def _prepare(self, batch: dict[str, Tensor]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        image = batch["image"].to(self.device, non_blocking=True)
+        labels = batch["labels"].to(self.device, non_blocking=True)
+        zone_annotated = batch["zone_annotated"].to(self.device, non_blocking=True)
+        expanded = [self.table.expand(level, zone_annotated) for level in self._levels(labels)]
+        return image, [target for target, _ in expanded], [valid for _, valid in expanded]
+
+    def _levels(self, labels: Tensor) -> list[Tensor]:
+        """Return the labels at the resolution of every decoder stage, by nearest neighbour as nnU-Net does."""
+        scales = self._get_deep_supervision_scales()
+        sizes = [[round(s * f) for s, f in zip(labels.shape[2:], scale, strict=True)] for scale in scales]
+        return [
+            labels if list(labels.shape[2:]) == size else _nearest(labels, size)
+            for size in sizes
+        ]
+
+
+def _nearest(labels: Tensor, size: list[int]) -> Tensor:
+    return nn.functional.interpolate(labels.float(), size, mode="nearest-exact").to(labels.dtype)
+
+
+def _plain(value: Any) -> Any:
+    """Turn numpy scalars and arrays inside nested containers into plain Python values."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return deepcopy(value.tolist()) if hasattr(value, "tolist") else value

@@ -1,0 +1,107 @@
+"""Plans of a dataset: made by nnU-Net's planner, or shipped with the architecture already decided."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.experiment_planning.plan_and_preprocess_api import (
+    extract_fingerprints,
+    plan_experiments,
+    preprocess,
+)
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+from tqdm import tqdm
+
+from fsseg.config.errors import FssegError, UsageError, unknown_name
+from fsseg.config.manifest import write_json
+from fsseg.nnunet.quiet import quiet
+
+CONFIGURATION = "3d_fullres"
+_STATISTICS = "foreground_intensity_properties_per_channel"
+_REQUIRED_KEYS = ("plans_name", "transpose_forward", "transpose_backward", "configurations", "image_reader_writer")
+
+
+def plan_automatically(dataset_id: int, planner: str, gpu_memory_gb: float | None) -> str:
+    """Let nnU-Net extract the fingerprint and plan; return the name of the plans."""
+    with quiet():
+        extract_fingerprints([dataset_id], num_processes=2)
+        return plan_experiments([dataset_id], planner, gpu_memory_target_in_gb=gpu_memory_gb)
+
+
+def use_shipped_plans(file: Path, dataset_id: int, preprocessed: Path) -> str:
+    """Write shipped plans for a dataset; return their name.
+
+    Intensity statistics that the plans leave open are taken from the dataset's fingerprint.
+
+    Args:
+        file: the shipped plans.
+        dataset_id: number of the dataset.
+        preprocessed: the dataset's folder in nnUNet_preprocessed.
+
+    Raises:
+        UsageError: the file is missing or lacks keys.
+    """
+    plans = read_plans_file(file)
+    plans["dataset_name"] = preprocessed.name
+    if not plans.get(_STATISTICS):
+        with quiet():
+            extract_fingerprints([dataset_id], num_processes=2)
+        fingerprint = json.loads((preprocessed / "dataset_fingerprint.json").read_text(encoding="utf-8"))
+        plans[_STATISTICS] = fingerprint[_STATISTICS]
+    preprocessed.mkdir(parents=True, exist_ok=True)
+    write_json(preprocessed / f"{plans['plans_name']}.json", plans)
+    return str(plans["plans_name"])
+
+
+def read_plans_file(file: Path) -> dict[str, Any]:
+    """Read and check a plans file; raise `UsageError` for a file that is missing or no plans."""
+    if not file.is_file():
+        shipped = sorted(path.name for path in Path("plans").glob("*.json"))
+        raise unknown_name("plans file", str(file), [f"plans/{name}" for name in shipped], "Or `--plans auto`.")
+    try:
+        plans = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} is not valid JSON: {error}") from None
+    missing = [key for key in _REQUIRED_KEYS if not isinstance(plans, dict) or key not in plans]
+    if missing:
+        raise UsageError(f"{file} is not an nnU-Net plans file: it lacks {', '.join(missing)}.")
+    return plans
+
+
+def preprocess_dataset(raw: Path, preprocessed: Path, plans_name: str, workers: int) -> int:
+    """Preprocess every case of a raw dataset; return the number of cases.
+
+    Args:
+        raw: the dataset's folder in nnUNet_raw.
+        preprocessed: its folder in nnUNet_preprocessed, which holds the plans.
+        plans_name: name of the plans.
+        workers: 1 works in this process, which is fastest for small cases; more start nnU-Net's worker processes.
+    """
+    dataset_json = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))
+    write_json(preprocessed / "dataset.json", dataset_json)
+    if workers > 1:
+        with quiet():
+            preprocess([dataset_id_of(raw)], plans_name, (CONFIGURATION,), (workers,), show_progress_bar=False)
+        return len(get_filenames_of_train_images_and_targets(str(raw), dataset_json))
+    plans = PlansManager(json.loads((preprocessed / f"{plans_name}.json").read_text(encoding="utf-8")))
+    configuration = plans.get_configuration(CONFIGURATION)
+    out = preprocessed / configuration.data_identifier
+    out.mkdir(parents=True, exist_ok=True)
+    files = get_filenames_of_train_images_and_targets(str(raw), dataset_json)
+    preprocessor = configuration.preprocessor_class(verbose=False)
+    for case, paths in tqdm(files.items(), desc="preprocess", unit="case", disable=None):
+        try:
+            with quiet():
+                preprocessor.run_case_save(
+                    str(out / case), paths["images"], paths["label"], plans, configuration, dataset_json
+                )
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise FssegError(f"Case {case!r} of {raw.name} cannot be preprocessed: {error}") from None
+    return len(infer_dataset_class(str(out)).get_identifiers(str(out)))
+
+
+def dataset_id_of(folder: Path) -> int:
+    """Return 901 for Dataset901_HeadNeck."""
+    return int(folder.name.removeprefix("Dataset")[:3])

@@ -1,0 +1,146 @@
+"""Cases through nnU-Net's preprocessor: whole datasets to disk, single cases into memory."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.manifest import sha256_of_file
+from fsseg.data.structures import CaseAnnotation, Structures
+from fsseg.data.volumes import Volume, annotation_zones, foreground_locations
+from fsseg.nnunet.model_folder import ModelFolder
+from fsseg.nnunet.quiet import quiet
+
+INFERIOR_SUPERIOR_AXIS = 0  # of arrays that were read in RAS orientation
+
+
+class CasePreprocessor:
+    """Preprocesses single cases as the plans of a model say, with a content-addressed cache on disk.
+
+    Args:
+        model: the model whose plans hold (spacing, normalisation, reader).
+        cache: folder of the cache; entries are named by the hash of files and plans, so it may be deleted any time.
+            None switches the cache off.
+    """
+
+    def __init__(self, model: ModelFolder, cache: Path | None) -> None:
+        self.model = model
+        self.cache = cache
+        self.plans = model.plans_manager()
+        self.configuration = model.configuration_manager()
+
+    def image(self, files: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return the (channels, D, H, W) float32 image and nnU-Net's properties, for prediction."""
+        data, _, properties = self._run(files, None)
+        return data, properties
+
+    def volume(
+        self, case: str, files: Sequence[Path], label: Path, structures: Structures, names: tuple[str, ...]
+    ) -> Volume:
+        """Return a labelled case as a volume.
+
+        Args:
+            case: case identifier.
+            files: one image file per channel.
+            label: the label map, with the integers of `structures`.
+            structures: what the integers mean and what the case annotates.
+            names: structures in channel order.
+        """
+        data, labels, properties = self._cached(files, label)
+        annotation = structures.annotation(case)
+        known = tuple(name for name in names if name in annotation.annotated)
+        zones, zone_annotated = case_zones(annotation, names, labels.shape[1:], properties, self.plans)
+        return Volume(
+            case=case,
+            image=data,
+            labels=labels,
+            locations=foreground_locations(labels[0], structures, known),
+            zones=zones,
+            zone_axis=zone_axis(self.plans),
+            zone_annotated=zone_annotated,
+        )
+
+    def _cached(self, files: Sequence[Path], label: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        if self.cache is None:
+            return self._run(files, label)
+        entry = self.cache / f"{self._key([*files, label])}.npz"
+        if entry.is_file():
+            with np.load(entry, allow_pickle=False) as stored:
+                return stored["image"], stored["labels"], json.loads(str(stored["properties"]))
+        data, labels, properties = self._run(files, label)
+        properties = {key: properties[key] for key in ("bbox_used_for_cropping", "shape_before_cropping", "spacing")}
+        self.cache.mkdir(parents=True, exist_ok=True)
+        temporary = entry.with_suffix(".tmp.npz")
+        np.savez(temporary, image=data, labels=labels, properties=json.dumps(properties, default=_plain))
+        temporary.replace(entry)
+        return data, labels, properties
+
+    def _key(self, files: Sequence[Path]) -> str:
+        block = {key: value for key, value in self.configuration.configuration.items() if key != "architecture"}
+        intensities = self.model.plans.get("foreground_intensity_properties_per_channel")
+        reader = self.model.plans.get("image_reader_writer")
+        recipe = json.dumps([block, intensities, reader, self.plans.transpose_forward], sort_keys=True, default=_plain)
+        digest = hashlib.sha256(recipe.encode())
+        for file in files:
+            digest.update(sha256_of_file(file).encode())
+        return digest.hexdigest()
+
+    def _run(self, files: Sequence[Path], label: Path | None) -> tuple[np.ndarray, Any, dict[str, Any]]:
+        preprocessor = self.configuration.preprocessor_class(verbose=False)
+        dataset_json = self.model.dataset_json
+        try:
+            with quiet():
+                reader = self.plans.image_reader_writer_class()
+                data, properties = reader.read_images([str(file) for file in files])
+                labels = None if label is None else reader.read_seg(str(label))[0]
+                # The foreground locations that nnU-Net collects here speak of the model's integers and are not used.
+                data, labels, properties = preprocessor.run_case_npy(
+                    data, labels, properties, self.plans, self.configuration, dataset_json
+                )
+        except (RuntimeError, AssertionError, ValueError) as error:
+            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+            raise FssegError(f"Case {files[0].name} cannot be read or preprocessed: {reason}") from None
+        if not np.isfinite(data).all():
+            raise FssegError(f"Image {files[0]} holds NaN or infinite values.\n  Repair or remove the case.")
+        return data.astype(np.float32), labels.astype(np.int16), properties
+
+
+def zone_axis(plans: Any) -> int:
+    """Return which axis of a preprocessed array runs from inferior to superior."""
+    return list(plans.transpose_forward).index(INFERIOR_SUPERIOR_AXIS)
+
+
+def case_zones(
+    annotation: CaseAnnotation, names: tuple[str, ...], shape: Sequence[int], properties: dict[str, Any], plans: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the zones of a preprocessed case (see `annotation_zones`).
+
+    Args:
+        annotation: what the case annotates.
+        names: structures in channel order.
+        shape: (D, H, W) of the preprocessed case.
+        properties: nnU-Net's properties of the case, with the crop made before resampling.
+        plans: nnU-Net's PlansManager.
+
+    Raises:
+        UsageError: the case has z-extents, which count slices in RAS, but the plans read images in stored orientation.
+    """
+    reader = plans.image_reader_writer_class.__name__
+    if annotation.z_extent and not reader.endswith("WithReorient"):
+        raise UsageError(
+            "The dataset has structures contoured on part of their extent, counted in slices from inferior to superior,"
+            f" but the plans read images with {reader} in whatever orientation they are stored.\n"
+            "  Use plans whose image_reader_writer is SimpleITKIOWithReorient."
+        )
+    axis = zone_axis(plans)
+    first, last = properties["bbox_used_for_cropping"][axis]
+    centres = (np.arange(shape[axis]) + 0.5) * (last - first) / shape[axis]
+    return annotation_zones(annotation, names, np.floor(centres).astype(int) + first)
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else str(value)

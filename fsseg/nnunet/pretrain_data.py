@@ -1,0 +1,100 @@
+"""Crops of a preprocessed, partially labelled dataset: seeded, so that sample number `i` is always the same."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from fsseg.config.errors import FssegError
+from fsseg.data.crops import CropSampler
+from fsseg.data.structures import Structures
+from fsseg.data.volumes import Volume
+from fsseg.nnunet.augmentation import Augmentation
+from fsseg.nnunet.preprocessing import case_zones, zone_axis
+from fsseg.training.seeding import seeded
+
+
+def preprocessed_volume(case: str, dataset: nnUNetBaseDataset, structures: Structures, plans: Any) -> Volume:
+    """Open a preprocessed case lazily, with the foreground that nnU-Net found of its annotated structures only."""
+    image, labels, _, properties = dataset.load_case(case)
+    annotation = structures.annotation(case)
+    found = {tuple(np.atleast_1d(key)): voxels for key, voxels in properties["class_locations"].items()}
+    regions = {tuple(sorted(set(map(int, key)))): voxels for key, voxels in found.items()}
+    locations = {
+        name: np.asarray(regions[structures.integers[name]])[:, 1:]
+        for name in annotation.annotated
+        if len(regions[structures.integers[name]])
+    }
+    zones, zone_annotated = case_zones(annotation, structures.names, labels.shape[1:], properties, plans)
+    return Volume(case, image, labels, locations, zones, zone_axis(plans), zone_annotated)
+
+
+def source_weights(cases: Sequence[str], structures: Structures) -> list[float]:
+    """Return case weights 1/sqrt(n) of the source's n cases, so that a source is drawn in proportion to sqrt(n).
+
+    This is MultiTalent's balance between large and small collections (Ulrich et al., MICCAI 2023).
+    """
+    sources = [structures.annotation(case).source for case in cases]
+    return [sources.count(source) ** -0.5 for source in sources]
+
+
+def stratified_holdout(
+    cases: Sequence[str], structures: Structures, share: float, seed: int
+) -> tuple[list[str], list[str]]:
+    """Split cases into training and validation, the same share of every source.
+
+    A source with fewer than five cases gives none to validation.
+    """
+    generator = np.random.default_rng(seed)
+    validation: list[str] = []
+    for source in sorted({structures.annotation(case).source for case in cases}):
+        members = sorted(case for case in cases if structures.annotation(case).source == source)
+        count = max(1, round(share * len(members))) if len(members) >= 5 and share > 0 else 0
+        validation += [members[index] for index in generator.permutation(len(members))[:count]]
+    return sorted(set(cases) - set(validation)), sorted(validation)
+
+
+class Crops(Dataset[dict[str, Tensor]]):
+    """Augmented crops by number; number `i` depends on the seed only, not on workers or on what came before."""
+
+    def __init__(self, sampler: CropSampler, augmentation: Augmentation, *, first: int, count: int, seed: int) -> None:
+        self.sampler = sampler
+        self.augmentation = augmentation
+        self.first = first
+        self.count = count
+        self.seed = seed
+        self.zones = max(volume.zone_annotated.shape[0] for volume in sampler.volumes)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        number = self.first + index
+        plan = self.sampler.draw(np.random.default_rng((self.seed, number)))
+        with seeded(self.seed, number):
+            image, labels = self.augmentation(*self.sampler.cut(plan))
+        annotated = self.sampler.volumes[plan.volume].zone_annotated
+        padded = np.zeros((self.zones, annotated.shape[1]), dtype=bool)
+        padded[: len(annotated)] = annotated
+        return {"image": image, "labels": labels, "zone_annotated": torch.from_numpy(padded)}
+
+
+def batches(crops: Crops, batch_size: int, workers: int, *, pin_memory: bool) -> DataLoader[dict[str, Tensor]]:
+    """Return a loader over the crops in order."""
+    return DataLoader(crops, batch_size, num_workers=workers, pin_memory=pin_memory, persistent_workers=False)
+
+
+def require_every_structure(volumes: Sequence[Volume], names: Sequence[str], folder: Path) -> None:
+    """Raise `FssegError` if no training case shows a structure: its channel could not learn."""
+    shown = {name for volume in volumes for name in volume.locations}
+    missing = [name for name in names if name not in shown]
+    if missing:
+        raise FssegError(
+            f"No training case in {folder} shows {', '.join(missing)}.\n"
+            "  Remove the structure from the specs, or add cases that annotate it."
+        )

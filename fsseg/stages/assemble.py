@@ -1,0 +1,189 @@
+"""Join partially labelled datasets into one nnU-Net raw dataset; data that would mislead are refused."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from tqdm import tqdm
+
+from fsseg.config.base import StrictModel
+from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.manifest import Manifest, write_json
+from fsseg.config.run_folder import new_run_folder
+from fsseg.data.assembly import Combinations, dataset_json, register_spec
+from fsseg.data.case_files import CaseFiles, contradictions, find_cases
+from fsseg.data.case_labels import CaseReader, LabelledCase
+from fsseg.data.conflicts import resolved_names
+from fsseg.data.joined_files import case_hashes, write_case
+from fsseg.data.spec_loading import load_specs
+from fsseg.data.specs import DatasetSpec
+from fsseg.data.structures import CaseAnnotation, Structures
+from fsseg.nnunet.environment import existing_datasets, raw_folder
+from fsseg.stages.assemble_report import Joined, assemble_report
+
+_MOST_PROBLEMS = 20
+
+
+class AssembleConfig(StrictModel):
+    """What to assemble.
+
+    Attributes:
+        specs: spec files.
+        root: folder in which the folders of the specs lie.
+        dataset_id: nnU-Net's number of the new dataset.
+        name: name of the new dataset.
+        check: only report; nothing is written, and without data the specs alone are checked.
+    """
+
+    specs: tuple[Path, ...] = Field(min_length=1)
+    root: Path | None = None
+    dataset_id: int | None = Field(default=None, ge=1, le=999)
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
+    check: bool = False
+
+
+def run_assemble(config: AssembleConfig) -> dict[str, Any]:
+    """Check the specs and the data and, unless only a check is asked for, write the joined dataset.
+
+    Returns:
+        The content of the manifest; `report` in it tells cases, structures, exclusions and warnings.
+
+    Raises:
+        UsageError: the specs or the target are wrong.
+        FssegError: the data are wrong; all problems of all cases in one message, and nothing is written.
+    """
+    specs = load_specs(config.specs)
+    names = resolved_names(specs)
+    manifest = Manifest("assemble", config.model_dump(mode="json"))
+    manifest.add_inputs(config.specs)
+    if config.check:
+        joined = _join(specs, names, _folders(specs, config.root, required=False), None)
+        manifest.add(report=assemble_report(specs, names, joined, _structures(specs, names, joined)))
+        return manifest.content
+    target = _target(config)
+    folders = _folders(specs, config.root, required=True)
+    with new_run_folder(target) as staging:
+        joined = _join(specs, names, folders, staging)
+        structures = _structures(specs, names, joined)
+        structures.save(staging)
+        write_json(staging / "dataset.json", dataset_json(structures, specs, target.name))
+        manifest.add(
+            out=str(target),
+            report=assemble_report(specs, names, joined, structures),
+            case_sha256=joined.hashes,
+        )
+        return manifest.write(staging)
+
+
+def _target(config: AssembleConfig) -> Path:
+    needed = {"--root": config.root, "--id": config.dataset_id, "--name": config.name}
+    missing = [option for option, value in needed.items() if value is None]
+    if missing:
+        raise UsageError(
+            f"Missing: {', '.join(missing)}\n  They are needed to write a dataset; --check alone needs none."
+        )
+    target = raw_folder() / f"Dataset{config.dataset_id:03d}_{config.name}"
+    taken = [folder for folder in existing_datasets(raw_folder()) if folder.name[:11] == target.name[:11]]
+    if taken:
+        raise UsageError(
+            f"The number {config.dataset_id} is taken by {taken[0]}\n"
+            "  A dataset is never overwritten. Choose another --id, or delete that folder."
+        )
+    return target
+
+
+def _folders(specs: Sequence[DatasetSpec], root: Path | None, *, required: bool) -> dict[str, Path]:
+    folders = {spec.name: root / spec.folder for spec in specs} if root else {}
+    absent = [str(folder) for folder in folders.values() if not folder.is_dir()]
+    if absent and required:
+        listing = "\n".join(f"  - {folder}" for folder in absent)
+        raise UsageError(
+            f"Dataset folder not found:\n{listing}\n  Give the folder that holds them as --root."
+        )
+    return {name: folder for name, folder in folders.items() if folder.is_dir()}
+
+
+def _join(
+    specs: Sequence[DatasetSpec],
+    names: dict[str, dict[str, str]],
+    folders: dict[str, Path],
+    staging: Path | None,
+) -> Joined:
+    joined = Joined(Combinations())
+    for spec in specs:
+        register_spec(joined.combinations, spec, names[spec.name])
+    joined.combinations.require_representable()
+    cases = list(_cases(specs, folders, joined))
+    for spec, files in tqdm(cases, desc="cases", disable=None):
+        labelled = CaseReader(spec, names[spec.name], joined.combinations).read(files)
+        _add(joined, f"{spec.name}_{files.case}", files, labelled)
+        if staging and not joined.problems:
+            write_case(staging, f"{spec.name}_{files.case}", files, labelled)
+    _refuse(joined.problems, len(cases))
+    joined.combinations.require_representable()
+    return joined
+
+
+def _cases(
+    specs: Sequence[DatasetSpec], folders: dict[str, Path], joined: Joined
+) -> Iterator[tuple[DatasetSpec, CaseFiles]]:
+    for spec in specs:
+        if spec.name not in folders:
+            joined.warnings.append(f"{spec.name}: no data folder, so only the spec was checked")
+            continue
+        joined.read.add(spec.name)
+        joined.problems += [f"{spec.name}: {text}" for text in contradictions(spec, folders[spec.name])]
+        cases = find_cases(spec, folders[spec.name])
+        excluded = set(spec.exclude).difference(files.case for files in cases)
+        joined.warnings += [
+            f"{spec.name}: excluded case {case!r} does not exist" for case in sorted(excluded)
+        ]
+        if not cases:
+            joined.problems.append(
+                f"{spec.name}: no case found in {folders[spec.name]} with layout {spec.layout.kind}"
+            )
+        yield from ((spec, files) for files in cases if files.case not in spec.exclude)
+
+
+def _add(joined: Joined, case: str, files: CaseFiles, labelled: LabelledCase) -> None:
+    joined.problems += [f"{case}: {problem}" for problem in labelled.problems]
+    joined.warnings += [f"{case}: {warning}" for warning in labelled.warnings]
+    if labelled.problems or labelled.annotation is None:
+        return
+    joined.cases[case] = labelled.annotation
+    joined.containing.update(labelled.contained)
+    joined.hashes[case] = case_hashes(files)
+    twin = joined.images.setdefault(joined.hashes[case]["image"], case)
+    if twin != case:
+        joined.warnings.append(f"{case}: same image as {twin}; keep both on one side of any split")
+    joined.pairs["checked"] += labelled.pairs_checked
+    joined.pairs["not checkable (one side only)"] += labelled.pairs_not_checkable
+
+
+def _refuse(problems: list[str], cases: int) -> None:
+    if not problems:
+        return
+    listing = "\n".join(f"  - {problem}" for problem in problems[:_MOST_PROBLEMS])
+    more = f"\n  ... and {len(problems) - _MOST_PROBLEMS} more" if len(problems) > _MOST_PROBLEMS else ""
+    plural = "s" if len(problems) > 1 else ""
+    raise FssegError(
+        f"{len(problems)} problem{plural} in {cases} cases; nothing was written:\n{listing}{more}\n"
+        "  Correct the files or the spec, or name a case with a reason under `exclude` in its spec."
+    )
+
+
+def _structures(specs: Sequence[DatasetSpec], names: dict[str, dict[str, str]], joined: Joined) -> Structures:
+    wished = list(
+        dict.fromkeys(names[spec.name][structure] for spec in specs for structure in spec.annotated)
+    )
+    regions = joined.combinations.regions(wished)
+    cases = {
+        case: CaseAnnotation(
+            source=annotation.source,
+            annotated=tuple(name for name in regions if name in annotation.annotated),
+            z_extent=annotation.z_extent,
+        )
+        for case, annotation in joined.cases.items()
+    }
+    return Structures(integers=regions, cases=cases)

@@ -1,0 +1,98 @@
+"""Stage: train one universal encoder on a partially labelled dataset."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fsseg.config.base import StrictModel
+from fsseg.config.errors import UsageError, unknown_name
+from fsseg.config.manifest import Manifest
+from fsseg.config.pretraining import PLANS_KEY, PretrainSettings
+from fsseg.config.run_folder import new_run_folder, require_new
+from fsseg.data.structures import load_structures
+from fsseg.nnunet.environment import dataset_folder, preprocessed_folder
+
+
+class PretrainConfig(StrictModel):
+    """What to pretrain.
+
+    Attributes:
+        dataset: number or name of a preprocessed dataset.
+        plans: name of its plans.
+        out: run folder to make: an nnU-Net model folder.
+        settings: steps, optimiser, sampling, seed.
+        fold: 0 holds out a share of every source for validation, "all" trains on everything.
+        device: auto, cpu, cuda or mps.
+        resume: continue an unfinished run.
+    """
+
+    dataset: str
+    plans: str
+    out: Path
+    settings: PretrainSettings
+    fold: str = "0"
+    device: str = "auto"
+    resume: bool = False
+
+
+def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, Any]:
+    """Pretrain; the run folder is complete or absent, and an unfinished run can be resumed.
+
+    Raises:
+        UsageError: unknown dataset or plans, or the output folder exists.
+        FssegError: a structure that no case shows, damaged data or checkpoint, no space left.
+    """
+    preprocessed = dataset_folder(preprocessed_folder(), config.dataset)
+    plans = _read_plans(preprocessed, config)
+    structures = load_structures(preprocessed)
+    if config.fold not in ("0", "all"):
+        raise UsageError(f"Unknown fold {config.fold!r}.\n  allowed: 0 (hold some cases out), all (train on all cases)")
+    require_new(config.out, resume=config.resume)
+    facts = {
+        "dataset": preprocessed.name,
+        "cases": len(structures.cases),
+        "structures": list(structures.names),
+        "patch_size": plans["configurations"]["3d_fullres"]["patch_size"],
+        "batch_size": plans["configurations"]["3d_fullres"]["batch_size"],
+    }
+    if dry_run:
+        return {**facts, "steps": config.settings.steps, "out": str(config.out)}
+    manifest = Manifest("pretrain", config.model_dump(mode="json"), config.settings.seed)
+    manifest.add_inputs([preprocessed / f"{config.plans}.json", preprocessed / "structures.json"])
+    with new_run_folder(config.out, checkpoints="fold_*/checkpoint_latest.pth", resume=config.resume) as staging:
+        trainer = _trainer(config, plans, preprocessed, staging)
+        manifest.add(**facts, parameters=sum(p.numel() for p in trainer.network.parameters()))
+        trainer.run_training()
+        manifest.add(validation_dice=_last_validation(staging))
+        content = manifest.write(staging)
+    return content
+
+
+def _read_plans(preprocessed: Path, config: PretrainConfig) -> dict[str, Any]:
+    file = preprocessed / f"{config.plans}.json"
+    if not file.is_file():
+        known = [path.stem for path in preprocessed.glob("*.json") if "configurations" in path.read_text("utf-8")]
+        raise unknown_name("plans", config.plans, known, f"Make plans with `fsseg preprocess --dataset {config.dataset}`.")
+    plans = json.loads(file.read_text(encoding="utf-8"))
+    plans[PLANS_KEY] = {"pretrain": config.settings.model_dump(mode="json")}
+    return plans
+
+
+def _trainer(config: PretrainConfig, plans: dict[str, Any], preprocessed: Path, staging: Path) -> Any:
+    from fsseg.nnunet.pretraining import make_trainer
+
+    latest = staging / f"fold_{config.fold}" / "checkpoint_latest.pth"
+    return make_trainer(
+        plans=plans,
+        fold=config.fold if config.fold == "all" else int(config.fold),
+        dataset_json=json.loads((preprocessed / "dataset.json").read_text(encoding="utf-8")),
+        device_name=config.device,
+        folder=staging,
+        resume_from=latest if config.resume and latest.is_file() else None,
+    )
+
+
+def _last_validation(folder: Path) -> dict[str, float | None]:
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return json.loads(lines[-1])["validation_dice"]
+

@@ -1,0 +1,77 @@
+"""Losses that leave out what a case does not annotate.
+
+Shapes: B samples, C structures, (D, H, W) voxels in z, y, x.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Reduction = Literal["sum", "mean"]
+_DENOMINATOR_FLOOR = 1e-7
+
+
+def masked_bce_dice(logits: Tensor, target: Tensor, valid: Tensor, reduction: Reduction = "sum") -> Tensor:
+    """Binary cross-entropy plus Dice over annotated structures only (MultiTalent, Ulrich et al., MICCAI 2023).
+
+    With v = valid and p = sigmoid(logits):
+
+        L = sum_{b,c} mean_voxels v BCE(logits, target)  -  sum_c 2 sum(v p t) / (sum(v p) + sum(v t))
+
+    where the sums of the Dice term run over the whole batch. Where v is zero, nothing contributes and the gradient
+    is exactly zero. A structure that no voxel of the batch shows adds nothing to the Dice term.
+
+    Args:
+        logits: (B, C, D, H, W).
+        target: (B, C, D, H, W) bool or 0/1.
+        valid: (B, C, D, H, W), or broadcastable such as (B, C, 1, 1, 1); True where the structure is annotated.
+        reduction: "sum" is MultiTalent's formula. "mean" divides the first term by the annotated (sample, structure)
+            pairs and the second by the structures shown, and adds one, so that a perfect prediction gives 0.
+
+    Returns:
+        A scalar in float32.
+    """
+    logits = logits.float()
+    valid = valid.to(logits.dtype)
+    target = target.to(logits.dtype)
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * valid
+    cross_entropy = cross_entropy.flatten(2).mean(2)
+    overlap, size = _overlap(torch.sigmoid(logits), target, valid)
+    dice = 2 * overlap / size.clamp(min=_DENOMINATOR_FLOOR)
+    if reduction == "sum":
+        return cross_entropy.sum() - dice.sum()
+    pairs = valid.expand_as(logits).flatten(2).amax(2).sum().clamp(min=1)
+    shown = ((target * valid).flatten(2).sum((0, 2)) > 0).to(logits.dtype)
+    return cross_entropy.sum() / pairs + (shown * (1 - dice)).sum() / shown.sum().clamp(min=1)
+
+
+def deep_supervision_weights(levels: int) -> tuple[float, ...]:
+    """Return the weights 1, 1/2, 1/4, ... of the decoder stages, the lowest left out, normalised to sum one."""
+    weights = [0.5**level for level in range(levels)]
+    if levels > 1:
+        weights[-1] = 0.0
+    return tuple(weight / sum(weights) for weight in weights)
+
+
+def deep_supervision_loss(
+    logits: Sequence[Tensor], targets: Sequence[Tensor], valids: Sequence[Tensor], reduction: Reduction = "sum"
+) -> Tensor:
+    """Return the weighted sum of `masked_bce_dice` over decoder stages, highest resolution first."""
+    weights = deep_supervision_weights(len(logits))
+    terms = [
+        weight * masked_bce_dice(level_logits, target, valid, reduction)
+        for weight, level_logits, target, valid in zip(weights, logits, targets, valids, strict=True)
+        if weight > 0
+    ]
+    return torch.stack(terms).sum()
+
+
+def _overlap(probability: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    probability = probability * valid
+    target = target * valid
+    overlap = (probability * target).flatten(2).sum((0, 2))
+    size = probability.flatten(2).sum((0, 2)) + target.flatten(2).sum((0, 2))
+    return overlap, size

@@ -1,0 +1,81 @@
+"""Learning-rate schedule and stop rule that need no validation set."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class PlateauRule:
+    """Stop when the training loss no longer falls (in the spirit of FSEFT's and ARENA's rules, fewer knobs).
+
+    The mean loss of the last `window` steps is compared with the mean of the `window` steps that end `patience` steps
+    earlier. The plateau is reached when it is lower by less than `improvement` of that earlier mean.
+
+    Attributes:
+        window: steps that are averaged; crops differ a lot, so single losses say little.
+        patience: steps in which the loss must fall.
+        improvement: relative fall that counts.
+    """
+
+    window: int = 50
+    patience: int = 100
+    improvement: float = 0.05
+
+    def reached(self, losses: list[float]) -> bool:
+        """Return whether the losses so far, one a step, have reached a plateau."""
+        if len(losses) < self.window + self.patience:
+            return False
+        recent = float(np.mean(losses[-self.window :]))
+        before = float(np.mean(losses[-self.window - self.patience : -self.patience]))
+        return before - recent < self.improvement * abs(before)
+
+
+class WarmupStableDecay:
+    """Linear warm-up, constant rate until the plateau or the cap comes near, then linear decay to zero.
+
+    A constant rate lets the plateau rule see whether training still helps; the decay after it averages the noise of
+    the last steps out, which the end of a constant rate would keep.
+
+    Args:
+        max_steps: cap on all steps, decay included.
+        rule: when the stable phase ends early.
+        warmup_steps: steps of linear warm-up.
+        decay_share: decay lasts this share of the steps taken before it.
+    """
+
+    def __init__(
+        self, max_steps: int, rule: PlateauRule, *, warmup_steps: int = 10, decay_share: float = 0.25
+    ) -> None:
+        self.max_steps = max_steps
+        self.rule = rule
+        self.warmup_steps = warmup_steps
+        self.decay_share = decay_share
+        self.losses: list[float] = []
+        self.decay_start: int | None = None
+        self.plateau = False
+
+    @property
+    def end(self) -> int:
+        """Step after which training ends, as known so far."""
+        if self.decay_start is None:
+            return self.max_steps
+        return min(self.max_steps, self.decay_start + max(1, round(self.decay_share * self.decay_start)))
+
+    def factor(self) -> float:
+        """Return the factor on the learning rates of the next step."""
+        step = len(self.losses)
+        if self.decay_start is None:
+            return min(1.0, (step + 1) / self.warmup_steps)
+        return (self.end - step) / max(1, self.end - self.decay_start)
+
+    def record(self, loss: float) -> bool:
+        """Record the loss of a step; return whether training has ended."""
+        self.losses.append(loss)
+        step = len(self.losses)
+        if self.decay_start is None:
+            self.plateau = self.rule.reached(self.losses)
+            latest_decay_start = round(self.max_steps / (1 + self.decay_share))
+            if self.plateau or step >= latest_decay_start:
+                self.decay_start = step
+        return step >= self.end

@@ -1,0 +1,57 @@
+"""One optimisation step, shared by pretraining and adaptation."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+CLIP_NORM = 12.0  # nnU-Net's
+
+
+def optimisation_step(
+    compute_loss: Callable[[], Tensor],
+    *,
+    optimizer: torch.optim.Optimizer,
+    parameters: Iterable[nn.Parameter],
+    device: torch.device,
+    scaler: torch.amp.GradScaler | None = None,
+    before_step: Callable[[], None] | None = None,
+) -> tuple[float, bool]:
+    """Forward, backward, clip and step, with mixed precision on CUDA.
+
+    Args:
+        compute_loss: runs the forward pass and returns the scalar loss; called under autocast on CUDA.
+        optimizer: stepped once.
+        parameters: whose gradient norm is clipped to 12.
+        device: where the network is.
+        scaler: gradient scaler of float16 training; None without.
+        before_step: called after the backward pass, with unscaled gradients.
+
+    Returns:
+        The loss, and whether the optimiser stepped: False when the scaler found infinite gradients and skipped.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    with torch.autocast(device.type, enabled=device.type == "cuda"):
+        loss = compute_loss()
+    if scaler is None:
+        loss.backward()
+    else:
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+    if before_step is not None:
+        before_step()
+    torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
+    stepped = True
+    if scaler is None:
+        optimizer.step()
+    else:
+        scale = scaler.get_scale()
+        scaler.step(optimizer)
+        scaler.update()
+        stepped = scaler.get_scale() >= scale
+    return float(loss.detach()), stepped
+
+
+def gradient_scaler(device: torch.device) -> torch.amp.GradScaler | None:
+    """Return a gradient scaler for CUDA, None for devices that train in float32."""
+    return torch.amp.GradScaler("cuda") if device.type == "cuda" else None
