@@ -88,16 +88,33 @@ def class_order(regions: dict[str, tuple[int, ...]]) -> list[int]:
     return [min(integers, key=lambda integer: (shared[integer], integer)) for integers in regions.values()]
 
 
+def region_labels(integers: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+    """Return the keys `labels` and `regions_class_order` of a region-based dataset.json."""
+    # A region of one integer names it twice: without a list of two entries nnU-Net falls back to softmax.
+    regions = {name: list(values) if len(values) > 1 else [values[0]] * 2 for name, values in integers.items()}
+    return {"labels": {"background": 0, **regions}, "regions_class_order": class_order(integers)}
+
+
+def renumbered(structures: Structures, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Return integers from 1 for some structures of a dataset alone, as a network that segments only them writes.
+
+    Combinations that differ only in other structures become one integer; containing structures come first.
+    """
+    members: dict[int, list[str]] = {}
+    for name in names:
+        for integer in structures.integers[name]:
+            members.setdefault(integer, []).append(name)
+    combinations = Combinations()
+    for integer in sorted(members, key=lambda i: (len(members[i]), [names.index(name) for name in members[i]])):
+        combinations.integer(members[integer])
+    return combinations.regions(names)
+
+
 def dataset_json(structures: Structures, specs: Sequence[DatasetSpec], name: str) -> dict[str, Any]:
     """Render nnU-Net's dataset.json, always region-based (one sigmoid channel per structure)."""
-    # A region of one integer names it twice: without a list of two entries nnU-Net falls back to softmax.
-    labels: dict[str, Any] = {"background": 0}
-    for structure, integers in structures.integers.items():
-        labels[structure] = list(integers) if len(integers) > 1 else [integers[0], integers[0]]
     return {
         "channel_names": {"0": specs[0].modality},
-        "labels": labels,
-        "regions_class_order": class_order(structures.integers),
+        **region_labels(structures.integers),
         "numTraining": len(structures.cases),
         "file_ending": FILE_ENDING,
         # Reads every case in RAS and writes it back in its own orientation, so left stays left.

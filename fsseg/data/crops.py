@@ -74,14 +74,15 @@ class CropSampler:
         """
         volume = self.volumes[plan.volume]
         box = [[low, low + size] for low, size in zip(plan.corner, self.crop_size, strict=True)]
-        image = crop_and_pad_nd(volume.image, box, 0)
-        labels = crop_and_pad_nd(volume.labels, box, -1)
-        return np.asarray(image, dtype=np.float32), np.concatenate([labels, self._zones(volume, box)]).astype(np.int16)
+        # A copy: where nothing is padded the crop is a view, and augmentation that works in place would change the case.
+        image = np.array(crop_and_pad_nd(volume.image, box, 0), dtype=np.float32)
+        labels = crop_and_pad_nd(volume.labels, box, -1, cast_cropped_to=np.int16)  # unsigned labels cannot hold -1
+        return image, np.concatenate([labels, self._zones(volume, box)]).astype(np.int16)
 
     def _plan(self, index: int, structure: str | None, centre: np.ndarray) -> CropPlan:
         lowest = self.patch_size // 2
         highest = np.maximum(lowest, np.asarray(self.volumes[index].shape) - (self.patch_size - lowest))
-        low = np.clip(centre, lowest, highest) - self.crop_size // 2
+        low = np.clip(centre, lowest, highest) - lowest - (self.crop_size - self.patch_size) // 2
         return CropPlan(index, structure, (int(low[0]), int(low[1]), int(low[2])))
 
     def _zones(self, volume: Volume, box: list[list[int]]) -> np.ndarray:

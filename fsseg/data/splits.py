@@ -70,7 +70,7 @@ def make_split(
     """
     for kind, names in (("pool case", pool or ()), ("test case", test), ("support case", support or ())):
         require_known(kind, names, cases, "`--dataset` decides which cases exist.")
-    pool = tuple(sorted(pool)) if pool is not None else tuple(sorted(set(cases) - set(test)))
+    pool = tuple(sorted(set(pool))) if pool is not None else tuple(sorted(set(cases) - set(test)))
     leaked = sorted(set(test) & {*pool, *(support or ())})
     if leaked:
         raise UsageError(
@@ -78,11 +78,12 @@ def make_split(
             "  Remove them from one of the lists."
         )
     if support is None:
-        if shots > len(pool):
+        if not 1 <= shots <= len(pool):
             raise UsageError(
                 f"{shots} shots were asked for, but the pool has {len(pool)} case(s).\n"
                 f"  allowed: --shots 1 to {len(pool)}, or a longer --pool list."
             )
         order = np.random.default_rng(seed).permutation(len(pool))
         support = [pool[index] for index in order[:shots]]
-    return Split(seed=seed, shots=len(support), support=tuple(support), pool=pool, test=tuple(sorted(test)))
+    support = tuple(dict.fromkeys(support))  # a case named twice is one shot
+    return Split(seed=seed, shots=len(support), support=support, pool=pool, test=tuple(sorted(set(test))))

@@ -38,11 +38,13 @@ class Structures(StrictModel):
     """The structures of a dataset: integers of the label map per structure, annotation per case.
 
     One integer of the label map stands for one occurring combination of structures, so a structure is the union
-    of its integers. The order of `integers` is the channel order everywhere.
+    of its integers. The order of `integers` is the channel order everywhere. Label maps may hold integers up to
+    `highest_integer` that belong to none of the listed structures, after `subset`.
     """
 
     format_version: int = FORMAT_VERSION
     integers: dict[str, tuple[int, ...]]
+    highest_integer: int = 0
     cases: dict[str, CaseAnnotation] = Field(default_factory=dict)
 
     @property
@@ -52,8 +54,7 @@ class Structures(StrictModel):
 
     def table(self) -> np.ndarray:
         """Return the lookup table (integers + 1, C) of bool: row `i` says which structures integer `i` belongs to."""
-        highest = max((max(values) for values in self.integers.values()), default=0)
-        table = np.zeros((highest + 1, len(self.integers)), dtype=bool)
+        table = np.zeros((self._highest() + 1, len(self.integers)), dtype=bool)
         for channel, values in enumerate(self.integers.values()):
             table[list(values), channel] = True
         return table
@@ -77,7 +78,11 @@ class Structures(StrictModel):
             )
             for case, annotation in self.cases.items()
         }
-        return Structures(integers={name: self.integers[name] for name in names}, cases=cases)
+        integers = {name: self.integers[name] for name in names}
+        return Structures(integers=integers, highest_integer=self._highest(), cases=cases)
+
+    def _highest(self) -> int:
+        return max([self.highest_integer, *(max(values) for values in self.integers.values())])
 
     def save(self, folder: Path) -> None:
         """Write structures.json into `folder`."""

@@ -91,16 +91,22 @@ class AdaptedNetwork:
         """Set training mode; a normalisation without trained parameters keeps its statistics."""
         self.network.train()
         for module in self.network.modules():
-            if isinstance(module, nn.modules.batchnorm._NormBase) and not _is_trained(module):
+            if _keeps_statistics(module) and not _is_trained(module):
                 module.eval()
 
     def state(self) -> dict[str, Tensor]:
-        """Return the trained tensors by name: all that distinguishes this network from its base."""
-        return {name: p.detach().cpu().contiguous() for name, p in self.trainable().items()}
+        """Return a copy of the trained tensors by name: all that distinguishes this network from its base.
+
+        Running statistics are among them where a normalisation is trained, because they follow the training data.
+        """
+        return {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in self._changing().items()
+        }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Load tensors made by `state`; raise `FssegError` if names or shapes differ."""
-        expected = self.trainable()
+        expected = self._changing()
         problems = [f"missing {name}" for name in expected if name not in state]
         problems += [f"unexpected {name}" for name in state if name not in expected]
         problems += [
@@ -111,8 +117,17 @@ class AdaptedNetwork:
         if problems:
             raise FssegError("The adapter does not fit its network:\n  " + "\n  ".join(problems[:10]))
         with torch.no_grad():
-            for name, parameter in expected.items():
-                parameter.copy_(state[name])
+            for name, tensor in expected.items():
+                tensor.copy_(state[name])
+
+    def _changing(self) -> dict[str, Tensor]:
+        statistics = {
+            f"{name}.{buffer_name}": buffer
+            for name, module in self.network.named_modules()
+            if _keeps_statistics(module) and _is_trained(module)
+            for buffer_name, buffer in module.named_buffers(recurse=False)
+        }
+        return {**self.trainable(), **statistics}
 
     def merged_state_dict(self) -> dict[str, Tensor]:
         """Return the weights of a plain network that computes the same, under the plain network's own keys.
@@ -147,6 +162,10 @@ def require_decoder_choice(method: Method, decoder: DecoderChoice | None) -> Dec
             f"  allowed: {', '.join(method.decoder_choices)}"
         )
     return decoder
+
+
+def _keeps_statistics(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.batchnorm._NormBase)
 
 
 def _is_trained(module: nn.Module) -> bool:

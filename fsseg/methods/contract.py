@@ -27,6 +27,7 @@ class Method(ABC):
     Class attributes:
         decoder_choices: what `--decoder` may be; the first is the default.
         identity_at_start: the adapted network equals the pretrained one before the first step.
+        uses_pretrained: starts from the pretrained weights and head rows; otherwise from a newly initialised network.
         not_merged_because: empty when all changes lie in weights, so that the result is a plain network; else why not.
         reads_features_only: trains nothing in front of the last decoder features, so these can be computed once.
         family: decides the learning rate; a recipe names one per family.
@@ -35,6 +36,7 @@ class Method(ABC):
     Options: ClassVar[type[Options]] = Options
     decoder_choices: ClassVar[tuple[DecoderChoice, ...]] = ("frozen", "tuned")
     identity_at_start: ClassVar[bool] = True
+    uses_pretrained: ClassVar[bool] = True
     not_merged_because: ClassVar[str] = ""
     reads_features_only: ClassVar[bool] = False
     family: ClassVar[Family]

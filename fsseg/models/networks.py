@@ -12,7 +12,7 @@ NETWORK_CLASSES = {
     "dynamic_network_architectures.architectures.unet.PlainConvUNet",
     "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet",
 }
-_LAYER_PREFIX = "torch.nn.modules."
+_LAYER_PREFIX = "torch.nn."
 
 
 def build_network(

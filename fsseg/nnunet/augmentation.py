@@ -1,6 +1,6 @@
 """nnU-Net's training augmentation as one function on a crop."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -9,8 +9,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor
 
 from fsseg.data.structures import is_sided
+from fsseg.training.crop_batches import Augmentation
 
-Augmentation = Callable[[np.ndarray, np.ndarray], tuple[Tensor, Tensor]]
 _ROTATION = (-30 / 360 * 2 * np.pi, 30 / 360 * 2 * np.pi)  # nnU-Net's for 3D patches
 _SCALE_RANGE = (0.85, 1.25)  # nnU-Net's, for the size of the crop around a patch
 

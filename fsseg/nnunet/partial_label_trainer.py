@@ -20,13 +20,12 @@ from fsseg.models.networks import build_network
 from fsseg.nnunet.augmentation import centre_patch, crop_size_for, mirror_axes_for, training_augmentation
 from fsseg.nnunet.model_folder import load_checkpoint_safely, save_checkpoint
 from fsseg.nnunet.pretrain_data import (
-    Crops,
-    batches,
     preprocessed_volume,
     require_every_structure,
     source_weights,
     stratified_holdout,
 )
+from fsseg.training.crop_batches import Crops, batches
 from fsseg.training.losses import deep_supervision_loss
 from fsseg.training.seeding import seed_everything
 from fsseg.training.step import optimisation_step

@@ -1,22 +1,16 @@
-"""Crops of a preprocessed, partially labelled dataset: seeded, so that sample number `i` is always the same."""
+"""Cases of a preprocessed, partially labelled dataset: volumes, source weights, held-out cases."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from fsseg.config.errors import FssegError
-from fsseg.data.crops import CropSampler
 from fsseg.data.structures import Structures
 from fsseg.data.volumes import Volume
-from fsseg.nnunet.augmentation import Augmentation
 from fsseg.nnunet.preprocessing import case_zones, zone_axis
-from fsseg.training.seeding import seeded
 
 
 def preprocessed_volume(case: str, dataset: nnUNetBaseDataset, structures: Structures, plans: Any) -> Volume:
@@ -57,36 +51,6 @@ def stratified_holdout(
         count = max(1, round(share * len(members))) if len(members) >= 5 and share > 0 else 0
         validation += [members[index] for index in generator.permutation(len(members))[:count]]
     return sorted(set(cases) - set(validation)), sorted(validation)
-
-
-class Crops(Dataset[dict[str, Tensor]]):
-    """Augmented crops by number; number `i` depends on the seed only, not on workers or on what came before."""
-
-    def __init__(self, sampler: CropSampler, augmentation: Augmentation, *, first: int, count: int, seed: int) -> None:
-        self.sampler = sampler
-        self.augmentation = augmentation
-        self.first = first
-        self.count = count
-        self.seed = seed
-        self.zones = max(volume.zone_annotated.shape[0] for volume in sampler.volumes)
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        number = self.first + index
-        plan = self.sampler.draw(np.random.default_rng((self.seed, number)))
-        with seeded(self.seed, number):
-            image, labels = self.augmentation(*self.sampler.cut(plan))
-        annotated = self.sampler.volumes[plan.volume].zone_annotated
-        padded = np.zeros((self.zones, annotated.shape[1]), dtype=bool)
-        padded[: len(annotated)] = annotated
-        return {"image": image, "labels": labels, "zone_annotated": torch.from_numpy(padded)}
-
-
-def batches(crops: Crops, batch_size: int, workers: int, *, pin_memory: bool) -> DataLoader[dict[str, Tensor]]:
-    """Return a loader over the crops in order."""
-    return DataLoader(crops, batch_size, num_workers=workers, pin_memory=pin_memory, persistent_workers=False)
 
 
 def require_every_structure(volumes: Sequence[Volume], names: Sequence[str], folder: Path) -> None:

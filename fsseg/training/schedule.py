@@ -66,7 +66,7 @@ class WarmupStableDecay:
         """Return the factor on the learning rates of the next step."""
         step = len(self.losses)
         if self.decay_start is None:
-            return min(1.0, (step + 1) / self.warmup_steps)
+            return min(1.0, (step + 1) / max(1, self.warmup_steps))
         return (self.end - step) / max(1, self.end - self.decay_start)
 
     def record(self, loss: float) -> bool:

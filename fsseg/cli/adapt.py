@@ -1,0 +1,85 @@
+"""Fit a pretrained network to known or novel structures from a few labelled cases."""
+
+import argparse
+
+from fsseg.cli.options import add_device_option, add_output_options, emit, parse_set
+
+EXAMPLES = """examples:
+  fsseg adapt --checkpoint runs/universal --dataset 104 --structure larynx --shots 5 \\
+      --method lora --decoder tuned --seed 0 --out runs/larynx
+  fsseg adapt --checkpoint runs/universal --dataset 104 --structure larynx esophagus --shots 5 \\
+      --method lora --set rank=8 --test test.txt --estimate loo --out runs/two
+  fsseg adapt --checkpoint runs/universal --dataset 104 --structure mandible --cases a b c \\
+      --method linear_probe --set recipe.max_steps=500 --out runs/mandible
+
+--set takes options of the method (rank=8) and of the recipe (recipe.max_steps=500);
+`fsseg methods` lists the methods.
+"""
+_RECIPE_PREFIX = "recipe."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("--checkpoint", required=True, help="model folder of the pretrained network")
+    parser.add_argument("--dataset", required=True, help="number or name of a dataset in nnUNet_raw")
+    parser.add_argument("--structure", nargs="+", required=True, help="structures to adapt to, in one network")
+    parser.add_argument("--shots", type=int, help="support cases to draw from the pool (default: 5)")
+    parser.add_argument("--method", required=True, help="adaptation method, see `fsseg methods`")
+    parser.add_argument("--decoder", choices=("frozen", "tuned"), help="train the decoder too (default: the method's)")
+    parser.add_argument("--seed", type=int, default=0, help="decides draw, new weights and crops (default: 0)")
+    parser.add_argument("--out", required=True, help="run folder to make")
+    parser.add_argument("--pool", help="file with the cases to draw from, one a line (default: all but the test cases)")
+    parser.add_argument("--test", help="file with the test cases, one a line; never drawn")
+    parser.add_argument("--cases", nargs="+", help="support cases by name, instead of --shots")
+    parser.add_argument("--estimate", choices=("loo",), help="also estimate the DSC by leave-one-out")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options of method and recipe")
+    add_device_option(parser)
+    add_output_options(parser, dry_run=True)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the stage."""
+    from fsseg.config.base import validated
+    from fsseg.config.errors import UsageError
+    from fsseg.stages.adapt import AdaptConfig, run_adapt
+
+    if arguments.cases and arguments.shots is not None:
+        raise UsageError("--cases names the support cases, --shots draws them.\n  Give one of the two.")
+    settings = parse_set(arguments.set)
+    recipe = {k.removeprefix(_RECIPE_PREFIX): v for k, v in settings.items() if k.startswith(_RECIPE_PREFIX)}
+    options = {key: value for key, value in settings.items() if not key.startswith(_RECIPE_PREFIX)}
+    names = ("checkpoint", "dataset", "method", "decoder", "seed", "out", "pool", "test", "cases", "estimate", "device")
+    values = {name: getattr(arguments, name) for name in names}
+    values |= {"structures": arguments.structure, "method_options": options, "recipe": recipe}
+    if arguments.shots is not None:
+        values["shots"] = arguments.shots
+    result = run_adapt(validated(AdaptConfig, values, "the options"), dry_run=arguments.dry_run)
+    emit(result, _text(result, arguments), arguments.json)
+    return 0
+
+
+def _text(result: dict, arguments: argparse.Namespace) -> str:
+    structures = ", ".join(f"{name} ({kind})" for name, kind in result["structures"].items())
+    counts = result["parameters"]
+    text = (
+        f"{arguments.method} on {structures} from {len(result['support'])} cases: {', '.join(result['support'])}\n"
+        f"trains {counts['trainable']:,} parameters and a head of {counts['head']:,}, of {counts['total']:,}"
+    )
+    if arguments.dry_run:
+        return f"{text}\nwould train at most {result['max_steps']} steps into {result['out']}"
+    ended = "loss plateau" if result["plateau"] else "step limit"
+    text += f"\n{result['steps']} steps ({ended}), {result['fit_seconds']:.0f} s, loss {result['loss']}\n{arguments.out}"
+    return text + _estimate_text(arguments.out)
+
+
+def _estimate_text(out: str) -> str:
+    import json
+    from pathlib import Path
+
+    file = Path(out) / "estimate.json"
+    if not file.is_file():
+        return ""
+    lines = ["\nexpected DSC by leave-one-out over the support cases (mean, range):"]
+    for name, spread in json.loads(file.read_text(encoding="utf-8")).items():
+        lines.append(f"  {name}: {spread['mean']:.3f} ({spread['lowest']:.3f} to {spread['highest']:.3f})")
+    return "\n".join(lines)

@@ -1,0 +1,66 @@
+"""adapter.safetensors: what distinguishes an adapted network from its base, with what is needed to apply it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fsseg.config.base import StrictModel, validated
+from fsseg.config.errors import FssegError, UsageError
+from fsseg.methods.contract import DecoderChoice
+
+ADAPTER_NAME = "adapter.safetensors"
+FORMAT_VERSION = 1
+_KEY = "fsseg"
+
+
+class AdapterInfo(StrictModel):
+    """The header of an adapter file.
+
+    Attributes:
+        method: name of the method, with its `options` and `decoder` choice.
+        structures: adapted structures in channel order, with the base's head row each started from (None: novel).
+        base_sha256: hash of the base's weights; the adapter fits no other base.
+        base_licence: licence of the base, which goes on with the adapter.
+        support: support cases.
+    """
+
+    format_version: int = FORMAT_VERSION
+    method: str
+    options: dict[str, Any]
+    decoder: DecoderChoice
+    structures: dict[str, int | None]
+    base_sha256: str
+    base_licence: str
+    support: tuple[str, ...]
+
+
+def save_adapter(folder: Path, state: dict[str, Tensor], info: AdapterInfo) -> None:
+    """Write adapter.safetensors; complete or absent."""
+    temporary = folder / (ADAPTER_NAME + ".tmp")
+    save_file(state, temporary, metadata={_KEY: info.model_dump_json()})
+    temporary.replace(folder / ADAPTER_NAME)
+
+
+def load_adapter(path: Path) -> tuple[dict[str, Tensor], AdapterInfo]:
+    """Read an adapter file.
+
+    Raises:
+        FssegError: the file is damaged or no adapter.
+        UsageError: the file is of a newer format.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[_KEY])
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        raise FssegError(f"{path} is damaged, or is no adapter file: {error}") from None
+    if header.get("format_version", 0) > FORMAT_VERSION:
+        raise UsageError(
+            f"{path} has format {header['format_version']}, this fsseg reads up to {FORMAT_VERSION}.\n"
+            "  Install a newer fsseg."
+        )
+    return state, validated(AdapterInfo, header, str(path))

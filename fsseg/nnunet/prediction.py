@@ -1,0 +1,76 @@
+"""Sliding-window prediction with nnU-Net's own predictor, so that results equal those of `nnUNetv2_predict`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from nnunetv2.inference.export_prediction import export_prediction_from_logits
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from torch import Tensor, nn
+
+from fsseg.nnunet.model_folder import ModelFolder
+from fsseg.nnunet.preprocessing import CasePreprocessor
+from fsseg.nnunet.quiet import quiet
+
+
+class Predictor:
+    """Runs a network over whole images as the plans of a model say.
+
+    Args:
+        network: the network, merged or adapted in place; put into evaluation mode.
+        model: plans, dataset.json and configuration.
+        device: where to compute.
+        tile_step_size: step of the sliding window as a share of the patch.
+    """
+
+    def __init__(
+        self, network: nn.Module, model: ModelFolder, device: torch.device, tile_step_size: float = 0.5
+    ) -> None:
+        self.model = model
+        self.preprocessor = CasePreprocessor(model, cache=None)
+        self.network = network.to(device).eval()
+        with quiet():
+            self._predictor = nnUNetPredictor(
+                tile_step_size=tile_step_size,
+                use_mirroring=model.mirroring_axes is not None,
+                perform_everything_on_device=device.type == "cuda",
+                device=device,
+                allow_tqdm=False,
+            )
+            self._predictor.manual_initialization(
+                self.network,
+                model.plans_manager(),
+                model.configuration_manager(),
+                None,
+                model.dataset_json,
+                "nnUNetTrainer",
+                model.mirroring_axes,
+            )
+
+    @torch.inference_mode()
+    def logits(self, image: np.ndarray) -> Tensor:
+        """Return the logits (C, D, H, W) of a preprocessed (channels, D, H, W) image."""
+        with quiet():
+            return self._predictor.predict_sliding_window_return_logits(torch.from_numpy(image)).float().cpu()
+
+    def predict_file(self, files: Sequence[Path], out: Path) -> None:
+        """Segment one case and write its label map in the geometry of the image.
+
+        Args:
+            files: one image file per channel.
+            out: label map to write, with the file ending of dataset.json.
+        """
+        image, properties = self.preprocessor.image(files)
+        logits = self.logits(image)
+        ending = self.model.dataset_json["file_ending"]
+        with quiet():
+            export_prediction_from_logits(
+                logits,
+                properties,
+                self._predictor.configuration_manager,
+                self._predictor.plans_manager,
+                self.model.dataset_json,
+                str(out).removesuffix(ending),
+                num_threads_torch=torch.get_num_threads(),
+            )

@@ -1,0 +1,170 @@
+"""Stage: fit a pretrained network to known or novel structures from a few labelled cases."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from fsseg.config.base import StrictModel
+from fsseg.config.errors import UsageError, require_known
+from fsseg.config.manifest import Manifest, write_json
+from fsseg.config.recipes import Recipe
+from fsseg.config.run_folder import new_run_folder, require_new
+from fsseg.data.splits import Split, make_split, read_case_list
+from fsseg.methods.adapted_network import AdaptedNetwork, require_decoder_choice
+from fsseg.methods.adapter_file import AdapterInfo, save_adapter
+from fsseg.methods.contract import DecoderChoice
+from fsseg.methods.registry import create_method
+from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, raw_folder
+from fsseg.nnunet.model_folder import read_model_folder, write_model_folder
+from fsseg.nnunet.preprocessing import CasePreprocessor
+from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
+from fsseg.stages.adaptation import Job, Target, build_adapted, make_target, support_volumes, train
+from fsseg.stages.estimate import leave_one_out
+from fsseg.training.fit import FitResult
+from fsseg.training.seeding import resolve_device
+
+CACHE_NAME = "fsseg_cache"
+
+
+class AdaptConfig(StrictModel):
+    """What to adapt.
+
+    Attributes:
+        checkpoint: model folder of the base.
+        dataset: number or name of a dataset in nnUNet_raw.
+        structures: structures of the dataset to adapt to, together in one network.
+        shots: number of support cases to draw; with `cases` their number.
+        method: name of the method, with its options.
+        decoder: frozen or tuned; None takes the method's default.
+        seed: decides the support draw, new weights and crops.
+        out: run folder to make.
+        pool, test: files with one case a line.
+        cases: support cases by name.
+        estimate: "loo" also runs leave-one-out over the support cases.
+        recipe: learning rates, schedule, stop rule.
+        device: auto, cpu, cuda or mps.
+    """
+
+    checkpoint: Path
+    dataset: str
+    structures: tuple[str, ...] = Field(min_length=1)
+    shots: int = Field(default=5, ge=1)
+    method: str
+    method_options: dict[str, Any] = Field(default_factory=dict)
+    decoder: DecoderChoice | None = None
+    seed: int = Field(default=0, ge=0)
+    out: Path
+    pool: Path | None = None
+    test: Path | None = None
+    cases: tuple[str, ...] | None = None
+    estimate: Literal["loo"] | None = None
+    recipe: Recipe = Recipe()
+    device: str = "auto"
+
+
+def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
+    """Adapt; the run folder is complete or absent.
+
+    It holds adapter.safetensors, split.json, metrics.jsonl, manifest.json and, for methods that merge, the files of a
+    stock nnU-Net model folder.
+
+    Raises:
+        UsageError: unknown structure, case, method or option; more shots than pool cases; the output folder exists.
+        FssegError: a support case that cannot be learned from, damaged files, no space left.
+    """
+    method = create_method(config.method, config.method_options)
+    decoder = require_decoder_choice(method, config.decoder)
+    require_new_or_restart(config.out)
+    base = read_model_folder(config.checkpoint)
+    dataset = read_raw_dataset(dataset_folder(raw_folder(), config.dataset))
+    require_known(
+        "structure", config.structures, dataset.structures.names, f"{dataset.path.name} annotates the allowed ones."
+    )
+    _require_same_channels(base.dataset_json, dataset)
+    target = make_target(base, dataset, config.structures)
+    split = _split(config, dataset)
+    job = Job(base, target, method, decoder, config.recipe, config.seed, resolve_device(config.device))
+    if config.estimate == "loo" and len(split.support) < 2:
+        raise UsageError("--estimate loo holds out one support case at a time, so it needs at least 2 shots, got 1.")
+    manifest = Manifest("adapt", config.model_dump(mode="json"), config.seed)
+    preprocessor = CasePreprocessor(base, preprocessed_folder() / CACHE_NAME)
+    volumes = support_volumes(dataset, target, split.support, preprocessor)
+    adapted = build_adapted(job, volumes)
+    facts = {
+        "base": {"path": str(base.path), "sha256": base.sha256, "licence": base.dataset_json.get("licence", "unknown")},
+        "structures": {name: "novel" if row is None else "known" for name, row in target.base_rows.items()},
+        "parameters": adapted.report().as_dict(),
+        "support": list(split.support),
+        "licence": dataset.dataset_json.get("licence", "unknown"),
+    }
+    if dry_run:
+        return {**facts, "max_steps": config.recipe.max_steps, "out": str(config.out)}
+    manifest.add_inputs([path for case in split.support for path in (*dataset.images(case), dataset.label(case))])
+    with new_run_folder(config.out) as staging:
+        if config.estimate == "loo":
+            write_json(staging / "estimate.json", leave_one_out(job, volumes))
+        result = train(job, adapted, volumes, label=f"adapt {config.method}")
+        _write(staging, job, adapted, config, split, result)
+        manifest.add(**facts, steps=len(result.losses), plateau=result.plateau, fit_seconds=round(result.seconds, 2))
+        manifest.add(merged=not method.not_merged_because, loss=_final_loss(result))
+        return manifest.write(staging)
+
+
+def require_new_or_restart(out: Path) -> None:
+    """Raise `UsageError` if `out` exists; an unfinished folder of a killed run is no obstacle, it starts again."""
+    require_new(out, resume=True)
+
+
+def _split(config: AdaptConfig, dataset: RawDataset) -> Split:
+    return make_split(
+        dataset.cases,
+        shots=config.shots,
+        seed=config.seed,
+        pool=None if config.pool is None else read_case_list(config.pool),
+        test=() if config.test is None else read_case_list(config.test),
+        support=config.cases,
+    )
+
+
+def _write(
+    folder: Path, job: Job, adapted: AdaptedNetwork, config: AdaptConfig, split: Split, result: FitResult
+) -> None:
+    split.save(folder)
+    target: Target = job.target
+    info = AdapterInfo(
+        method=config.method,
+        options=job.method.options.model_dump(mode="json"),
+        decoder=job.decoder,
+        structures=target.base_rows,
+        base_sha256=job.base.sha256,
+        base_licence=str(job.base.dataset_json.get("licence", "unknown")),
+        support=split.support,
+    )
+    save_adapter(folder, adapted.state(), info)
+    lines = (json.dumps({"step": step + 1, "loss": round(loss, 6)}) for step, loss in enumerate(result.losses))
+    (folder / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    if not job.method.not_merged_because:
+        write_model_folder(
+            folder,
+            plans={key: value for key, value in job.base.plans.items() if key != "fsseg"},
+            dataset_json=job.dataset_json(),
+            configuration=job.base.configuration,
+            weights=adapted.merged_state_dict(),
+            mirroring_axes=job.mirror_axes or None,
+        )
+
+
+def _require_same_channels(base: dict[str, Any], dataset: RawDataset) -> None:
+    ours, theirs = list(base["channel_names"].values()), list(dataset.dataset_json["channel_names"].values())
+    if ours != theirs:
+        raise UsageError(
+            f"The checkpoint takes the channels {ours}, but {dataset.path.name} has {theirs}.\n"
+            "  Choose a dataset of the same modality and number of channels."
+        )
+
+
+def _final_loss(result: FitResult) -> float:
+    last = result.losses[-50:]
+    return round(sum(last) / len(last), 5)

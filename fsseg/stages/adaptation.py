@@ -1,0 +1,177 @@
+"""Building blocks of an adaptation: the case files, the network with its head, and one training."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from fsseg.config.base import StrictModel
+from fsseg.config.errors import FssegError
+from fsseg.config.recipes import Recipe
+from fsseg.data.assembly import region_labels, renumbered
+from fsseg.data.crops import CropSampler
+from fsseg.data.structures import Structures
+from fsseg.data.volumes import Volume
+from fsseg.methods.adapted_network import AdaptedNetwork
+from fsseg.methods.contract import DecoderChoice, Method
+from fsseg.models.heads import replace_heads
+from fsseg.nnunet.augmentation import crop_size_for, mirror_axes_for, training_augmentation
+from fsseg.nnunet.model_folder import ModelFolder, network_of_plans
+from fsseg.nnunet.preprocessing import CasePreprocessor
+from fsseg.nnunet.raw_dataset import RawDataset
+from fsseg.training.crop_batches import Crops
+from fsseg.training.fit import FitResult, fit
+from fsseg.training.schedule import PlateauRule, WarmupStableDecay
+from fsseg.training.seeding import seed_everything
+from fsseg.training.targets import TargetTable
+
+
+class Target(StrictModel):
+    """The structures to adapt to, in channel order, and the base's head row of each (None: novel)."""
+
+    structures: Structures
+    base_rows: dict[str, int | None]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Structures in channel order."""
+        return self.structures.names
+
+
+@dataclass(frozen=True)
+class Job:
+    """One adaptation: everything but the support volumes."""
+
+    base: ModelFolder
+    target: Target
+    method: Method
+    decoder: DecoderChoice
+    recipe: Recipe
+    seed: int
+    device: torch.device
+
+    @property
+    def patch_size(self) -> list[int]:
+        """Patch of the base's plans, in z, y, x."""
+        return list(self.base.configuration_manager().patch_size)
+
+    @property
+    def mirror_axes(self) -> tuple[int, ...]:
+        """Axes to mirror: none if any structure of the base or the target has a side."""
+        return mirror_axes_for((*self.base.structures.names, *self.target.names))
+
+    def dataset_json(self) -> dict[str, Any]:
+        """Return the dataset.json of the adapted model: the adapted structures as regions."""
+        kept = {k: v for k, v in self.base.dataset_json.items() if k not in ("labels", "regions_class_order", "name")}
+        return {**kept, **region_labels(renumbered(self.target.structures, self.target.names))}
+
+
+def make_target(base: ModelFolder, dataset: RawDataset, names: Sequence[str]) -> Target:
+    """Match structures of a dataset with the head rows of the base; containing structures come first."""
+    ordered = tuple(renumbered(dataset.structures, tuple(names)))
+    rows = {name: base.structures.names.index(name) for name in ordered if name in base.structures.names}
+    return Target(
+        structures=dataset.structures.subset(ordered), base_rows={name: rows.get(name) for name in ordered}
+    )
+
+
+def support_volumes(
+    dataset: RawDataset, target: Target, cases: Sequence[str], preprocessor: CasePreprocessor
+) -> list[Volume]:
+    """Preprocess support cases.
+
+    Raises:
+        FssegError: a case annotates none of the structures, or annotates one that its label map does not show; all
+            such cases are listed.
+    """
+    volumes = [
+        preprocessor.volume(case, dataset.images(case), dataset.label(case), target.structures, target.names)
+        for case in cases
+    ]
+    problems = []
+    for volume in volumes:
+        annotated = target.structures.annotation(volume.case).annotated
+        if not annotated:
+            problems.append(f"{volume.case} annotates none of {', '.join(target.names)}")
+        empty = [name for name in annotated if name not in volume.locations]
+        if empty:
+            problems.append(f"{volume.case} has an empty mask of {', '.join(empty)}")
+    unseen = [name for name in target.names if not any(name in volume.locations for volume in volumes)]
+    if unseen and not problems:
+        problems.append(f"no support case annotates {', '.join(unseen)}")
+    if problems:
+        raise FssegError(
+            "These support cases cannot be learned from:\n  - " + "\n  - ".join(problems) + "\n"
+            "  Name other cases with --cases or --pool, or leave the structure out."
+        )
+    return volumes
+
+
+def build_adapted(job: Job, volumes: Sequence[Volume]) -> AdaptedNetwork:
+    """Build the network, its head and the method, seeded by the job."""
+    seed_everything(job.seed)
+    if job.method.uses_pretrained:
+        network = job.base.build_network()
+    else:
+        network = network_of_plans(
+            job.base.plans,
+            job.base.configuration,
+            job.base.dataset_json,
+            output_channels=len(job.base.structures.names),
+        )
+    sources: list[int | float] = []
+    for channel, name in enumerate(job.target.names):
+        row = job.target.base_rows[name] if job.method.uses_pretrained else None
+        sources.append(frequency(volumes, job.target, channel) if row is None else row)
+    replace_heads(network, sources)
+    return AdaptedNetwork(network, job.method, job.decoder)
+
+
+def frequency(volumes: Sequence[Volume], target: Target, channel: int) -> float:
+    """Return the share of a structure among the voxels that are annotated for it."""
+    integers = target.structures.integers[target.names[channel]]
+    foreground = annotated = 0
+    for volume in volumes:
+        valid = volume.zone_annotated[volume.zones, channel]
+        labels = np.moveaxis(np.asarray(volume.labels[0]), volume.zone_axis, 0)[valid]
+        foreground += int(np.isin(labels, integers).sum())
+        annotated += labels.size
+    return foreground / max(1, annotated)
+
+
+def train(job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume], label: str) -> FitResult:
+    """Train an adapted network on volumes by the job's recipe."""
+    recipe, configuration = job.recipe, job.base.configuration_manager()
+    batch_size = recipe.batch_size or configuration.batch_size
+    sampler = CropSampler(
+        volumes,
+        job.patch_size,
+        crop_size=crop_size_for(job.patch_size),
+        foreground_probability=recipe.foreground_probability,
+    )
+    crops = Crops(
+        sampler,
+        training_augmentation(job.patch_size, job.mirror_axes),
+        first=0,
+        count=recipe.max_steps * batch_size,
+        seed=job.seed,
+    )
+    rule = PlateauRule(recipe.plateau_window, recipe.plateau_patience, recipe.plateau_improvement)
+    rate = recipe.learning_rates[job.method.family]
+    return fit(
+        adapted,
+        crops,
+        TargetTable(torch.from_numpy(job.target.structures.table())),
+        groups=adapted.parameter_groups(
+            learning_rate=rate,
+            decoder_learning_rate=recipe.decoder_learning_rate,
+            head_learning_rate=rate if job.method.reads_features_only else recipe.head_learning_rate,
+        ),
+        schedule=WarmupStableDecay(recipe.max_steps, rule),
+        batch_size=batch_size,
+        weight_decay=recipe.weight_decay,
+        device=job.device,
+        label=label,
+    )

@@ -1,0 +1,55 @@
+"""Batches of augmented crops: seeded, so that crop number `i` is always the same."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from fsseg.data.crops import CropSampler
+from fsseg.training.seeding import seeded
+
+# (channels, *crop_size) image and (2, *crop_size) labels -> the same of the patch size, as tensors
+Augmentation = Callable[[np.ndarray, np.ndarray], tuple[Tensor, Tensor]]
+
+
+class Crops(Dataset[dict[str, Tensor]]):
+    """Augmented crops by number; number `i` depends on the seed only, not on workers or on what came before.
+
+    Args:
+        sampler: draws and cuts.
+        augmentation: turns a crop into a patch.
+        first: number of the first crop, larger than 0 in a resumed run.
+        count: how many crops there are from there.
+        seed: decides everything.
+    """
+
+    def __init__(self, sampler: CropSampler, augmentation: Augmentation, *, first: int, count: int, seed: int) -> None:
+        self.sampler = sampler
+        self.augmentation = augmentation
+        self.first = first
+        self.count = count
+        self.seed = seed
+        self.zones = max(volume.zone_annotated.shape[0] for volume in sampler.volumes)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        number = self.first + index
+        plan = self.sampler.draw(np.random.default_rng((self.seed, number)))
+        with seeded(self.seed, number):
+            image, labels = self.augmentation(*self.sampler.cut(plan))
+        annotated = self.sampler.volumes[plan.volume].zone_annotated
+        padded = np.zeros((self.zones, annotated.shape[1]), dtype=bool)
+        padded[: len(annotated)] = annotated
+        return {"image": image, "labels": labels, "zone_annotated": torch.from_numpy(padded)}
+
+
+def batches(crops: Crops, batch_size: int, workers: int, *, pin_memory: bool) -> DataLoader[dict[str, Tensor]]:
+    """Return a loader over the crops in order.
+
+    Each batch holds image (B, channels, D, H, W), labels (B, 2, D, H, W) and zone_annotated (B, Z, C).
+    """
+    return DataLoader(crops, batch_size, num_workers=workers, pin_memory=pin_memory)

@@ -1,0 +1,646 @@
+"""What every adaptation method must do, on every network it is defined on, with every decoder choice it offers."""
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import (
+    ARCHITECTURES,
+    HEAD_PARAMETERS,
+    LAYERS,
+    STRUCTURES,
+    Layer,
+    biases_before_instance_norm,
+    image,
+    tiny_network,
+)
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from fsseg.config.errors import FssegError, UsageError
+from fsseg.methods.adapted_network import AdaptedNetwork
+from fsseg.methods.contract import DecoderChoice
+from fsseg.methods.lora import LowRankUpdate
+from fsseg.methods.registry import METHODS, create_method, method_class
+from fsseg.models.networks import build_network
+from fsseg.models.parts import parts_of
+
+LEARNING_RATE = 1e-2
+
+
+class Case(NamedTuple):
+    """One method on one network with one decoder choice."""
+
+    method: str
+    decoder: DecoderChoice
+    network: str
+
+    def adapt(self, *, seed: int = 0, **options: Any) -> AdaptedNetwork:
+        torch.manual_seed(seed)
+        return AdaptedNetwork(tiny_network(self.network), create_method(self.method, options), self.decoder)
+
+
+def undefined_reason(method: str, network: str) -> str:
+    return create_method(method).undefined(tiny_network(network))
+
+
+PAIRS = [(method, network) for method in METHODS for network in ARCHITECTURES]
+UNDEFINED = [pair for pair in PAIRS if undefined_reason(*pair)]
+CASES = [
+    Case(method, decoder, network)
+    for method, network in PAIRS
+    if (method, network) not in UNDEFINED
+    for decoder in method_class(method).decoder_choices
+]
+every_case = pytest.mark.parametrize("case", CASES, ids="-".join)
+
+
+def trained_apart_from_rounding(adapted: AdaptedNetwork) -> dict[str, nn.Parameter]:
+    """Trainable tensors, without the biases that InstanceNorm takes out again and nnU-Net trains all the same."""
+    dead = {id(bias) for bias in biases_before_instance_norm(adapted.network)}
+    return {name: p for name, p in adapted.trainable().items() if id(p) not in dead}
+
+
+def randomise(adapted: AdaptedNetwork, seed: int = 7) -> None:
+    """Move every trained tensor by N(0, 0.3 rms + 0.05): far enough to matter, near enough to stay finite."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in adapted.trainable().values():
+            deviation = 0.3 * parameter.square().mean().sqrt() + 0.05
+            parameter.add_(deviation * torch.randn(parameter.shape, generator=generator))
+
+
+def loss_of(adapted: AdaptedNetwork) -> Tensor:
+    """Return a random projection of the logits, scaled so that a head bias has a gradient of about one."""
+    logits = adapted.network(image())
+    projection = torch.randn(logits.shape, generator=torch.Generator().manual_seed(3))
+    penalty = adapted.method.penalty(adapted.network)
+    return (logits * projection).sum() / logits.numel() ** 0.5 + (0 if penalty is None else penalty)
+
+
+def train(adapted: AdaptedNetwork, steps: int = 3) -> None:
+    """Take AdamW steps without weight decay, in the order the training loop takes them; leave evaluation mode on."""
+    optimizer = torch.optim.AdamW(adapted.trainable().values(), LEARNING_RATE, weight_decay=0.0)
+    adapted.train_mode()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss_of(adapted).backward()
+        adapted.method.before_step(adapted.network)
+        optimizer.step()
+        adapted.method.after_step(adapted.network, LEARNING_RATE)
+    adapted.network.eval()
+
+
+@torch.no_grad()
+def logits_of(network: nn.Module, size: int = 16) -> Tensor:
+    return network(image(size=size))
+
+
+def assert_equal_states(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert list(actual) == list(expected)
+    for name, tensor in expected.items():
+        assert torch.equal(actual[name], tensor), name
+
+
+# What every method does
+
+
+@every_case
+def test_adapted_network_starts_as_the_base(case: Case) -> None:
+    difference = (logits_of(case.adapt().network) - logits_of(tiny_network(case.network))).abs().max().item()
+    if method_class(case.method).identity_at_start:
+        assert difference <= 1e-6
+    else:
+        assert difference > 1e-3, "a method that starts as its base should declare it"
+
+
+@every_case
+def test_moving_the_trained_tensors_moves_the_logits(case: Case) -> None:
+    adapted = case.adapt()
+    before = logits_of(adapted.network)
+    randomise(adapted)
+    after = logits_of(adapted.network)
+    assert torch.isfinite(after).all()
+    assert (after - before).abs().max() >= 0.1
+
+
+@every_case
+def test_every_trained_tensor_gets_a_gradient(case: Case) -> None:
+    """A head bias has a gradient of about one here; rounding error, as on a dead bias, is about 1e-8."""
+    adapted = case.adapt()
+    randomise(adapted)
+    adapted.train_mode()
+    loss_of(adapted).backward()
+    adapted.method.before_step(adapted.network)
+    for name, parameter in trained_apart_from_rounding(adapted).items():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.square().mean().sqrt() > 1e-5, name
+
+
+@every_case
+def test_no_inserted_tensor_is_taken_out_by_instance_norm(case: Case) -> None:
+    """The exemption above covers nnU-Net's own biases only, never something a method adds."""
+    base_names = {name for name, _ in tiny_network(case.network).named_parameters()}
+    adapted = case.adapt()
+    exempt = set(adapted.trainable()) - set(trained_apart_from_rounding(adapted))
+    assert exempt <= base_names
+
+
+@every_case
+def test_unused_heads_are_not_trained(case: Case) -> None:
+    adapted = case.adapt()
+    *unused, used = parts_of(adapted.network).heads
+    assert unused
+    assert not any(p.requires_grad for head in unused for p in head.parameters())
+    assert all(p.requires_grad for p in used.parameters())
+
+
+@every_case
+def test_training_changes_what_is_trained_and_nothing_else(case: Case) -> None:
+    adapted = case.adapt()
+    before = deepcopy(adapted.network.state_dict())
+    statistics = {name for name in adapted.state() if name not in adapted.trainable()}
+    trained = trained_apart_from_rounding(adapted)
+    names = {id(p): name for name, p in adapted.network.named_parameters()}
+    train(adapted)
+    for name in trained:
+        assert not torch.equal(adapted.network.state_dict()[name], before[name]), f"{name} did not change"
+    for key, tensor in adapted.network.state_dict(keep_vars=True).items():
+        first_name = names.get(id(tensor), key)
+        if not tensor.requires_grad and not _is_alias_of(first_name, statistics, adapted.network):
+            assert torch.equal(tensor, before[key]), f"{key} changed"
+
+
+def _is_alias_of(key: str, names: set[str], network: nn.Module) -> bool:
+    """Return whether a state_dict key is another name of one of the buffers `names`."""
+    state = network.state_dict(keep_vars=True)
+    return any(state[key] is state[name] for name in names)
+
+
+@every_case
+def test_a_norm_that_is_not_trained_keeps_its_statistics_in_training_mode(case: Case) -> None:
+    adapted = case.adapt()
+    adapted.train_mode()
+    assert adapted.network.training
+    for name, module in adapted.network.named_modules():
+        if isinstance(module, nn.BatchNorm3d | nn.InstanceNorm3d):
+            assert module.training == any(p.requires_grad for p in module.parameters()), name
+
+
+@every_case
+def test_report_counts_what_is_trained(case: Case) -> None:
+    adapted = case.adapt()
+    report = adapted.report()
+    assert report.head == HEAD_PARAMETERS
+    assert report.trainable + report.head == sum(p.numel() for p in adapted.trainable().values())
+    assert report.total == sum(p.numel() for p in {id(p): p for p in adapted.network.parameters()}.values())
+
+
+@every_case
+def test_parameter_groups_hold_every_trained_tensor_once(case: Case) -> None:
+    adapted = case.adapt()
+    rates = {"learning_rate": 1.0, "decoder_learning_rate": 2.0, "head_learning_rate": 3.0}
+    groups = adapted.parameter_groups(**rates)
+    grouped = [id(p) for group in groups for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in adapted.trainable().values())
+    head = {id(p) for p in parts_of(adapted.network).head.parameters()}
+    assert {id(p) for group in groups if group["lr"] == 3.0 for p in group["params"]} == head
+
+
+@every_case
+def test_state_makes_a_fresh_adapted_network_compute_the_same(case: Case) -> None:
+    adapted = case.adapt()
+    randomise(adapted)
+    train(adapted, steps=1)
+    fresh = case.adapt(seed=99)
+    fresh.load_state(adapted.state())
+    assert torch.equal(logits_of(fresh.network), logits_of(adapted.network))
+
+
+@every_case
+def test_state_survives_safetensors(case: Case, tmp_path: Path) -> None:
+    adapted = case.adapt()
+    randomise(adapted)
+    save_file(adapted.state(), tmp_path / "adapter.safetensors")
+    loaded = load_file(tmp_path / "adapter.safetensors")
+    assert set(loaded) == set(adapted.state())
+    fresh = case.adapt(seed=99)
+    fresh.load_state(loaded)
+    assert torch.equal(logits_of(fresh.network), logits_of(adapted.network))
+
+
+@every_case
+def test_state_is_a_copy(case: Case) -> None:
+    adapted = case.adapt()
+    state = adapted.state()
+    expected = deepcopy(state)
+    randomise(adapted)
+    assert_equal_states(state, expected)
+
+
+@every_case
+def test_state_names_every_tensor_once_and_by_no_alias(case: Case) -> None:
+    names = list(case.adapt().state())
+    assert names
+    assert len(names) == len(set(names))
+    assert not [name for name in names if "decoder.encoder" in name or "all_modules" in name]
+
+
+@every_case
+def test_state_that_does_not_fit_is_refused(case: Case) -> None:
+    adapted = case.adapt()
+    state = adapted.state()
+    name = next(iter(state))
+    missing = {key: tensor for key, tensor in state.items() if key != name}
+    with pytest.raises(FssegError, match=f"missing {name}"):
+        adapted.load_state(missing)
+    with pytest.raises(FssegError, match="unexpected somewhere.weight"):
+        adapted.load_state({**state, "somewhere.weight": torch.zeros(1)})
+    with pytest.raises(FssegError, match=f"{name}: shape .* expected"):
+        adapted.load_state({**state, name: torch.zeros(1, 2, 3)})
+
+
+@every_case
+def test_merged_weights_are_a_plain_network_that_computes_the_same(case: Case) -> None:
+    adapted = case.adapt()
+    randomise(adapted)
+    train(adapted, steps=1)
+    if adapted.method.not_merged_because:
+        with pytest.raises(UsageError, match="cannot be merged"):
+            adapted.merged_state_dict()
+        return
+    before, before_logits = adapted.state(), logits_of(adapted.network)
+    plain = tiny_network(case.network, seed=5)
+    merged = adapted.merged_state_dict()
+    assert list(merged) == list(plain.state_dict())
+    plain.load_state_dict(merged, strict=True)
+    torch.testing.assert_close(logits_of(plain), before_logits, rtol=0, atol=1e-5)
+
+    assert_equal_states(adapted.state(), before)
+    assert torch.equal(logits_of(adapted.network), before_logits)
+    train(adapted, steps=1)
+    assert not torch.equal(logits_of(adapted.network), before_logits), "merging ended the training"
+    torch.testing.assert_close(logits_of(plain), before_logits, rtol=0, atol=1e-5)
+
+
+@every_case
+def test_a_deep_copy_computes_the_same_and_is_independent(case: Case) -> None:
+    adapted = case.adapt()
+    randomise(adapted)
+    expected = logits_of(adapted.network)
+    copy = deepcopy(adapted.network)
+    assert torch.equal(logits_of(copy), expected)
+    randomise(adapted, seed=8)
+    assert torch.equal(logits_of(copy), expected)
+    moved = logits_of(adapted.network)
+    with torch.no_grad():
+        for parameter in copy.parameters():
+            parameter.zero_()
+    assert torch.equal(logits_of(adapted.network), moved)
+
+
+@every_case
+def test_bfloat16_autocast_stays_near_float32(case: Case) -> None:
+    """bfloat16 rounds to 2^-9 = 0.2 % at each of about 15 layers; norms over 8 voxels amplify it."""
+    adapted = case.adapt()
+    randomise(adapted)
+    expected = logits_of(adapted.network, size=8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = logits_of(adapted.network, size=8)
+    assert actual.dtype == torch.bfloat16
+    assert (actual.float() - expected).square().mean().sqrt() <= 0.05 * expected.square().mean().sqrt()
+
+
+@every_case
+def test_the_seed_decides_the_start(case: Case) -> None:
+    assert_equal_states(case.adapt(seed=3).state(), case.adapt(seed=3).state())
+
+
+@pytest.mark.parametrize(("method", "network"), UNDEFINED)
+def test_a_method_that_is_not_defined_says_why(method: str, network: str) -> None:
+    with pytest.raises(UsageError, match="is not defined on"):
+        AdaptedNetwork(tiny_network(network), create_method(method))
+
+
+def test_every_method_is_defined_on_some_network_here() -> None:
+    assert {case.method for case in CASES} == set(METHODS)
+
+
+# Closed forms of the parameter counts, from the table of layers in tiny.py
+
+
+def part(layers: list[Layer], name: str) -> int:
+    return sum(layer.parameters for layer in layers if layer.part == name)
+
+
+def low_rank(layers: list[Layer], decoder: DecoderChoice, rank: int = 4) -> int:
+    own = [layer for layer in layers if decoder == "frozen" or layer.part == "encoder"]
+    return sum(rank * (layer.rows + layer.columns) for layer in own)
+
+
+# What a method trains itself, head and tuned decoder aside. A new method gets a line here.
+OWN_PARAMETERS: dict[str, Callable[[list[Layer], DecoderChoice], int]] = {
+    "from_scratch": lambda layers, _: part(layers, "encoder"),
+    "full": lambda layers, _: part(layers, "encoder"),
+    "decoder": lambda layers, _: 0,
+    "linear_probe": lambda layers, _: 0,
+    "lora": low_rank,
+}
+
+
+@every_case
+def test_parameter_count_equals_its_closed_form(case: Case) -> None:
+    assert case.method in OWN_PARAMETERS, f"state the parameter count of {case.method} in OWN_PARAMETERS"
+    layers = LAYERS[case.network]
+    tuned = part(layers, "decoder") if case.decoder == "tuned" else 0
+    assert case.adapt().report().trainable == OWN_PARAMETERS[case.method](layers, case.decoder) + tuned
+
+
+# Options
+
+# Another value for every option of every method. A new option gets a line here.
+OTHER_VALUES: dict[tuple[str, str], Any] = {
+    ("lora", "rank"): 2,
+    ("lora", "alpha"): 8.0,
+    ("lora", "targets"): "encoder",
+}
+OPTIONS = [(method, field) for method in METHODS for field in method_class(method).Options.model_fields]
+
+
+def first_case(method: str) -> Case:
+    return next(case for case in CASES if case.method == method)
+
+
+@pytest.mark.parametrize(("method", "option"), OPTIONS)
+def test_every_option_changes_something(method: str, option: str) -> None:
+    """What is trained, or with equal trained tensors what is computed or what a step does."""
+    assert (method, option) in OTHER_VALUES, (
+        f"give another value of {method}'s option {option} in OTHER_VALUES"
+    )
+    default = first_case(method).adapt()
+    other = first_case(method).adapt(**{option: OTHER_VALUES[method, option]})
+    shapes = [{name: tensor.shape for name, tensor in a.state().items()} for a in (default, other)]
+    if shapes[0] != shapes[1]:
+        return
+    randomise(default)
+    other.load_state(default.state())
+    if not torch.equal(logits_of(default.network), logits_of(other.network)):
+        return
+    train(default, steps=2)
+    train(other, steps=2)
+    assert not torch.equal(logits_of(default.network), logits_of(other.network))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 4])
+@pytest.mark.parametrize("network", ARCHITECTURES)
+def test_lora_rank_decides_the_count(network: str, rank: int) -> None:
+    report = Case("lora", "frozen", network).adapt(rank=rank).report()
+    assert report.trainable == low_rank(LAYERS[network], "frozen", rank)
+    assert report.layers == len(LAYERS[network])
+
+
+@pytest.mark.parametrize("network", ARCHITECTURES)
+@pytest.mark.parametrize(("targets", "parts"), [("encoder", {"encoder"}), ("decoder", {"decoder"})])
+def test_lora_targets_decide_the_layers(network: str, targets: str, parts: set[str]) -> None:
+    adapted = Case("lora", "frozen", network).adapt(targets=targets)
+    layers = [layer for layer in LAYERS[network] if layer.part in parts]
+    assert adapted.report().layers == len(layers)
+    assert adapted.report().trainable == low_rank(layers, "frozen")
+    own = [name for name in adapted.trainable() if "parametrizations" in name]
+    assert own
+    assert all(name.split(".")[0] in parts for name in own)
+
+
+def test_lora_with_a_tuned_decoder_changes_the_encoder_only() -> None:
+    for targets in ("all", "encoder"):
+        adapted = Case("lora", "tuned", "plain").adapt(targets=targets)
+        inserted = [name for name in adapted.trainable() if "parametrizations" in name]
+        assert len(inserted) == 2 * 6
+        assert all(name.startswith("encoder.") for name in inserted)
+
+
+def test_lora_alpha_over_rank_scales_the_update() -> None:
+    case = Case("lora", "frozen", "plain")
+    single, double = case.adapt(rank=2, alpha=2.0), case.adapt(rank=2, alpha=4.0)
+    randomise(single)
+    double.load_state(single.state())
+    weights = [a.network.encoder.stages[1][0].convs[0].conv.weight for a in (single, double)]  # type: ignore[index, union-attr]
+    base = tiny_network("plain").encoder.stages[1][0].convs[0].conv.weight  # type: ignore[index, union-attr]
+    assert (weights[0] - base).abs().max() > 0.01
+    torch.testing.assert_close(weights[1] - base, 2 * (weights[0] - base), rtol=1e-5, atol=1e-6)
+
+
+def test_lora_alpha_defaults_to_a_scale_of_one_at_every_rank() -> None:
+    case = Case("lora", "frozen", "plain")
+    default, explicit = case.adapt(rank=2), case.adapt(rank=2, alpha=2.0)
+    randomise(default)
+    explicit.load_state(default.state())
+    assert torch.equal(logits_of(default.network), logits_of(explicit.network))
+
+
+def test_lora_starts_differ_between_seeds() -> None:
+    case = Case("lora", "frozen", "plain")
+    first, second = case.adapt(seed=1).state(), case.adapt(seed=2).state()
+    random = [name for name in first if name.endswith((".left", ".right")) and first[name].any()]
+    assert len(random) == len(LAYERS["plain"])
+    assert not any(torch.equal(first[name], second[name]) for name in random)
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("lorra", {}, "Unknown method 'lorra'. Did you mean 'lora'"),
+        ("lora", {"rang": 4}, "unknown key 'rang'; did you mean 'rank'"),
+        ("lora", {"rank": 0}, "rank: .*got 0"),
+        ("lora", {"rank": "many"}, "rank: .*got 'many'"),
+        ("lora", {"alpha": 0.0}, "alpha: .*got 0.0"),
+        ("lora", {"targets": "head"}, "targets: .*got 'head'"),
+        ("lora", {"rank": 0, "rang": 4}, "2 errors in the options of method 'lora'"),
+        ("full", {"rank": 4}, "unknown key 'rank'"),
+    ],
+)
+def test_wrong_method_or_option_is_refused(method: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        create_method(method, options)
+
+
+def test_rank_that_a_layer_does_not_allow_names_the_layer_and_the_largest_rank() -> None:
+    # The smallest layers have four output channels; the first of them is the first convolution of the network.
+    with pytest.raises(UsageError, match=r"encoder\.stages\.0\.0\.convs\.0\.conv \(at most 4\)") as caught:
+        Case("lora", "frozen", "plain").adapt(rank=5)
+    assert "allowed here: 1 to 4" in str(caught.value)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_decoder_choice_that_a_method_does_not_offer_is_refused(method: str) -> None:
+    offered = method_class(method).decoder_choices
+    refused: list[Any] = [choice for choice in ("frozen", "tuned", "half") if choice not in offered]
+    for choice in refused:
+        with pytest.raises(UsageError, match=f"--decoder {choice}"):
+            AdaptedNetwork(tiny_network("plain"), create_method(method), choice)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_default_decoder_choice_is_the_first(method: str) -> None:
+    case = first_case(method)
+    adapted = AdaptedNetwork(tiny_network(case.network), create_method(method))
+    assert adapted.decoder == method_class(method).decoder_choices[0]
+
+
+def test_lora_on_a_decoder_that_is_trained_whole_is_refused() -> None:
+    with pytest.raises(UsageError, match="finds no layer to adapt"):
+        Case("lora", "tuned", "plain").adapt(targets="decoder")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_network_of_an_unknown_class_is_refused(method: str) -> None:
+    with pytest.raises(UsageError, match="Sequential"):
+        AdaptedNetwork(nn.Sequential(nn.Conv3d(1, 1, 1)), create_method(method))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUnet"},
+            "PlainConvUNet'",
+        ),
+        ({"network_class_name": "os.system"}, "Unknown network class"),
+        ({"arch_kwargs": {"conv_op": "os.system"}}, "os.system"),
+        ({"arch_kwargs": {"conv_op": "torch.nn.functional.conv3d"}}, "allowed: layers of torch.nn"),
+        ({"arch_kwargs": {"conv_op": "torch.nn.Conv4d"}}, "does not exist"),
+        ({"arch_kwargs": {"n_conv_per_stage": [2]}}, "do not fit PlainConvUNet"),
+        ({"arch_kwargs": {"wings": 2}}, "do not fit PlainConvUNet"),
+    ],
+)
+def test_architecture_block_that_is_not_allowed_is_refused(change: dict[str, Any], message: str) -> None:
+    block = deepcopy(ARCHITECTURES["plain"])
+    block["arch_kwargs"].update(change.get("arch_kwargs", {}))
+    block["network_class_name"] = change.get("network_class_name", block["network_class_name"])
+    with pytest.raises(UsageError, match=message):
+        build_network(block, input_channels=1, output_channels=STRUCTURES, deep_supervision=False)
+
+
+# The low-rank update of one layer
+
+LAYER_CASES: dict[str, Callable[[], nn.Module]] = {
+    "linear": lambda: nn.Linear(6, 5),
+    "conv": lambda: nn.Conv3d(4, 6, 3, padding=1),
+    "conv stride 2": lambda: nn.Conv3d(4, 6, 3, stride=2, padding=1),
+    "conv dilation 2": lambda: nn.Conv3d(4, 6, 3, dilation=2, padding=2),
+    "conv groups 2": lambda: nn.Conv3d(4, 6, 3, groups=2, padding=1),
+    "conv anisotropic": lambda: nn.Conv3d(4, 6, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
+    "conv 1x1x1": lambda: nn.Conv3d(4, 6, 1),
+    "transposed": lambda: nn.ConvTranspose3d(4, 6, 2, stride=2),
+    "transposed anisotropic": lambda: nn.ConvTranspose3d(4, 6, (1, 2, 2), stride=(1, 2, 2)),
+    "transposed groups 2": lambda: nn.ConvTranspose3d(4, 6, 2, stride=2, groups=2),
+}
+
+
+def eighths(*shape: int) -> Tensor:
+    """Return multiples of 1/8 in float64: float32 products of these are exact, so nothing hides in rounding."""
+    return torch.randint(-8, 9, shape, dtype=torch.float64) / 8
+
+
+def adapted_layer(name: str, rank: int = 2) -> tuple[nn.Module, nn.Module, LowRankUpdate]:
+    """Return a plain layer, the same layer with an update, and the update; float64, values in eighths."""
+    torch.manual_seed(0)
+    plain = LAYER_CASES[name]().double()
+    with torch.no_grad():
+        for parameter in plain.parameters():
+            parameter.copy_(eighths(*parameter.shape))
+    layer = deepcopy(plain)
+    update = LowRankUpdate(
+        layer.weight, rank=rank, scale=0.5, transposed=isinstance(layer, nn.ConvTranspose3d)
+    )  # type: ignore[arg-type]
+    parametrize.register_parametrization(layer, "weight", update)
+    with torch.no_grad():
+        update.left.copy_(eighths(*update.left.shape))
+        update.right.copy_(eighths(*update.right.shape))
+    return plain, layer, update
+
+
+def layer_input(name: str) -> Tensor:
+    return eighths(2, 6) if name == "linear" else eighths(2, 4, 5, 6, 7)
+
+
+def two_layers(plain: nn.Module, update: LowRankUpdate, x: Tensor) -> Tensor:
+    """Compute the update as two layers one after the other, the first to `rank` channels, group by group."""
+    left, right = update.left, update.right
+    if isinstance(plain, nn.Linear):
+        return x @ right.T @ left.T
+    assert isinstance(plain, nn.Conv3d | nn.ConvTranspose3d)
+    settings: dict[str, Any] = {k: getattr(plain, k) for k in ("stride", "padding", "dilation")}
+    rows = left.chunk(plain.groups)
+    outputs = []
+    for group, inputs in enumerate(x.chunk(plain.groups, dim=1)):
+        second = right.view(-1, *plain.weight.shape[1:])
+        matrix = rows[group]
+        if isinstance(plain, nn.ConvTranspose3d):
+            narrow = nn.functional.conv3d(inputs, matrix.T[..., None, None, None])
+            outputs.append(nn.functional.conv_transpose3d(narrow, second, **settings))
+        else:
+            narrow = nn.functional.conv3d(inputs, second, **settings)
+            outputs.append(nn.functional.conv3d(narrow, matrix[..., None, None, None]))
+    return torch.cat(outputs, dim=1)
+
+
+@pytest.mark.parametrize("name", LAYER_CASES)
+def test_update_in_the_weight_equals_two_layers_beside_it(name: str) -> None:
+    plain, layer, update = adapted_layer(name)
+    x = layer_input(name)
+    expected = plain(x) + update.scale * two_layers(plain, update, x)
+    assert (expected - plain(x)).abs().max() > 0.1
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", LAYER_CASES)
+def test_merged_weight_in_a_plain_layer_computes_the_same(name: str) -> None:
+    plain, layer, _ = adapted_layer(name)
+    x = layer_input(name)
+    expected = layer(x)
+    plain.load_state_dict({"weight": layer.weight.detach(), "bias": layer.bias})
+    torch.testing.assert_close(plain(x), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", LAYER_CASES)
+def test_update_starts_at_zero_with_one_live_factor(name: str) -> None:
+    torch.manual_seed(0)
+    layer = LAYER_CASES[name]()
+    transposed = isinstance(layer, nn.ConvTranspose3d)
+    update = LowRankUpdate(layer.weight, rank=2, scale=1.0, transposed=transposed)  # type: ignore[arg-type]
+    random, zero = (update.left, update.right) if transposed else (update.right, update.left)
+    assert torch.equal(update(layer.weight), layer.weight)
+    assert not zero.any()
+    assert random.abs().max() <= random.shape[0 if transposed else 1] ** -0.5
+    assert random.any()
+
+
+@pytest.mark.parametrize("name", LAYER_CASES)
+def test_weight_under_autocast_is_the_merged_weight(name: str) -> None:
+    """Formed in bfloat16, the weight that is trained would not be the one that is merged."""
+    _, layer, _ = adapted_layer(name)
+    layer.float()
+    expected = layer.weight
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(layer.weight, expected)
+
+
+def all_ranks(layer: nn.Module) -> Iterator[int]:
+    return iter(range(1, min(layer.weight.shape[0], layer.weight[0].numel()) + 1))  # type: ignore[index, arg-type]
+
+
+@pytest.mark.parametrize("name", ["linear", "conv 1x1x1", "transposed"])
+def test_rank_of_the_update_is_at_most_r(name: str) -> None:
+    for rank in all_ranks(LAYER_CASES[name]()):
+        plain, layer, _ = adapted_layer(name, rank)
+        difference = (layer.weight - plain.weight).flatten(1)  # type: ignore[operator]
+        assert torch.linalg.matrix_rank(difference) == rank
