@@ -1,4 +1,4 @@
-"""What every adaptation method must do, on every network it is defined on, with every decoder choice it offers."""
+"""What every adaptation method must do, on every network and with every decoder choice it is defined for."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -14,7 +14,7 @@ from tiny import (
     LAYERS,
     STRUCTURES,
     Layer,
-    biases_before_instance_norm,
+    biases_before_norm,
     image,
     tiny_network,
 )
@@ -23,7 +23,7 @@ from torch.nn.utils import parametrize
 
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.methods.adapted_network import AdaptedNetwork
-from fsseg.methods.contract import DecoderChoice
+from fsseg.methods.contract import DecoderChoice, Method
 from fsseg.methods.lora import LowRankUpdate
 from fsseg.methods.registry import METHODS, create_method, method_class
 from fsseg.models.networks import build_network
@@ -60,8 +60,8 @@ every_case = pytest.mark.parametrize("case", CASES, ids="-".join)
 
 
 def trained_apart_from_rounding(adapted: AdaptedNetwork) -> dict[str, nn.Parameter]:
-    """Trainable tensors, without the biases that InstanceNorm takes out again and nnU-Net trains all the same."""
-    dead = {id(bias) for bias in biases_before_instance_norm(adapted.network)}
+    """Trainable tensors, without the biases that a norm takes out again and nnU-Net trains all the same."""
+    dead = {id(bias) for bias in biases_before_norm(adapted.network)}
     return {name: p for name, p in adapted.trainable().items() if id(p) not in dead}
 
 
@@ -83,7 +83,7 @@ def loss_of(adapted: AdaptedNetwork) -> Tensor:
 
 
 def train(adapted: AdaptedNetwork, steps: int = 3) -> None:
-    """Take AdamW steps without weight decay, in the order the training loop takes them; leave evaluation mode on."""
+    """Take AdamW steps without weight decay, in the order of the training loop; leave evaluation mode on."""
     optimizer = torch.optim.AdamW(adapted.trainable().values(), LEARNING_RATE, weight_decay=0.0)
     adapted.train_mode()
     for _ in range(steps):
@@ -143,7 +143,7 @@ def test_every_trained_tensor_gets_a_gradient(case: Case) -> None:
 
 
 @every_case
-def test_no_inserted_tensor_is_taken_out_by_instance_norm(case: Case) -> None:
+def test_no_inserted_tensor_is_taken_out_by_a_norm(case: Case) -> None:
     """The exemption above covers nnU-Net's own biases only, never something a method adds."""
     base_names = {name for name, _ in tiny_network(case.network).named_parameters()}
     adapted = case.adapt()
@@ -259,7 +259,7 @@ def test_state_that_does_not_fit_is_refused(case: Case) -> None:
     missing = {key: tensor for key, tensor in state.items() if key != name}
     with pytest.raises(FssegError, match=f"missing {name}"):
         adapted.load_state(missing)
-    with pytest.raises(FssegError, match="unexpected somewhere.weight"):
+    with pytest.raises(FssegError, match=r"unexpected somewhere\.weight"):
         adapted.load_state({**state, "somewhere.weight": torch.zeros(1)})
     with pytest.raises(FssegError, match=f"{name}: shape .* expected"):
         adapted.load_state({**state, name: torch.zeros(1, 2, 3)})
@@ -278,6 +278,8 @@ def test_merged_weights_are_a_plain_network_that_computes_the_same(case: Case) -
     plain = tiny_network(case.network, seed=5)
     merged = adapted.merged_state_dict()
     assert list(merged) == list(plain.state_dict())
+    tensors = {id(t) for t in plain.state_dict(keep_vars=True).values()}
+    assert len({id(t) for t in merged.values()}) == len(tensors), "one tensor under several names is formed once"
     plain.load_state_dict(merged, strict=True)
     torch.testing.assert_close(logits_of(plain), before_logits, rtol=0, atol=1e-5)
 
@@ -321,10 +323,21 @@ def test_the_seed_decides_the_start(case: Case) -> None:
     assert_equal_states(case.adapt(seed=3).state(), case.adapt(seed=3).state())
 
 
-@pytest.mark.parametrize(("method", "network"), UNDEFINED)
-def test_a_method_that_is_not_defined_says_why(method: str, network: str) -> None:
-    with pytest.raises(UsageError, match="is not defined on"):
-        AdaptedNetwork(tiny_network(network), create_method(method))
+class NeverDefined(Method):
+    """Stands for a method that no tiny network suits, so that the refusal is tested while all others are."""
+
+    family = "decoder"
+
+    def undefined(self, network: nn.Module) -> str:
+        return "it has no windows; use bitfit"
+
+
+def test_a_method_that_is_not_defined_is_refused_with_its_reason() -> None:
+    with pytest.raises(UsageError, match="NeverDefined is not defined on PlainConvUNet: it has no windows"):
+        AdaptedNetwork(tiny_network("plain"), NeverDefined(NeverDefined.Options()))
+    for method, network in UNDEFINED:
+        with pytest.raises(UsageError, match="is not defined on"):
+            AdaptedNetwork(tiny_network(network), create_method(method))
 
 
 def test_every_method_is_defined_on_some_network_here() -> None:
@@ -379,9 +392,7 @@ def first_case(method: str) -> Case:
 @pytest.mark.parametrize(("method", "option"), OPTIONS)
 def test_every_option_changes_something(method: str, option: str) -> None:
     """What is trained, or with equal trained tensors what is computed or what a step does."""
-    assert (method, option) in OTHER_VALUES, (
-        f"give another value of {method}'s option {option} in OTHER_VALUES"
-    )
+    assert (method, option) in OTHER_VALUES, f"give another value of {method}'s option {option} in OTHER_VALUES"
     default = first_case(method).adapt()
     other = first_case(method).adapt(**{option: OTHER_VALUES[method, option]})
     shapes = [{name: tensor.shape for name, tensor in a.state().items()} for a in (default, other)]
@@ -473,7 +484,7 @@ def test_wrong_method_or_option_is_refused(method: str, options: dict[str, Any],
 
 
 def test_rank_that_a_layer_does_not_allow_names_the_layer_and_the_largest_rank() -> None:
-    # The smallest layers have four output channels; the first of them is the first convolution of the network.
+    # The smallest layers have four output channels; the first of them is the first convolution.
     with pytest.raises(UsageError, match=r"encoder\.stages\.0\.0\.convs\.0\.conv \(at most 4\)") as caught:
         Case("lora", "frozen", "plain").adapt(rank=5)
     assert "allowed here: 1 to 4" in str(caught.value)
@@ -546,7 +557,7 @@ LAYER_CASES: dict[str, Callable[[], nn.Module]] = {
 
 
 def eighths(*shape: int) -> Tensor:
-    """Return multiples of 1/8 in float64: float32 products of these are exact, so nothing hides in rounding."""
+    """Return multiples of 1/8: products of these are exact in float32, so nothing hides in rounding."""
     return torch.randint(-8, 9, shape, dtype=torch.float64) / 8
 
 
@@ -558,9 +569,7 @@ def adapted_layer(name: str, rank: int = 2) -> tuple[nn.Module, nn.Module, LowRa
         for parameter in plain.parameters():
             parameter.copy_(eighths(*parameter.shape))
     layer = deepcopy(plain)
-    update = LowRankUpdate(
-        layer.weight, rank=rank, scale=0.5, transposed=isinstance(layer, nn.ConvTranspose3d)
-    )  # type: ignore[arg-type]
+    update = LowRankUpdate(layer.weight, rank=rank, scale=0.5, transposed=isinstance(layer, nn.ConvTranspose3d))  # type: ignore[arg-type]
     parametrize.register_parametrization(layer, "weight", update)
     with torch.no_grad():
         update.left.copy_(eighths(*update.left.shape))
@@ -627,9 +636,13 @@ def test_update_starts_at_zero_with_one_live_factor(name: str) -> None:
 @pytest.mark.parametrize("name", LAYER_CASES)
 def test_weight_under_autocast_is_the_merged_weight(name: str) -> None:
     """Formed in bfloat16, the weight that is trained would not be the one that is merged."""
-    _, layer, _ = adapted_layer(name)
+    _, layer, update = adapted_layer(name)
     layer.float()
-    expected = layer.weight
+    for factor in (update.left, update.right):
+        nn.init.normal_(factor)  # not exact in bfloat16, unlike eighths
+    plain_weight = layer.parametrizations.weight.original  # type: ignore[union-attr]
+    expected = plain_weight + update.scale * (update.left @ update.right).view_as(plain_weight)
+    assert torch.equal(layer.weight, expected)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(layer.weight, expected)
 

@@ -1,5 +1,6 @@
-"""Tiny networks that have everything nnU-Net's large ones have: aliased modules, norms, skips, unused heads."""
+"""Tiny networks with all that nnU-Net's large ones have: aliased modules, norms, skips, unused heads."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -90,7 +91,7 @@ UNUSED_HEAD_PARAMETERS = STRUCTURES * (8 + 1)
 
 
 def tiny_network(kind: str, seed: int = 0, *, deep_supervision: bool = False) -> nn.Module:
-    """Build a network and move it off its initialisation, where norms are 1 or 0 and biases 0: as if pretrained."""
+    """Build a network, moved off its initialisation (norms 1 or 0, biases 0) as a pretraining would."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_network(
@@ -107,9 +108,7 @@ def tiny_network(kind: str, seed: int = 0, *, deep_supervision: bool = False) ->
                     norm.running_mean.uniform_(-0.5, 0.5)  # type: ignore[union-attr]
                     norm.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]
                 if isinstance(norm, nn.InstanceNorm3d | nn.BatchNorm3d):
-                    norm.weight.add_(
-                        (norm.weight.abs() < 0.5).to(norm.weight)
-                    )  # residual branches start at zero
+                    norm.weight.add_((norm.weight.abs() < 0.5).to(norm.weight))  # residual branches start at zero
     return network.eval()
 
 
@@ -118,18 +117,17 @@ def image(seed: int = 1, size: int = 16, batch: int = 2) -> Tensor:
     return torch.randn(batch, 1, size, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-def biases_before_instance_norm(network: nn.Module) -> Iterator[nn.Parameter]:
-    """Yield the convolution biases that an InstanceNorm right behind them takes out again.
+def biases_before_norm(network: nn.Module) -> Iterator[nn.Parameter]:
+    """Yield the convolution biases that the norm right behind them takes out again.
 
-    nnU-Net's block keeps its operations in order in `all_modules`; the mean over a channel that InstanceNorm subtracts
-    contains the bias, so the output does not depend on it and its gradient is rounding error.
+    nnU-Net's block keeps its operations in order in `all_modules`. InstanceNorm, and BatchNorm in training
+    mode, subtract the mean over a channel, which contains the bias: the output does not depend on it, and its
+    gradient is rounding error.
     """
     for block in network.modules():
-        operations = list(getattr(block, "all_modules", []))
-        for first, second in zip(operations, operations[1:], strict=False):
-            if (
-                isinstance(first, nn.Conv3d)
-                and isinstance(second, nn.InstanceNorm3d)
-                and first.bias is not None
-            ):
+        for first, second in itertools.pairwise(getattr(block, "all_modules", [])):
+            takes_mean_out = isinstance(second, nn.InstanceNorm3d) or (
+                isinstance(second, nn.BatchNorm3d) and any(p.requires_grad for p in second.parameters())
+            )
+            if isinstance(first, nn.Conv3d) and first.bias is not None and takes_mean_out:
                 yield first.bias

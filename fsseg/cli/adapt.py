@@ -68,7 +68,9 @@ def _text(result: dict, arguments: argparse.Namespace) -> str:
     if arguments.dry_run:
         return f"{text}\nwould train at most {result['max_steps']} steps into {result['out']}"
     ended = "loss plateau" if result["plateau"] else "step limit"
-    text += f"\n{result['steps']} steps ({ended}), {result['fit_seconds']:.0f} s, loss {result['loss']}\n{arguments.out}"
+    text += (
+        f"\n{result['steps']} steps ({ended}), {result['fit_seconds']:.0f} s, loss {result['loss']}\n{arguments.out}"
+    )
     return text + _estimate_text(arguments.out)
 
 

@@ -25,9 +25,7 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument(
-        "specs", nargs="+", type=Path, metavar="SPEC", help="spec file (YAML) of a source dataset"
-    )
+    parser.add_argument("specs", nargs="+", type=Path, metavar="SPEC", help="spec file (YAML) of a source dataset")
     parser.add_argument("--root", type=Path, help="folder in which the folders named by the specs lie")
     parser.add_argument("--id", type=int, dest="dataset_id", help="number of the new dataset, 1 to 999")
     parser.add_argument("--name", help="name of the new dataset, such as HeadNeck")

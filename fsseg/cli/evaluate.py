@@ -103,9 +103,7 @@ def _notes(result: dict[str, Any]) -> list[str]:
     if both_empty:
         notes.append(f"rows left out of the means, empty in both masks: {both_empty}")
     if result["unannotated_pairs"]:
-        notes.append(
-            f"not scored, pairs of case and structure without annotation: {result['unannotated_pairs']}"
-        )
+        notes.append(f"not scored, pairs of case and structure without annotation: {result['unannotated_pairs']}")
     if result["never_annotated"]:
         notes.append(f"annotated in none of the cases: {', '.join(result['never_annotated'])}")
     return [*notes, f"written: {result['out']}, {result['manifest']}"]

@@ -34,5 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = validated(PredictConfig, {name: getattr(arguments, name) for name in names}, "the options")
     result = run_predict(config, dry_run=arguments.dry_run)
     verb = "would segment" if arguments.dry_run else "segmented"
-    emit(result, f"{verb} {', '.join(result['structures'])} in {result['cases']} cases: {config.output}", arguments.json)
+    emit(
+        result, f"{verb} {', '.join(result['structures'])} in {result['cases']} cases: {config.output}", arguments.json
+    )
     return 0

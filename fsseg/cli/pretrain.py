@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, required=True, help="optimisation steps")
     parser.add_argument("--out", required=True, help="run folder to make (an nnU-Net model folder)")
     parser.add_argument("--seed", type=int, default=0, help="decides initialisation and sampling (default: 0)")
-    parser.add_argument("--fold", default="0", help="0 holds out a tenth of every source, all trains on all (default: 0)")
+    parser.add_argument(
+        "--fold", default="0", help="0 holds out a tenth of every source, all trains on all (default: 0)"
+    )
     parser.add_argument("--resume", action="store_true", help="continue an unfinished run")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="further settings, see below")
     add_device_option(parser)

@@ -33,9 +33,7 @@ class Combinations:
     def integers_of(self, names: Iterable[str]) -> dict[str, tuple[int, ...]]:
         """Return structure -> all integers that belong to it, which may be none."""
         return {
-            name: tuple(
-                sorted(integer for combination, integer in self._integers.items() if name in combination)
-            )
+            name: tuple(sorted(integer for combination, integer in self._integers.items() if name in combination))
             for name in names
         }
 
@@ -62,9 +60,7 @@ class Combinations:
         integers = self.integers_of(names)
         present = [name for name in names if integers[name]]
         # Sorting by the number of containing structures keeps the wished order among equals.
-        depth = {
-            name: sum(set(integers[name]) < set(integers[other]) for other in present) for name in present
-        }
+        depth = {name: sum(set(integers[name]) < set(integers[other]) for other in present) for name in present}
         return {name: integers[name] for name in sorted(present, key=depth.__getitem__)}
 
 

@@ -24,10 +24,8 @@ def find_cases(spec: DatasetSpec, folder: Path) -> list[CaseFiles]:
 
     A case is listed when any of its files exists, so that the checks find a missing image or label map.
     """
-    if isinstance(spec.layout, NnunetRawLayout):
-        found = _nnunet_cases(folder)
-    else:
-        found = _mask_cases(spec.layout, folder)
+    layout = spec.layout
+    found = _nnunet_cases(folder) if isinstance(layout, NnunetRawLayout) else _mask_cases(layout, folder)
     return [found[case] for case in sorted(found)]
 
 
@@ -53,14 +51,9 @@ def _nnunet_cases(folder: Path) -> dict[str, CaseFiles]:
     images, labels = folder / "imagesTr", folder / "labelsTr"
     cases = {path.name.removesuffix(FILE_ENDING) for path in labels.glob(f"*{FILE_ENDING}")}
     # The channel number is the last four digits; any channel tells that the case exists.
-    cases |= {
-        path.name.removesuffix(FILE_ENDING)[:-5]
-        for path in images.glob(f"*_[0-9][0-9][0-9][0-9]{FILE_ENDING}")
-    }
+    cases |= {path.name.removesuffix(FILE_ENDING)[:-5] for path in images.glob(f"*_[0-9][0-9][0-9][0-9]{FILE_ENDING}")}
     return {
-        case: CaseFiles(
-            case, images / f"{case}{_CHANNEL}{FILE_ENDING}", {"": labels / f"{case}{FILE_ENDING}"}
-        )
+        case: CaseFiles(case, images / f"{case}{_CHANNEL}{FILE_ENDING}", {"": labels / f"{case}{FILE_ENDING}"})
         for case in cases
     }
 

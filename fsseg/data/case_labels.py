@@ -102,9 +102,7 @@ class CaseReader:
         if others:
             result.warnings.append(f"masks that the spec does not name are not used: {_listed(others)}")
         # A structure made of several masks is annotated only where all of them exist.
-        absent = {
-            name for label, meant in self.spec.meanings.items() if label not in files.labels for name in meant
-        }
+        absent = {name for label, meant in self.spec.meanings.items() if label not in files.labels for name in meant}
         annotated = [name for name in self.spec.annotated if name not in absent]
         if image is None:
             return None, annotated
@@ -123,9 +121,7 @@ class CaseReader:
             if array is not None:
                 values = np.unique(array)
                 if values[0] < 0 or values[values > 0].size > 1:
-                    problems.append(
-                        f"mask {path.name} must hold one value besides 0, got {_listed(values.tolist())}"
-                    )
+                    problems.append(f"mask {path.name} must hold one value besides 0, got {_listed(values.tolist())}")
                 else:
                     yield names, array > 0
             result.problems += problems

@@ -37,9 +37,7 @@ def resolved_names(specs: Sequence[DatasetSpec]) -> dict[str, dict[str, str]]:
 
 
 def _disagreement(structure: str, specs: Sequence[DatasetSpec]) -> str | None:
-    definitions = {
-        " ".join(spec.definitions[structure].split()) for spec in specs if structure in spec.definitions
-    }
+    definitions = {" ".join(spec.definitions[structure].split()) for spec in specs if structure in spec.definitions}
     if len(definitions) < 2 or any(spec.conflicts.get(structure) == "same" for spec in specs):
         return None
     lines = [f"  - {structure}:"]

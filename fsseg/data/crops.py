@@ -74,7 +74,7 @@ class CropSampler:
         """
         volume = self.volumes[plan.volume]
         box = [[low, low + size] for low, size in zip(plan.corner, self.crop_size, strict=True)]
-        # A copy: where nothing is padded the crop is a view, and augmentation that works in place would change the case.
+        # A copy: an unpadded crop is a view, and augmentation that works in place would change the case.
         image = np.array(crop_and_pad_nd(volume.image, box, 0), dtype=np.float32)
         labels = crop_and_pad_nd(volume.labels, box, -1, cast_cropped_to=np.int16)  # unsigned labels cannot hold -1
         return image, np.concatenate([labels, self._zones(volume, box)]).astype(np.int16)
@@ -93,4 +93,3 @@ class CropSampler:
         shape = [1, 1, 1, 1]
         shape[volume.zone_axis + 1] = len(line)
         return np.broadcast_to(line.reshape(shape), (1, *self.crop_size))
-

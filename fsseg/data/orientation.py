@@ -36,9 +36,7 @@ def left_of_patient_mm(labels: SimpleITK.Image, highest: int) -> tuple[np.ndarra
     return counts, np.bincount(integers, weights=x_mm, minlength=highest + 1)
 
 
-def swapped_pairs(
-    labels: SimpleITK.Image, integers: Mapping[str, tuple[int, ...]]
-) -> tuple[list[str], int, int]:
+def swapped_pairs(labels: SimpleITK.Image, integers: Mapping[str, tuple[int, ...]]) -> tuple[list[str], int, int]:
     """Check that every `*_left` lies further to the patient's left than its `*_right`.
 
     Args:

@@ -96,9 +96,7 @@ def write_phantom_datasets(
         ValueError: more cases are asked for than there are seeds.
     """
     if max(cases_per_source, target_cases) > _SEEDS_PER_DATASET:
-        raise ValueError(
-            f"At most {_SEEDS_PER_DATASET} cases per dataset, got {cases_per_source}, {target_cases}."
-        )
+        raise ValueError(f"At most {_SEEDS_PER_DATASET} cases per dataset, got {cases_per_source}, {target_cases}.")
     root.mkdir(parents=True, exist_ok=True)
     specs = [_write_collection(root, source, seed, cases_per_source, swap_sides) for source in _SOURCES]
     return [*specs, _write_collection(root, _TARGET, seed, target_cases, swap_sides)]
@@ -131,9 +129,7 @@ def _label_map(phantom: Phantom, labels: Mapping[str, int], swap_sides: bool) ->
     return label_map
 
 
-def _write(
-    array: np.ndarray, spacing_zyx_mm: tuple[float, float, float], orientation: str, path: Path
-) -> None:
+def _write(array: np.ndarray, spacing_zyx_mm: tuple[float, float, float], orientation: str, path: Path) -> None:
     """Write an array (D, H, W) whose axes run to superior, posterior and left in the given orientation."""
     image = SimpleITK.GetImageFromArray(array)
     spacing_xyz_mm = spacing_zyx_mm[::-1]

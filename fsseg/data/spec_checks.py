@@ -45,9 +45,7 @@ def _problems_of_layout(spec: DatasetSpec) -> list[str]:
     ):
         if any(pattern.count(word) != 1 for word in words) or not pattern.endswith(FILE_ENDING):
             needed = " and ".join(words)
-            problems.append(
-                f"layout.{key}: must hold {needed} exactly once and end in {FILE_ENDING}, got {pattern!r}"
-            )
+            problems.append(f"layout.{key}: must hold {needed} exactly once and end in {FILE_ENDING}, got {pattern!r}")
     return problems + [
         f"labels: layout mask_per_structure needs file stems as keys, got {label!r}"
         for label in spec.labels
@@ -58,21 +56,15 @@ def _problems_of_layout(spec: DatasetSpec) -> list[str]:
 def _problems_of_structures(spec: DatasetSpec) -> list[str]:
     named = {structure for structures in spec.meanings.values() for structure in structures}
     problems = [problem for name in sorted(named) if (problem := _problem_of_structure_name(name))]
-    problems += [
-        f"labels: {label!r} names no structure" for label, names in spec.meanings.items() if not names
-    ]
+    problems += [f"labels: {label!r} names no structure" for label, names in spec.meanings.items() if not names]
     problems += _unknown("annotated", spec.annotated, named, "labels")
     for name in sorted(named - set(spec.annotated)):
-        problems.append(
-            f"labels name {name!r}, but it is not in annotated; add it there or take its label out"
-        )
+        problems.append(f"labels name {name!r}, but it is not in annotated; add it there or take its label out")
     for key in ("partial_extent", "definitions", "conflicts"):
         problems += _unknown(key, getattr(spec, key), spec.annotated, "annotated")
     for key in ("annotated", "partial_extent"):
         values = getattr(spec, key)
-        problems += [
-            f"{key}: {name!r} occurs twice" for name in sorted(set(values)) if values.count(name) > 1
-        ]
+        problems += [f"{key}: {name!r} occurs twice" for name in sorted(set(values)) if values.count(name) > 1]
     return problems
 
 
@@ -83,9 +75,7 @@ def _problem_of_structure_name(name: str) -> str | None:
         return f"labels: structure names are lower snake case such as kidney_left, got {name!r}"
     for word in name.split("_"):
         if word in _ABBREVIATED_SIDES:
-            return (
-                f"labels: write the side out ({_ABBREVIATED_SIDES[word]!r} instead of {word!r}), got {name!r}"
-            )
+            return f"labels: write the side out ({_ABBREVIATED_SIDES[word]!r} instead of {word!r}), got {name!r}"
     return None
 
 

@@ -52,9 +52,7 @@ def _clashes(specs: Sequence[DatasetSpec]) -> list[str]:
     for key in ("name", "folder"):
         values = [getattr(spec, key) for spec in specs]
         for value in sorted({value for value in values if values.count(value) > 1}):
-            problems.append(
-                f"Two specs have the {key} {value!r}; give each spec once, with a {key} of its own."
-            )
+            problems.append(f"Two specs have the {key} {value!r}; give each spec once, with a {key} of its own.")
     if len({spec.modality for spec in specs}) > 1:
         listing = ", ".join(f"{spec.name}: {spec.modality}" for spec in specs)
         problems.append(

@@ -116,9 +116,7 @@ def _log_left_out(folders: dict[str, LabelFolder], common: Sequence[str]) -> Non
             logger.info("Not compared, known only to the %s: %s", role, ", ".join(others))
 
 
-def cases_to_compare(
-    prediction: LabelFolder, reference: LabelFolder, wanted: tuple[str, ...] | None
-) -> list[str]:
+def cases_to_compare(prediction: LabelFolder, reference: LabelFolder, wanted: tuple[str, ...] | None) -> list[str]:
     """Return the cases of both folders, or those of `wanted`, sorted.
 
     Raises:

@@ -87,9 +87,7 @@ def segmentation_metrics(
 def _require_masks(prediction: np.ndarray, reference: np.ndarray) -> None:
     for name, mask in (("prediction", prediction), ("reference", reference)):
         if mask.dtype != bool or mask.ndim != 3:
-            raise ValueError(
-                f"{name} must be a boolean (D, H, W) array, got {mask.dtype} of shape {mask.shape}"
-            )
+            raise ValueError(f"{name} must be a boolean (D, H, W) array, got {mask.dtype} of shape {mask.shape}")
     if prediction.shape != reference.shape:
         raise ValueError(f"shapes differ: prediction {prediction.shape}, reference {reference.shape}")
 

@@ -148,7 +148,7 @@ class AdaptedNetwork:
             module = self.network.get_submodule(path)
             slot = (id(module), attribute)
             if slot not in formed:
-                formed[slot] = getattr(module, attribute).detach().cpu().clone()
+                formed[slot] = _plain_copy(getattr(module, attribute))
             merged[key] = formed[slot]
         return merged
 
@@ -166,6 +166,10 @@ def require_decoder_choice(method: Method, decoder: DecoderChoice | None) -> Dec
 
 def _keeps_statistics(module: nn.Module) -> bool:
     return isinstance(module, nn.modules.batchnorm._NormBase)
+
+
+def _plain_copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def _is_trained(module: nn.Module) -> bool:

@@ -1,5 +1,6 @@
 """adapter.safetensors: what distinguishes an adapted network from its base, with what is needed to apply it."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,19 @@ class AdapterInfo(StrictModel):
 
 
 def save_adapter(folder: Path, state: dict[str, Tensor], info: AdapterInfo) -> None:
-    """Write adapter.safetensors; complete or absent."""
+    """Write adapter.safetensors; complete or absent.
+
+    Raises:
+        OSError: not all of it could be written.
+    """
     temporary = folder / (ADAPTER_NAME + ".tmp")
-    save_file(state, temporary, metadata={_KEY: info.model_dump_json()})
-    temporary.replace(folder / ADAPTER_NAME)
+    try:
+        save_file(state, temporary, metadata={_KEY: info.model_dump_json()})
+        temporary.replace(folder / ADAPTER_NAME)
+    except SafetensorError as error:  # also of a full disk
+        raise OSError(errno.EIO, str(error), str(folder / ADAPTER_NAME)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_adapter(path: Path) -> tuple[dict[str, Tensor], AdapterInfo]:
@@ -58,7 +68,9 @@ def load_adapter(path: Path) -> tuple[dict[str, Tensor], AdapterInfo]:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
         raise FssegError(f"{path} is damaged, or is no adapter file: {error}") from None
-    if header.get("format_version", 0) > FORMAT_VERSION:
+    if not isinstance(header, dict) or not isinstance(header.get("format_version"), int):
+        raise FssegError(f"{path} is damaged, or is no adapter file: its header is not one of fsseg.")
+    if header["format_version"] > FORMAT_VERSION:
         raise UsageError(
             f"{path} has format {header['format_version']}, this fsseg reads up to {FORMAT_VERSION}.\n"
             "  Install a newer fsseg."

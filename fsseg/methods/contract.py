@@ -5,7 +5,6 @@ Freezing, the segmentation head, decoder tuning, saving, merging and reporting a
 in `adapted_network.py`. A method never looks at another method, and nothing outside looks at a method's name.
 """
 
-from abc import ABC
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
@@ -17,11 +16,11 @@ DecoderChoice = Literal["frozen", "tuned"]
 Family = Literal["whole_network", "scratch", "decoder", "black_box", "low_rank"]
 
 
-class Options(StrictModel):
+class MethodOptions(StrictModel):
     """Options of a method; a method without options uses this class itself."""
 
 
-class Method(ABC):
+class Method:
     """One adaptation method.
 
     Class attributes:
@@ -33,7 +32,7 @@ class Method(ABC):
         family: decides the learning rate; a recipe names one per family.
     """
 
-    Options: ClassVar[type[Options]] = Options
+    Options: ClassVar[type[MethodOptions]] = MethodOptions
     decoder_choices: ClassVar[tuple[DecoderChoice, ...]] = ("frozen", "tuned")
     identity_at_start: ClassVar[bool] = True
     uses_pretrained: ClassVar[bool] = True
@@ -41,7 +40,7 @@ class Method(ABC):
     reads_features_only: ClassVar[bool] = False
     family: ClassVar[Family]
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: MethodOptions) -> None:
         self.options = options
 
     def undefined(self, network: nn.Module) -> str:

@@ -16,7 +16,7 @@ Target = Literal["encoder", "decoder", "all"]
 _LAYERS = (nn.Linear, nn.Conv3d, nn.ConvTranspose3d)
 
 
-class LoRAOptions(contract.Options):
+class LoRAOptions(contract.MethodOptions):
     """Options of LoRA.
 
     Attributes:

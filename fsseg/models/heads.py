@@ -31,7 +31,7 @@ def logit(frequency: float) -> float:
 
 
 def _new_head(old: nn.Module, sources: list[int | float]) -> nn.Conv3d:
-    assert isinstance(old, nn.Conv3d)  # noqa: S101 - heads of all supported networks are convolutions
+    assert isinstance(old, nn.Conv3d)  # heads of all supported networks are 1x1x1 convolutions
     head = nn.Conv3d(old.in_channels, len(sources), old.kernel_size, bias=True)  # type: ignore[arg-type]
     head = head.to(old.weight.device)
     with torch.no_grad():

@@ -51,7 +51,7 @@ def build_network(
 
 def set_deep_supervision(network: nn.Module, enabled: bool) -> None:
     """Switch between logits of all decoder stages (True) and of the full resolution only (False)."""
-    network.decoder.deep_supervision = enabled  # type: ignore[union-attr, assignment]
+    network.decoder.deep_supervision = enabled  # type: ignore[union-attr]
 
 
 def _layer_class(name: str) -> type[nn.Module]:

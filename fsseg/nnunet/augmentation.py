@@ -38,7 +38,7 @@ def training_augmentation(patch_size: Sequence[int], mirror_axes: tuple[int, ...
     """
     transforms = nnUNetTrainer.get_training_transforms(
         patch_size=np.asarray(patch_size),
-        rotation_for_DA=_ROTATION,  # type: ignore[arg-type]
+        rotation_for_DA=_ROTATION,
         deep_supervision_scales=None,
         mirror_axes=mirror_axes,
         do_dummy_2d_data_aug=False,

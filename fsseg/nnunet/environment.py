@@ -39,9 +39,7 @@ def dataset_folder(base: Path, dataset: int | str) -> Path:
         raise unknown_name("dataset", wanted, [folder.name for folder in folders], f"They lie in {base}")
     if len(found) > 1:
         listing = ", ".join(folder.name for folder in found)
-        raise UsageError(
-            f"Several datasets in {base} fit {wanted!r}: {listing}\n  Give the full name of one."
-        )
+        raise UsageError(f"Several datasets in {base} fit {wanted!r}: {listing}\n  Give the full name of one.")
     return found[0]
 
 
@@ -52,18 +50,30 @@ def existing_datasets(base: Path) -> list[Path]:
 
 
 @contextmanager
+def nnunet_folders(*, raw: Path, preprocessed: Path) -> Iterator[None]:
+    """Let nnUNet_raw and nnUNet_preprocessed point to other folders than the user's while a block runs."""
+    with _variable("nnUNet_raw", str(raw)), _variable("nnUNet_preprocessed", str(preprocessed)):
+        yield
+
+
+@contextmanager
 def temporary_results_folder() -> Iterator[None]:
     """Let nnUNet_results point to a folder that vanishes, for nnU-Net code that insists on creating one."""
-    before = os.environ.get("nnUNet_results")
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["nnUNet_results"] = folder
-        try:
-            yield
-        finally:
-            if before is None:
-                del os.environ["nnUNet_results"]
-            else:
-                os.environ["nnUNet_results"] = before
+    with tempfile.TemporaryDirectory() as folder, _variable("nnUNet_results", folder):
+        yield
+
+
+@contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _folder(variable: str, example: str) -> Path:

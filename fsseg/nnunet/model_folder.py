@@ -1,5 +1,6 @@
 """nnU-Net model folders: plans.json, dataset.json and fold_X/checkpoint_final.pth, read without executing pickles."""
 
+import errno
 import hashlib
 import json
 from contextlib import ExitStack
@@ -145,7 +146,11 @@ def write_model_folder(
 def save_checkpoint(
     path: Path, weights: dict[str, Tensor], configuration: str, axes: tuple[int, ...] | None, **extra: Any
 ) -> None:
-    """Write a checkpoint in nnU-Net's format; complete or absent, and loadable with `weights_only=True`."""
+    """Write a checkpoint in nnU-Net's format; complete or absent, and loadable with `weights_only=True`.
+
+    Raises:
+        OSError: not all of it could be written.
+    """
     content = {
         "network_weights": weights,
         "trainer_name": "nnUNetTrainer",  # the plain class builds this network, so stock nnU-Net needs no plug-in
@@ -154,8 +159,13 @@ def save_checkpoint(
         **extra,
     }
     temporary = path.with_name(path.name + ".tmp")
-    torch.save(content, temporary)
-    temporary.replace(path)
+    try:
+        torch.save(content, temporary)
+        temporary.replace(path)
+    except RuntimeError as error:  # torch's writer does not say that the disk is full
+        raise OSError(errno.EIO, "not all bytes could be written, as on a full disk", str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint_safely(path: Path) -> dict[str, Any]:
@@ -214,4 +224,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _numpy_scalars() -> list[Any]:
     kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.bool_)]
-    return [np._core.multiarray.scalar, np.dtype, *kinds]
+    return [
+        np._core.multiarray.scalar,  # type: ignore[attr-defined]
+        np.dtype,
+        *kinds,
+    ]

@@ -116,7 +116,9 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         patch_size, batch_size = self.configuration_manager.patch_size, self.batch_size
         mirror = mirror_axes_for(self.structures.names)
         train_sampler = self._sampler(training, crop_size_for(patch_size))
-        require_every_structure(train_sampler.volumes, self.structures.names, Path(str(self.preprocessed_dataset_folder)))
+        require_every_structure(
+            train_sampler.volumes, self.structures.names, Path(str(self.preprocessed_dataset_folder))
+        )
         done = self.current_epoch * self.num_iterations_per_epoch * batch_size
         total = self.num_epochs * self.num_iterations_per_epoch * batch_size
         crops = Crops(
@@ -216,7 +218,9 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
     def on_epoch_end(self) -> None:
         """Write the metrics of the epoch and a checkpoint to resume from."""
         dice = self.logger.get_value("dice_per_class_or_region", step=-1)
-        per_structure = dict(zip(self.structures.names, (None if np.isnan(d) else round(d, 4) for d in dice), strict=True))
+        per_structure = dict(
+            zip(self.structures.names, (None if np.isnan(d) else round(d, 4) for d in dice), strict=True)
+        )
         line = {
             "step": (self.current_epoch + 1) * self.num_iterations_per_epoch,
             "losses": [round(loss, 6) for loss in self.step_losses],
@@ -252,7 +256,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
             random_state=torch.get_rng_state(),
         )
 
-    def load_checkpoint(self, filename_or_checkpoint: str) -> None:  # type: ignore[override]
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """Continue from a checkpoint that `save_checkpoint` wrote."""
         if not self.was_initialized:
             self.initialize()
@@ -287,10 +291,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         """Return the labels at the resolution of every decoder stage, by nearest neighbour as nnU-Net does."""
         scales = self._get_deep_supervision_scales()
         sizes = [[round(s * f) for s, f in zip(labels.shape[2:], scale, strict=True)] for scale in scales]
-        return [
-            labels if list(labels.shape[2:]) == size else _nearest(labels, size)
-            for size in sizes
-        ]
+        return [labels if list(labels.shape[2:]) == size else _nearest(labels, size) for size in sizes]
 
 
 def _nearest(labels: Tensor, size: list[int]) -> Tensor:

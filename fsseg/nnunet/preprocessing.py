@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import logging
+import os
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +13,16 @@ import numpy as np
 
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.manifest import sha256_of_file
+from fsseg.data.case_checks import checked_labels
+from fsseg.data.images import UnreadableImageError, read_image
 from fsseg.data.structures import CaseAnnotation, Structures
 from fsseg.data.volumes import Volume, annotation_zones, foreground_locations
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.quiet import quiet
 
+log = logging.getLogger(__name__)
+
+_CHECKED_ENDING = ".nii.gz"
 INFERIOR_SUPERIOR_AXIS = 0  # of arrays that were read in RAS orientation
 
 
@@ -51,6 +59,7 @@ class CasePreprocessor:
             names: structures in channel order.
         """
         data, labels, properties = self._cached(files, label)
+        _require_named(labels, structures, label)
         annotation = structures.annotation(case)
         known = tuple(name for name in names if name in annotation.annotated)
         zones, zone_annotated = case_zones(annotation, names, labels.shape[1:], properties, self.plans)
@@ -69,14 +78,20 @@ class CasePreprocessor:
             return self._run(files, label)
         entry = self.cache / f"{self._key([*files, label])}.npz"
         if entry.is_file():
-            with np.load(entry, allow_pickle=False) as stored:
-                return stored["image"], stored["labels"], json.loads(str(stored["properties"]))
+            try:
+                with np.load(entry, allow_pickle=False) as stored:
+                    return stored["image"], stored["labels"], json.loads(str(stored["properties"]))
+            except (zipfile.BadZipFile, EOFError, KeyError, ValueError):
+                log.warning("Cache entry %s is damaged and is made again.", entry)
         data, labels, properties = self._run(files, label)
         properties = {key: properties[key] for key in ("bbox_used_for_cropping", "shape_before_cropping", "spacing")}
         self.cache.mkdir(parents=True, exist_ok=True)
-        temporary = entry.with_suffix(".tmp.npz")
-        np.savez(temporary, image=data, labels=labels, properties=json.dumps(properties, default=_plain))
-        temporary.replace(entry)
+        temporary = entry.with_suffix(f".{os.getpid()}.tmp.npz")  # several runs may fill the cache at once
+        try:
+            np.savez(temporary, image=data, labels=labels, properties=json.dumps(properties, default=_plain))
+            temporary.replace(entry)
+        finally:
+            temporary.unlink(missing_ok=True)
         return data, labels, properties
 
     def _key(self, files: Sequence[Path]) -> str:
@@ -90,6 +105,7 @@ class CasePreprocessor:
         return digest.hexdigest()
 
     def _run(self, files: Sequence[Path], label: Path | None) -> tuple[np.ndarray, Any, dict[str, Any]]:
+        _require_sound(files, label)
         preprocessor = self.configuration.preprocessor_class(verbose=False)
         dataset_json = self.model.dataset_json
         try:
@@ -107,6 +123,33 @@ class CasePreprocessor:
         if not np.isfinite(data).all():
             raise FssegError(f"Image {files[0]} holds NaN or infinite values.\n  Repair or remove the case.")
         return data.astype(np.float32), labels.astype(np.int16), properties
+
+
+def _require_sound(files: Sequence[Path], label: Path | None) -> None:
+    """Refuse NIfTI files that nnU-Net's readers would take as zeros, and label maps in another geometry."""
+    if not all(file.name.endswith(_CHECKED_ENDING) for file in (*files, *([label] if label else []))):
+        return
+    images, problems = [], []
+    for file in files:
+        try:
+            images.append(read_image(file))
+        except UnreadableImageError as error:
+            problems.append(f"image {error}")
+    if label is not None:
+        problems += checked_labels(label, images[0] if images else None)[1]
+    if problems:
+        raise FssegError(
+            f"Case {files[0].name} cannot be used:\n  - " + "\n  - ".join(problems) + "\n  Repair or remove the case."
+        )
+
+
+def _require_named(labels: np.ndarray, structures: Structures, label: Path) -> None:
+    highest = len(structures.table()) - 1
+    if labels.max() > highest:
+        raise FssegError(
+            f"Label map {label} holds the integer {labels.max()}, but its dataset names integers up to {highest}.\n"
+            "  Correct the label map, or assemble the dataset again."
+        )
 
 
 def zone_axis(plans: Any) -> int:

@@ -52,5 +52,12 @@ def _keep_finished_epochs(metrics: Path, steps: int) -> None:
     """Drop metrics of epochs whose checkpoint was not written before the run was killed."""
     if metrics.is_file():
         lines = metrics.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if json.loads(line)["step"] <= steps]
+        kept = [line for line in lines if 0 < _step(line) <= steps]
         metrics.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+def _step(line: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except json.JSONDecodeError:
+        return 0  # the run was killed while it wrote this line

@@ -27,5 +27,5 @@ class _ToLog:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Send what a block prints on standard output to the debug log."""
-    with contextlib.redirect_stdout(_ToLog()):  # type: ignore[type-var]
+    with contextlib.redirect_stdout(_ToLog()):
         yield

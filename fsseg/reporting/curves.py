@@ -15,9 +15,7 @@ _LINE_STYLES = ("-", "--", ":", "-.")
 _MAX_RAW_POINTS = 50
 
 
-def curves_figure(
-    curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], title: str, y_label: str
-) -> bytes:
+def curves_figure(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], title: str, y_label: str) -> bytes:
     """Draw curves over steps; one with more than 50 points is drawn thin, its moving average thick above it.
 
     The average is centred and taken over a twentieth of the points, so it starts and ends a little inside the
@@ -53,9 +51,7 @@ def curves_figure(
     return png_bytes(figure)
 
 
-def _draw_curve(
-    axes: Axes, name: str, steps: np.ndarray, values: np.ndarray, colour: str, style: str
-) -> None:
+def _draw_curve(axes: Axes, name: str, steps: np.ndarray, values: np.ndarray, colour: str, style: str) -> None:
     if len(steps) <= _MAX_RAW_POINTS:
         # Markers, because a line through a single point would be invisible.
         axes.plot(steps, values, color=colour, linestyle=style, marker="o", markersize=3, label=name)

@@ -63,9 +63,7 @@ class _Case:
 
     def size_mm(self, view: _View) -> tuple[float, float]:
         """Return height and width of the drawn part."""
-        sizes = [
-            (part.stop - part.start) * mm for part, mm in zip(self.box, self.spacing_zyx_mm, strict=True)
-        ]
+        sizes = [(part.stop - part.start) * mm for part, mm in zip(self.box, self.spacing_zyx_mm, strict=True)]
         height, width = (size for axis, size in enumerate(sizes) if axis != view.axis)
         return height, width
 
@@ -175,8 +173,7 @@ def shown_slices(masks: Masks) -> tuple[int, ...] | None:
     if not profiles:
         return None
     return tuple(
-        int(np.argmax(sum(profile / profile.max() for profile in of_axis)))
-        for of_axis in zip(*profiles, strict=True)
+        int(np.argmax(sum(profile / profile.max() for profile in of_axis))) for of_axis in zip(*profiles, strict=True)
     )
 
 
@@ -197,9 +194,7 @@ def _case(
 ) -> _Case:
     if window_hu[0] >= window_hu[1]:
         raise ValueError(f"window_hu must be (low, high) with low < high, got {window_hu}")
-    predicted = {
-        f"{number} {name}": m for number, masks in enumerate(predictions) for name, m in masks.items()
-    }
+    predicted = {f"{number} {name}": m for number, masks in enumerate(predictions) for name, m in masks.items()}
     masks = [*reference.values(), *predicted.values()]
     if any(mask.shape != image.shape or mask.dtype != bool for mask in masks):
         received = sorted({f"{mask.dtype} {mask.shape}" for mask in masks})
@@ -232,9 +227,7 @@ def _box(shape: Sequence[int], masks: Iterable[Array], spacing_zyx_mm: Sequence[
 
 def _sized_figure(panels_width_mm: float, panels_height_mm: float, width_in: float) -> Figure:
     height_in = min(_MAX_PANELS_HEIGHT_IN, width_in * panels_height_mm / panels_width_mm)
-    return Figure(
-        figsize=(width_in, height_in + _TITLES_AND_LEGEND_IN), layout="compressed", facecolor="white"
-    )
+    return Figure(figsize=(width_in, height_in + _TITLES_AND_LEGEND_IN), layout="compressed", facecolor="white")
 
 
 def _draw_panel(axes: Axes, case: _Case, view: _View, filled: Masks) -> None:
@@ -260,8 +253,7 @@ def _draw_outline(axes: Axes, mask: Array, size_mm: tuple[float, float], colour:
     # The frame of zeros closes outlines at the border of the array and allows masks one voxel wide.
     padded = np.pad(mask, 1).astype(float)
     y_mm, x_mm = (
-        (np.arange(-1, count + 1) + 0.5) * size / count
-        for count, size in zip(mask.shape, size_mm, strict=True)
+        (np.arange(-1, count + 1) + 0.5) * size / count for count, size in zip(mask.shape, size_mm, strict=True)
     )
     axes.contour(x_mm, y_mm, padded, levels=[0.5], colors=[colour], linewidths=1.1)
 

@@ -44,9 +44,7 @@ def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """
     numeric = _numeric_columns(header, rows)
     body = "\n".join(_html_row("td", row, numeric) for row in rows)
-    return (
-        f"<table>\n<thead>\n{_html_row('th', header, numeric)}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
-    )
+    return f"<table>\n<thead>\n{_html_row('th', header, numeric)}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
 
 
 def mean_sd(mean: float, sd: float, decimals: int = 2) -> str:
@@ -101,7 +99,6 @@ def _markdown_cell(cell: str) -> str:
 def _html_row(tag: str, cells: Sequence[str], numeric: Sequence[bool]) -> str:
     classes = [' class="number"' if is_numeric else "" for is_numeric in numeric]
     content = "".join(
-        f"<{tag}{attribute}>{html.escape(cell)}</{tag}>"
-        for cell, attribute in zip(cells, classes, strict=True)
+        f"<{tag}{attribute}>{html.escape(cell)}</{tag}>" for cell, attribute in zip(cells, classes, strict=True)
     )
     return f"<tr>{content}</tr>"

@@ -89,7 +89,8 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
     if config.estimate == "loo" and len(split.support) < 2:
         raise UsageError("--estimate loo holds out one support case at a time, so it needs at least 2 shots, got 1.")
     manifest = Manifest("adapt", config.model_dump(mode="json"), config.seed)
-    preprocessor = CasePreprocessor(base, preprocessed_folder() / CACHE_NAME)
+    cache = preprocessed_folder() / CACHE_NAME
+    preprocessor = CasePreprocessor(base, cache=None if dry_run else cache)
     volumes = support_volumes(dataset, target, split.support, preprocessor)
     adapted = build_adapted(job, volumes)
     facts = {

@@ -72,9 +72,7 @@ def make_target(base: ModelFolder, dataset: RawDataset, names: Sequence[str]) ->
     """Match structures of a dataset with the head rows of the base; containing structures come first."""
     ordered = tuple(renumbered(dataset.structures, tuple(names)))
     rows = {name: base.structures.names.index(name) for name in ordered if name in base.structures.names}
-    return Target(
-        structures=dataset.structures.subset(ordered), base_rows={name: rows.get(name) for name in ordered}
-    )
+    return Target(structures=dataset.structures.subset(ordered), base_rows={name: rows.get(name) for name in ordered})
 
 
 def support_volumes(

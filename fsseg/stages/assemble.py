@@ -98,9 +98,7 @@ def _folders(specs: Sequence[DatasetSpec], root: Path | None, *, required: bool)
     absent = [str(folder) for folder in folders.values() if not folder.is_dir()]
     if absent and required:
         listing = "\n".join(f"  - {folder}" for folder in absent)
-        raise UsageError(
-            f"Dataset folder not found:\n{listing}\n  Give the folder that holds them as --root."
-        )
+        raise UsageError(f"Dataset folder not found:\n{listing}\n  Give the folder that holds them as --root.")
     return {name: folder for name, folder in folders.items() if folder.is_dir()}
 
 
@@ -136,13 +134,9 @@ def _cases(
         joined.problems += [f"{spec.name}: {text}" for text in contradictions(spec, folders[spec.name])]
         cases = find_cases(spec, folders[spec.name])
         excluded = set(spec.exclude).difference(files.case for files in cases)
-        joined.warnings += [
-            f"{spec.name}: excluded case {case!r} does not exist" for case in sorted(excluded)
-        ]
+        joined.warnings += [f"{spec.name}: excluded case {case!r} does not exist" for case in sorted(excluded)]
         if not cases:
-            joined.problems.append(
-                f"{spec.name}: no case found in {folders[spec.name]} with layout {spec.layout.kind}"
-            )
+            joined.problems.append(f"{spec.name}: no case found in {folders[spec.name]} with layout {spec.layout.kind}")
         yield from ((spec, files) for files in cases if files.case not in spec.exclude)
 
 
@@ -174,9 +168,7 @@ def _refuse(problems: list[str], cases: int) -> None:
 
 
 def _structures(specs: Sequence[DatasetSpec], names: dict[str, dict[str, str]], joined: Joined) -> Structures:
-    wished = list(
-        dict.fromkeys(names[spec.name][structure] for spec in specs for structure in spec.annotated)
-    )
+    wished = list(dict.fromkeys(names[spec.name][structure] for spec in specs for structure in spec.annotated))
     regions = joined.combinations.regions(wished)
     cases = {
         case: CaseAnnotation(

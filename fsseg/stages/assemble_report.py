@@ -71,9 +71,7 @@ def assemble_report(
             }
             for name, integers in structures.integers.items()
         },
-        "integers": {
-            str(integer): list(members) for integer, members in joined.combinations.listing().items()
-        },
+        "integers": {str(integer): list(members) for integer, members in joined.combinations.listing().items()},
         "left_out": _left_out(names, structures, joined, annotating),
         "pairs": dict(joined.pairs),
         "warnings": joined.warnings,

@@ -89,8 +89,7 @@ def manifest_path(out: Path) -> Path:
 def _require_new_csv(out: Path) -> None:
     if out.exists():
         raise UsageError(
-            f"Output exists already: {out}\n"
-            "  Results are never overwritten. Choose another --out, or delete the file."
+            f"Output exists already: {out}\n  Results are never overwritten. Choose another --out, or delete the file."
         )
     if out.suffix != ".csv":
         raise UsageError(f"--out must be a file ending in .csv, got {out}")
@@ -124,9 +123,7 @@ def _compare(
     return rows
 
 
-def _read_pair(
-    prediction: LabelFolder, reference: LabelFolder, case: str, structures: Sequence[str]
-) -> _Pair:
+def _read_pair(prediction: LabelFolder, reference: LabelFolder, case: str, structures: Sequence[str]) -> _Pair:
     annotated = reference.annotated(case)
     predicted = read_label_map(prediction.files[case], prediction.structures)
     truth = read_label_map(reference.files[case], reference.structures)

@@ -38,8 +38,11 @@ def _counts(name: str, plans: Path | None) -> dict[str, Any]:
     from fsseg.nnunet.model_folder import network_of_plans
     from fsseg.nnunet.planning import CONFIGURATION, read_plans_file
 
-    dataset_json = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "structure": [1, 1]},
-                    "regions_class_order": [1]}
+    dataset_json = {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "structure": [1, 1]},
+        "regions_class_order": [1],
+    }
     network = network_of_plans(read_plans_file(plans), CONFIGURATION, dataset_json, output_channels=1)
     try:
         report = AdaptedNetwork(network, create_method(name)).report()

@@ -59,7 +59,7 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
         return {**facts, "steps": config.settings.steps, "out": str(config.out)}
     manifest = Manifest("pretrain", config.model_dump(mode="json"), config.settings.seed)
     manifest.add_inputs([preprocessed / f"{config.plans}.json", preprocessed / "structures.json"])
-    with new_run_folder(config.out, checkpoints="fold_*/checkpoint_latest.pth", resume=config.resume) as staging:
+    with new_run_folder(config.out, checkpoints="fold_*/checkpoint_*.pth", resume=config.resume) as staging:
         trainer = _trainer(config, plans, preprocessed, staging)
         manifest.add(**facts, parameters=sum(p.numel() for p in trainer.network.parameters()))
         trainer.run_training()
@@ -72,7 +72,9 @@ def _read_plans(preprocessed: Path, config: PretrainConfig) -> dict[str, Any]:
     file = preprocessed / f"{config.plans}.json"
     if not file.is_file():
         known = [path.stem for path in preprocessed.glob("*.json") if "configurations" in path.read_text("utf-8")]
-        raise unknown_name("plans", config.plans, known, f"Make plans with `fsseg preprocess --dataset {config.dataset}`.")
+        raise unknown_name(
+            "plans", config.plans, known, f"Make plans with `fsseg preprocess --dataset {config.dataset}`."
+        )
     plans = json.loads(file.read_text(encoding="utf-8"))
     plans[PLANS_KEY] = {"pretrain": config.settings.model_dump(mode="json")}
     return plans
@@ -81,18 +83,19 @@ def _read_plans(preprocessed: Path, config: PretrainConfig) -> dict[str, Any]:
 def _trainer(config: PretrainConfig, plans: dict[str, Any], preprocessed: Path, staging: Path) -> Any:
     from fsseg.nnunet.pretraining import make_trainer
 
-    latest = staging / f"fold_{config.fold}" / "checkpoint_latest.pth"
+    fold = staging / f"fold_{config.fold}"
+    # A final checkpoint alone: the run was trained to its end, and then its folder could not be completed.
+    found = [file for name in ("latest", "final") if (file := fold / f"checkpoint_{name}.pth").is_file()]
     return make_trainer(
         plans=plans,
         fold=config.fold if config.fold == "all" else int(config.fold),
         dataset_json=json.loads((preprocessed / "dataset.json").read_text(encoding="utf-8")),
         device_name=config.device,
         folder=staging,
-        resume_from=latest if config.resume and latest.is_file() else None,
+        resume_from=found[0] if config.resume and found else None,
     )
 
 
 def _last_validation(folder: Path) -> dict[str, float | None]:
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return json.loads(lines[-1])["validation_dice"]
-

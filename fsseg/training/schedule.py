@@ -44,9 +44,7 @@ class WarmupStableDecay:
         decay_share: decay lasts this share of the steps taken before it.
     """
 
-    def __init__(
-        self, max_steps: int, rule: PlateauRule, *, warmup_steps: int = 10, decay_share: float = 0.25
-    ) -> None:
+    def __init__(self, max_steps: int, rule: PlateauRule, *, warmup_steps: int = 10, decay_share: float = 0.25) -> None:
         self.max_steps = max_steps
         self.rule = rule
         self.warmup_steps = warmup_steps

@@ -39,5 +39,7 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("No CUDA device is available here.\n  Use --device cpu, or install a torch build for your GPU.")
+        raise UsageError(
+            "No CUDA device is available here.\n  Use --device cpu, or install a torch build for your GPU."
+        )
     return torch.device(name)

@@ -1,0 +1,147 @@
+"""The demo's report: the table, what it shows, curves, and how each number was made."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fsseg.reporting.curves import curves_figure
+from fsseg.reporting.html import Picture, Section, Table
+from fsseg.reporting.tables import seconds as duration
+from fsseg.stages.demo_files import DemoFiles
+from fsseg.stages.demo_overlays import overlay_pictures
+from fsseg.stages.demo_results import (
+    METHODS,
+    NOVEL,
+    STEP_CAP,
+    Result,
+    distances_table,
+    results_table,
+)
+
+
+def report_sections(files: DemoFiles, content: Mapping[str, Any]) -> list[Section]:
+    """Return the sections of report.html.
+
+    Args:
+        files: where the files of the demo lie.
+        content: the manifest of the demo, with results, verdict and seconds of the stages.
+    """
+    return [
+        _result_section(content),
+        meaning_section(content["results"]),
+        _training_section(files),
+        Section("Prediction and reference", pictures=overlay_pictures(files)),
+        _origin_section(files, content),
+    ]
+
+
+def meaning_section(results: Sequence[Result]) -> Section:
+    """Say in plain words what the demo shows and what it does not."""
+    capped = list(dict.fromkeys(result["method"] for result in results if result["ended_by"] == STEP_CAP))
+    return Section(
+        "What this shows, and what it does not",
+        [
+            "One network is pretrained on three source sets. Each labels only some of the organs, and what a set does"
+            " not label stays unknown: it takes no part in the loss. The target site looks different (more noise and"
+            " blur, less contrast medium, larger rotations) and labels two organs that the pretraining knows and two"
+            f" that no source set labels: {' and '.join(NOVEL)}. A few labelled cases of the target then adapt the"
+            " network to all four at once. Every method sees the same cases, the same crops, the same stop rule and"
+            " the same cap on the steps; from_scratch trains the same network from random weights.",
+            "The cap keeps the demo short, and it favours pretrained weights, which start closer to a solution."
+            f" Ended at the cap, before the loss stopped falling: {', '.join(capped) or 'none'}. With more steps these"
+            " methods may come out higher, and the differences smaller.",
+            "The CTs are schematic phantoms. The demo shows that every part of the program works and that features"
+            " learned from partial labels carry over to organs they were not trained on. It says nothing about how"
+            " well any method does on patients, nor which method is best there; and with one seed and a handful of"
+            " test cases, differences between the pretrained methods are mostly chance.",
+        ],
+    )
+
+
+def _result_section(content: Mapping[str, Any]) -> Section:
+    verdict, results = content["verdict"], content["results"]
+    cases = len(results[0]["cases"])
+    caption = (
+        f"DSC on {cases} test cases of the target site, mean ± sd over cases. Parameters count the head; seconds are"
+        " those of the training alone."
+    )
+    return Section(
+        "Result",
+        [verdict["text"], f"The rule, fixed before the run: {verdict['rule']}"],
+        [
+            Table(*results_table(results), caption),
+            Table(*distances_table(results), "Surface metrics on the same cases, means over cases."),
+        ],
+    )
+
+
+def _training_section(files: DemoFiles) -> Section:
+    epochs = _json_lines(files.pretrained / "metrics.jsonl")
+    losses = [loss for epoch in epochs for loss in epoch["losses"]]
+    adaptations = {
+        method.label: _columns(_json_lines(files.run(method) / "metrics.jsonl"), "step", "loss") for method in METHODS
+    }
+    pretraining = {"training loss": (range(1, len(losses) + 1), losses)}
+    return Section(
+        "Training",
+        pictures=[
+            Picture(
+                curves_figure(pretraining, "Pretraining on the three source sets", "masked BCE − Dice, summed"),
+                "Loss of each step (thin) and its moving average. Summed over structures as in MultiTalent, so a"
+                " perfect prediction has minus one per structure of the batch.",
+                "curve of the pretraining loss over steps",
+            ),
+            Picture(
+                curves_figure(adaptations, "Adaptation to the target site", "BCE + 1 − Dice, mean"),
+                "Training loss of each method on the support cases; 0 is perfect. A training loss says how well the"
+                " support cases are fitted, not how well test cases are segmented.",
+                "curves of the adaptation losses over steps, one for each method",
+            ),
+        ],
+    )
+
+
+def _origin_section(files: DemoFiles, content: Mapping[str, Any]) -> Section:
+    sizes, seed = content["config"]["sizes"], content["seed"]
+    pretrained = json.loads((files.pretrained / "manifest.json").read_text(encoding="utf-8"))
+    dice = ", ".join(
+        f"{name} {'–' if value is None else f'{value:.2f}'}" for name, value in pretrained["validation_dice"].items()
+    )
+    support = content["results"][0]["support"]
+    return Section(
+        "How the numbers were made",
+        [
+            f"Seed {seed} decides the phantoms, the initial weights and the crops. Pretraining:"
+            f" {sizes['pretrain_steps']} steps on {pretrained['cases']} cases, part of them held out; Dice on crops of"
+            f" the held-out cases at the end: {dice}.",
+            f"Support cases ({len(support)}): {', '.join(support)}\nTest cases ({len(files.test_cases)}), never"
+            f" learned from: {', '.join(files.test_cases)}",
+            f"Adaptation: at most {sizes['adapt_max_steps']} steps; sooner when the loss, averaged over"
+            f" {sizes['plateau_window']} steps, no longer falls within {sizes['plateau_patience']} steps. No validation"
+            " case is used.",
+            "This folder holds all of it: the phantoms and labels in nnUNet_raw, a model folder for each run in runs"
+            " (stock nnU-Net predicts with it), the masks in predictions, one row a case and structure in metrics, and"
+            " in every manifest.json the configuration, the seed, versions and hashes of the inputs.",
+        ],
+        [
+            Table(["method", "steps", "ended by", "training"], _endings(content["results"])),
+            Table(["stage", "took"], [[name, duration(time_s)] for name, time_s in content["stage_seconds"].items()]),
+            Table(["software", "version"], [list(pair) for pair in content["versions"].items()]),
+        ],
+    )
+
+
+def _endings(results: Sequence[Result]) -> list[list[str]]:
+    by_method = {result["method"]: result for result in results}
+    return [
+        [method, str(result["steps"]), result["ended_by"], duration(result["seconds"])]
+        for method, result in by_method.items()
+    ]
+
+
+def _json_lines(path: Any) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _columns(rows: Sequence[Mapping[str, Any]], *names: str) -> Any:
+    return tuple([row[name] for row in rows] for name in names)

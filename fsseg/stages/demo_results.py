@@ -1,0 +1,174 @@
+"""The demo's numbers: which methods are compared, a result per structure and method, and the verdict."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from fsseg.evaluation.aggregation import CaseRow, paired_difference, summarise_structures
+from fsseg.methods.contract import DecoderChoice
+from fsseg.reporting.tables import count, mean_sd
+
+Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class DemoMethod:
+    """A method that the demo compares: how it is called in the table, and what `fsseg adapt` runs."""
+
+    label: str
+    name: str
+    decoder: DecoderChoice | None = None
+
+    @property
+    def folder(self) -> str:
+        """Name of its folders."""
+        return self.label.replace(" + ", "_")
+
+
+METHODS = (
+    DemoMethod("from_scratch", "from_scratch"),
+    DemoMethod("full", "full"),
+    DemoMethod("linear_probe", "linear_probe"),
+    DemoMethod("decoder", "decoder"),
+    DemoMethod("lora + decoder", "lora", "tuned"),
+)
+KNOWN, NOVEL = ("liver", "kidney_left"), ("stomach", "pancreas")
+STRUCTURES = (*KNOWN, *NOVEL)
+
+_TEXT_COLUMNS = ("case", "structure", "status")
+PLATEAU, STEP_CAP = "plateau", "step cap"
+BASELINE = "from_scratch"
+# All pretrained methods that train the decoder. A linear probe keeps the features of the pretraining as they are, so
+# a structure that the pretraining never saw is not expected from it; it is in the table, but not in the verdict.
+JUDGED = ("full", "decoder", "lora + decoder")
+RULE = (
+    f"The mean test DSC of {', '.join(JUDGED)} (the pretrained methods that train the decoder) has to be higher than"
+    f" that of {BASELINE}, on each novel structure."
+)
+
+
+def method_results(method: DemoMethod, manifest: Result, metrics: Path) -> list[dict[str, Any]]:
+    """Return one result per structure.
+
+    Args:
+        method: the method.
+        manifest: the manifest of its adaptation.
+        metrics: the CSV that `fsseg evaluate` wrote for its predictions.
+    """
+    rows = _read_rows(metrics)
+    parameters = manifest["parameters"]
+    return [
+        {
+            "structure": name,
+            "novel": name in NOVEL,
+            "method": method.label,
+            "dsc": summary.dsc.mean,
+            "dsc_sd": _plain(summary.dsc.sd),
+            "cases": {row.case: row.dsc for row in rows if row.structure == name},
+            "nsd": summary.nsd.mean,
+            "hd95_mm": _plain(summary.hd95_mm.mean),
+            "trainable_parameters": parameters["trainable"] + parameters["head"],
+            "seconds": manifest["fit_seconds"],
+            "steps": manifest["steps"],
+            "ended_by": PLATEAU if manifest["plateau"] else STEP_CAP,
+            "support": list(manifest["support"]),
+        }
+        for name, summary in summarise_structures(rows).items()
+    ]
+
+
+def judge(results: Sequence[Result]) -> dict[str, Any]:
+    """Decide by `RULE` whether few-shot adaptation of the pretrained network beats training from scratch.
+
+    Returns:
+        `beats`; per novel structure the two means; the paired difference per test case, averaged over the novel
+        structures, with its 95 % bootstrap interval (None for a single case); and `text`, which says it in words.
+    """
+    means = {
+        name: {"adapted": _mean_dsc(results, JUDGED, name), BASELINE: _mean_dsc(results, (BASELINE,), name)}
+        for name in NOVEL
+    }
+    beats = all(mean["adapted"] > mean[BASELINE] for mean in means.values())
+    difference = paired_difference(_dsc_per_case(results, JUDGED), _dsc_per_case(results, (BASELINE,)))
+    listing = ", ".join(f"{name} {mean['adapted']:.3f} against {mean[BASELINE]:.3f}" for name, mean in means.items())
+    verb = "beats" if beats else "does NOT beat"
+    text = (
+        f"Few-shot adaptation {verb} {BASELINE} on the novel structures: DSC {listing}; paired difference"
+        f" {difference.mean:+.3f}, 95 % interval [{difference.low:+.3f}, {difference.high:+.3f}]"
+        f" over {difference.n} test cases."
+    )
+    interval = [_plain(difference.low), _plain(difference.high)]
+    return {
+        "beats": beats,
+        "rule": RULE,
+        "structures": means,
+        "difference": difference.mean,
+        "interval": interval,
+        "text": text,
+    }
+
+
+def results_table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of the table: a row per method, a column of DSC per structure."""
+    structures = list(dict.fromkeys(result["structure"] for result in results))
+    novel = {result["structure"] for result in results if result["novel"]}
+    header = [
+        "method",
+        *(f"{name} (novel)" if name in novel else name for name in structures),
+        "trainable parameters",
+        "steps",
+        "seconds",
+    ]
+    rows = []
+    for method in dict.fromkeys(result["method"] for result in results):
+        of_method = {result["structure"]: result for result in results if result["method"] == method}
+        cells = [mean_sd(of_method[name]["dsc"], _number(of_method[name]["dsc_sd"]), 3) for name in structures]
+        any_row = of_method[structures[0]]
+        costs = [count(any_row["trainable_parameters"]), str(any_row["steps"]), f"{any_row['seconds']:.0f}"]
+        rows.append([method, *cells, *costs])
+    return header, rows
+
+
+def distances_table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of the surface metrics: a row per structure and method."""
+    header = ["structure", "method", "NSD at 2 mm", "HD95 [mm]"]
+    rows = [
+        [
+            result["structure"],
+            result["method"],
+            f"{result['nsd']:.3f}",
+            mean_sd(_number(result["hd95_mm"]), math.nan, 1),
+        ]
+        for result in sorted(results, key=lambda result: STRUCTURES.index(result["structure"]))
+    ]
+    return header, rows
+
+
+def _read_rows(metrics: Path) -> list[CaseRow]:
+    with metrics.open(newline="", encoding="utf-8") as file:
+        return [
+            CaseRow(**{key: value if key in _TEXT_COLUMNS else float(value) for key, value in row.items()})
+            for row in csv.DictReader(file)
+        ]
+
+
+def _mean_dsc(results: Sequence[Result], methods: Sequence[str], structure: str) -> float:
+    return fmean(r["dsc"] for r in results if r["method"] in methods and r["structure"] == structure)
+
+
+def _dsc_per_case(results: Sequence[Result], methods: Sequence[str]) -> dict[str, float]:
+    """Average the DSC of each test case over methods and novel structures."""
+    chosen = [result["cases"] for result in results if result["method"] in methods and result["novel"]]
+    return {case: fmean(cases[case] for cases in chosen) for case in chosen[0]}
+
+
+def _plain(number: float) -> float | None:
+    return None if math.isnan(number) else number
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -1,0 +1,37 @@
+"""An adapted network from files: the base's model folder and an adapter file."""
+
+from pathlib import Path
+
+from fsseg.config.errors import FssegError
+from fsseg.methods.adapted_network import AdaptedNetwork
+from fsseg.methods.adapter_file import load_adapter
+from fsseg.methods.registry import create_method
+from fsseg.models.heads import replace_heads
+from fsseg.nnunet.model_folder import ModelFolder
+from fsseg.training.seeding import seeded
+
+_ANY_FREQUENCY = 0.5  # a new head row is overwritten by the adapter's at once
+
+
+def load_adapted(base: ModelFolder, adapter: Path) -> AdaptedNetwork:
+    """Rebuild the network that an adapter file was saved from; it is not merged.
+
+    Raises:
+        UsageError: the adapter names a method or options that this fsseg does not have.
+        FssegError: the adapter was made on another base, or is damaged.
+    """
+    state, info = load_adapter(adapter)
+    if info.base_sha256 != base.sha256:
+        raise FssegError(
+            f"{adapter} was made on another base than {base.path}.\n"
+            f"  its base: {info.base_sha256}\n"
+            f"  this one: {base.sha256}\n"
+            "  Give the model folder that the adapter was trained on."
+        )
+    network = base.build_network()
+    rows = info.structures.values()
+    with seeded(0):  # what is not in the adapter (heads of deep supervision) must not depend on the caller
+        replace_heads(network, [_ANY_FREQUENCY if row is None else row for row in rows])
+        adapted = AdaptedNetwork(network, create_method(info.method, info.options), info.decoder)
+    adapted.load_state(state)
+    return adapted

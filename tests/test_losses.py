@@ -1,0 +1,283 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from torch import Tensor
+from torch.nn import functional as F
+
+from fsseg.data.crops import CropPlan, CropSampler
+from fsseg.data.structures import CaseAnnotation, Structures
+from fsseg.data.volumes import Volume, annotation_zones, foreground_locations
+from fsseg.training.losses import Reduction, deep_supervision_loss, deep_supervision_weights, masked_bce_dice
+from fsseg.training.targets import TargetTable
+
+REDUCTIONS: tuple[Reduction, ...] = ("sum", "mean")
+SHAPE = (3, 4, 5, 6, 7)  # samples, structures, z, y, x
+every_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
+
+
+def random_case(seed: int = 0, share: float = 0.3) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits, target, and a validity that differs voxel by voxel and leaves out whole channels."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(SHAPE, generator=generator)
+    target = torch.rand(SHAPE, generator=generator) < share
+    valid = torch.rand(SHAPE, generator=generator) < 0.7
+    valid &= torch.rand(*SHAPE[:2], 1, 1, 1, generator=generator) < 0.7
+    return logits, target, valid
+
+
+def reference_loss(logits: np.ndarray, target: np.ndarray, valid: np.ndarray, reduction: str) -> float:
+    """The formula, channel by channel and in float64, with the cross-entropy written out."""
+    probability = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    entropy = dice = 0.0
+    pairs = shown = 0
+    for channel in range(logits.shape[1]):
+        overlap = size = foreground = 0.0
+        for sample in range(logits.shape[0]):
+            p, t, v = (array[sample, channel].ravel() for array in (probability, target, valid))
+            voxel_entropy = -np.where(t, np.log(p), np.log(1 - p))
+            entropy += voxel_entropy[v].sum() / v.size
+            pairs += v.any()
+            overlap += p[v & t].sum()
+            size += p[v].sum() + t[v].sum()
+            foreground += t[v].sum()
+        channel_dice = 2 * overlap / size if size else 0.0
+        if reduction == "sum":
+            dice -= channel_dice
+        elif foreground:
+            shown += 1
+            dice += 1 - channel_dice
+    return entropy + dice if reduction == "sum" else entropy / max(pairs, 1) + dice / max(shown, 1)
+
+
+@every_reduction
+@pytest.mark.parametrize("share", [0.3, 0.02, 0.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_loss_equals_the_formula(seed: int, share: float, reduction: Reduction) -> None:
+    logits, target, valid = random_case(seed, share)
+    expected = reference_loss(logits.numpy(), target.numpy(), valid.numpy(), reduction)
+    assert masked_bce_dice(logits, target, valid, reduction).item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_loss_equals_ordinary_cross_entropy_and_nnunet_batch_dice_where_everything_is_annotated() -> None:
+    logits, target, _ = random_case()
+    samples, structures = SHAPE[:2]
+    entropy = F.binary_cross_entropy_with_logits(logits, target.float())
+    dice = MemoryEfficientSoftDiceLoss(torch.sigmoid, batch_dice=True, do_bg=True, smooth=0.0, ddp=False)
+    negative_dice = dice(logits, target.float())
+    everything = torch.ones(samples, structures, 1, 1, 1, dtype=torch.bool)
+    expected_sum = samples * structures * entropy + structures * negative_dice
+    torch.testing.assert_close(masked_bce_dice(logits, target, everything), expected_sum, rtol=0, atol=1e-4)
+    actual_mean = masked_bce_dice(logits, target, everything, "mean")
+    torch.testing.assert_close(actual_mean, entropy + 1 + negative_dice, rtol=0, atol=1e-4)
+
+
+@every_reduction
+def test_validity_may_be_given_by_sample_and_structure(reduction: Reduction) -> None:
+    logits, target, _ = random_case()
+    valid = torch.rand(*SHAPE[:2], 1, 1, 1, generator=torch.Generator().manual_seed(2)) < 0.5
+    broadcast = masked_bce_dice(logits, target, valid, reduction)
+    torch.testing.assert_close(
+        broadcast, masked_bce_dice(logits, target, valid.expand(SHAPE), reduction), rtol=0, atol=1e-6
+    )
+
+
+@every_reduction
+def test_gradient_is_exactly_zero_where_nothing_is_annotated_and_nowhere_else(reduction: Reduction) -> None:
+    logits, target, valid = random_case()
+    logits.requires_grad_(True)
+    masked_bce_dice(logits, target, valid, reduction).backward()
+    assert logits.grad is not None
+    assert (~valid).any()
+    assert (logits.grad[~valid] == 0).all()
+    assert (logits.grad[valid] != 0).all()
+
+
+@every_reduction
+def test_a_channel_that_no_sample_annotates_gets_no_gradient(reduction: Reduction) -> None:
+    logits, target, valid = random_case()
+    valid[:, 1] = False
+    valid[:, 2] = True
+    logits.requires_grad_(True)
+    masked_bce_dice(logits, target, valid, reduction).backward()
+    assert logits.grad is not None
+    assert (logits.grad[:, 1] == 0).all()
+    assert (logits.grad[:, 2] != 0).all()
+
+
+@every_reduction
+def test_what_the_target_says_where_nothing_is_annotated_changes_nothing(reduction: Reduction) -> None:
+    logits, target, valid = random_case()
+    other_target = torch.where(valid, target, ~target)
+    other_logits = torch.where(valid, logits, -10 * logits)
+    assert not torch.equal(other_target, target)
+    expected = masked_bce_dice(logits, target, valid, reduction)
+    assert masked_bce_dice(other_logits, other_target, valid, reduction).item() == expected.item()
+
+
+@every_reduction
+def test_a_structure_that_is_not_shown_adds_cross_entropy_only(reduction: Reduction) -> None:
+    logits, target, _ = random_case()
+    target[:, 0] = False
+    valid = torch.zeros(SHAPE, dtype=torch.bool)
+    valid[:, 0] = True
+    entropy = F.binary_cross_entropy_with_logits(logits[:, 0], torch.zeros_like(logits[:, 0]))
+    expected = entropy * (SHAPE[0] if reduction == "sum" else 1)
+    torch.testing.assert_close(masked_bce_dice(logits, target, valid, reduction), expected, rtol=0, atol=1e-4)
+
+
+@every_reduction
+@pytest.mark.parametrize("size", [0.0, 1e4, 1e30])
+@pytest.mark.parametrize("foreground", ["none", "some", "all"])
+@pytest.mark.parametrize("annotated", [False, True])
+def test_loss_and_gradient_are_finite(size: float, foreground: str, annotated: bool, reduction: Reduction) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = (size * torch.randn(SHAPE, generator=generator).sign()).requires_grad_(True)
+    share = {"none": 0.0, "some": 0.3, "all": 1.0}[foreground]
+    target = torch.rand(SHAPE, generator=generator) < share
+    loss = masked_bce_dice(logits, target, torch.full(SHAPE, annotated), reduction)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert torch.isfinite(loss)
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+    if not annotated:
+        assert loss.item() == 0
+        assert not logits.grad.any()
+
+
+def test_half_precision_logits_give_a_float32_loss() -> None:
+    logits, target, valid = random_case()
+    half = logits.half()
+    loss = masked_bce_dice(half, target, valid)
+    assert loss.dtype == torch.float32
+    assert loss.item() == masked_bce_dice(half.float(), target, valid).item()
+
+
+def test_mean_reduction_of_a_perfect_prediction_is_zero() -> None:
+    _, target, valid = random_case()
+    perfect = torch.where(target, 50.0, -50.0)
+    assert masked_bce_dice(perfect, target, valid, "mean").item() == pytest.approx(0, abs=1e-6)
+    assert masked_bce_dice(-perfect, target, valid, "mean").item() > 1
+
+
+def test_mean_reduction_does_not_depend_on_how_many_structures_are_annotated() -> None:
+    logits, target, _ = random_case()
+    one = torch.zeros(SHAPE, dtype=torch.bool)
+    one[:, 0] = True
+    repeated_logits, repeated_target = logits[:, :1].expand(SHAPE), target[:, :1].expand(SHAPE)
+    single = masked_bce_dice(logits, target, one, "mean")
+    many = masked_bce_dice(repeated_logits, repeated_target, torch.ones(SHAPE, dtype=torch.bool), "mean")
+    torch.testing.assert_close(single, many, rtol=0, atol=1e-6)
+
+
+# From label maps: integers, nested structures, partial extents
+
+STRUCTURES = Structures(
+    integers={"liver": (1, 2), "tumour": (2,)},
+    cases={
+        "both": CaseAnnotation(source="a", annotated=("liver", "tumour")),
+        "tumour only": CaseAnnotation(source="b", annotated=("tumour",)),
+        "liver in part": CaseAnnotation(source="c", annotated=("liver", "tumour"), z_extent={"liver": (3, 7)}),
+    },
+)
+TABLE = TargetTable(torch.from_numpy(STRUCTURES.table()))
+
+
+def volume(case: str, slices: int = 10) -> Volume:
+    """A liver of integer 1 with a tumour of integer 2 in it; slices are the first axis and not resampled."""
+    labels = np.zeros((1, slices, 8, 8), dtype=np.int16)
+    labels[:, 2:8, 2:6, 2:6] = 1
+    labels[:, 4:6, 3:5, 3:5] = 2
+    annotation = STRUCTURES.annotation(case)
+    zones, zone_annotated = annotation_zones(annotation, STRUCTURES.names, np.arange(slices))
+    rendered = np.random.default_rng(0).normal(size=labels.shape).astype(np.float32)
+    locations = foreground_locations(labels[0], STRUCTURES, annotation.annotated)
+    return Volume(case, rendered, labels, locations, zones, 0, zone_annotated)
+
+
+def gradient_of(cases: list[str], corner: tuple[int, int, int], reduction: Reduction) -> Tensor:
+    """Return the gradient of the loss of equal crops of the cases with respect to random logits."""
+    size = (14, 8, 8)
+    sampler = CropSampler([volume(case) for case in cases], size, crop_size=size, foreground_probability=1.0)
+    cut = [sampler.cut(CropPlan(index, None, corner)) for index in range(len(cases))]
+    labels = torch.from_numpy(np.stack([crop_labels for _, crop_labels in cut]))
+    zones = max(len(v.zone_annotated) for v in sampler.volumes)
+    annotated = torch.zeros(len(cases), zones, 2, dtype=torch.bool)
+    for index, v in enumerate(sampler.volumes):
+        annotated[index, : len(v.zone_annotated)] = torch.from_numpy(v.zone_annotated)
+    target, valid = TABLE.expand(labels, annotated)
+    logits = torch.randn(target.shape, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
+    masked_bce_dice(logits, target, valid, reduction).backward()
+    assert logits.grad is not None
+    return logits.grad
+
+
+def test_nested_structures_share_an_integer() -> None:
+    labels = torch.tensor([0, 1, 2, -1]).view(1, 1, 1, 1, 4)
+    zones = torch.tensor([1, 1, 1, -1]).view(1, 1, 1, 1, 4)
+    annotated = torch.tensor([[[True, False], [True, True]]])
+    target, valid = TABLE.expand(torch.cat([labels, zones], dim=1), annotated)
+    assert target.flatten(2).tolist() == [[[False, True, True, False], [False, False, True, False]]]
+    assert valid.flatten(2).tolist() == [[[True, True, True, True], [True, True, True, False]]]
+
+
+@every_reduction
+def test_a_case_that_annotates_only_the_tumour_gives_no_liver_gradient(reduction: Reduction) -> None:
+    gradient = gradient_of(["both", "tumour only"], (-2, 0, 0), reduction)
+    liver, tumour = 0, 1
+    assert (gradient[1, liver] == 0).all()
+    assert (gradient[1, tumour] != 0).all()
+    assert (gradient[0] != 0).all()
+
+
+@every_reduction
+@pytest.mark.parametrize("first_slice", [-2, 0, 2])
+def test_a_structure_contoured_in_part_gives_no_gradient_outside_its_slices(
+    first_slice: int, reduction: Reduction
+) -> None:
+    gradient = gradient_of(["liver in part"], (first_slice, 0, 0), reduction)
+    contoured = (torch.arange(14) + first_slice >= 3) & (torch.arange(14) + first_slice < 7)
+    assert (gradient[0, 0, ~contoured] == 0).all()
+    assert (gradient[0, 0, contoured] != 0).all()
+    assert (gradient[0, 1] != 0).all()
+
+
+def test_padding_is_background_of_what_is_annotated_everywhere_and_unknown_for_the_rest() -> None:
+    gradient = gradient_of(["liver in part"], (-20, 0, 0), "sum")  # slices -20 to -7: all padding
+    assert (gradient[0, 0] == 0).all()
+    assert (gradient[0, 1] > 0).all()
+
+
+# Deep supervision
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [(1, (1,)), (2, (1, 0)), (3, (2 / 3, 1 / 3, 0)), (4, (4 / 7, 2 / 7, 1 / 7, 0))],
+)
+def test_deep_supervision_weights(levels: int, expected: tuple[float, ...]) -> None:
+    assert deep_supervision_weights(levels) == pytest.approx(expected, abs=1e-12)
+
+
+def test_deep_supervision_loss_is_the_weighted_sum_and_leaves_the_lowest_stage_out() -> None:
+    levels = [random_case(seed) for seed in range(3)]
+    logits, targets, valids = (list(column) for column in zip(*levels, strict=True))
+    for tensor in logits:
+        tensor.requires_grad_(True)
+    loss = deep_supervision_loss(logits, targets, valids, "mean")
+    terms = [masked_bce_dice(*level, "mean").item() for level in levels]
+    assert loss.item() == pytest.approx(2 / 3 * terms[0] + 1 / 3 * terms[1], abs=1e-4)
+    loss.backward()
+    assert logits[1].grad.any()
+    assert logits[2].grad is None
+
+
+def test_deep_supervision_refuses_stages_without_targets() -> None:
+    logits, target, valid = random_case()
+    for counts in itertools.permutations((1, 2, 2)):
+        lists = [[tensor] * count for tensor, count in zip((logits, target, valid), counts, strict=True)]
+        with pytest.raises(ValueError, match="zip"):
+            deep_supervision_loss(*lists)
