@@ -11,6 +11,8 @@ import pytest
 
 from fsseg.cli.main import main
 from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.pretraining import PretrainSettings
+from fsseg.config.recipes import Recipe
 from fsseg.nnunet.planning import read_plans_file
 from fsseg.reporting.html import report_html
 from fsseg.stages import demo
@@ -32,7 +34,11 @@ from fsseg.stages.demo_results import (
 from fsseg.stages.list_methods import list_methods
 
 TINY = DemoSizes(
-    cases_per_source=1, shots=1, test_cases=2, pretrain_steps=2, steps_per_epoch=1, adapt_max_steps=2, plateau_window=1
+    cases_per_source=1,
+    shots=1,
+    test_cases=2,
+    pretraining=PretrainSettings(steps=2, steps_per_epoch=1),
+    recipe=Recipe(max_steps=2),
 )
 FILES = ("manifest.json", "report.html", "results.json", "test_cases.txt")
 FOLDERS = ("metrics", "nnUNet_preprocessed", "nnUNet_raw", "predictions", "runs")
@@ -111,7 +117,7 @@ def test_exit_status_follows_the_verdict(
     assert main(["demo", "--out", "somewhere", "--seed", "3"]) == status
     printed = capsys.readouterr().out
     assert content["verdict"]["text"] in printed
-    assert "0.710" in printed if status else "0.400 ± 0.020" in printed
+    assert "0.71 ± 0.02" in printed if status else "0.40 ± 0.02" in printed
     assert main(["demo", "--json"]) == status
     assert json.loads(capsys.readouterr().out)["results"] == results
 
@@ -120,13 +126,12 @@ def test_table_has_a_row_per_method_and_a_column_per_structure() -> None:
     header, rows = results_table(made_up_results(BETTER))
     assert header[:5] == ["method", "liver", "kidney_left", "stomach (novel)", "pancreas (novel)"]
     assert [row[0] for row in rows] == [method.label for method in METHODS]
-    assert rows[1] == ["full", *["0.700 ± 0.020"] * 4, "12,345", "100", "7"]
+    assert rows[1] == ["full", *["0.70 ± 0.02"] * 4, "12,345", "100", "7"]
 
 
 def test_undefined_distance_is_a_dash() -> None:
     _, rows = distances_table(made_up_results(BETTER))
-    assert len(rows) == len(METHODS) * len(STRUCTURES)
-    assert rows[0] == ["liver", "from_scratch", "0.500", "–"]
+    assert rows[0] == ["from_scratch", *["0.50 / –"] * 4]
 
 
 def test_report_names_the_methods_that_ended_at_the_cap() -> None:
@@ -215,13 +220,15 @@ def test_demo_writes_results(tiny_demo: Path) -> None:
     for result in results:
         assert 0 <= result["dsc"] <= 1
         assert len(result["cases"]) == 2
-        assert result["steps"] <= TINY.adapt_max_steps
+        assert result["steps"] <= TINY.recipe.max_steps
         assert not set(result["cases"]) & set(result["support"])
     assert len({tuple(result["support"]) for result in results}) == 1
 
 
 def test_demo_manifests_name_existing_files(tiny_demo: Path) -> None:
-    manifests = [path for path in tiny_demo.rglob("*manifest.json") if path.parent != tiny_demo]
+    manifests = [
+        path for part in ("nnUNet_raw", "runs", "predictions") for path in (tiny_demo / part).rglob("*manifest.json")
+    ]
     named = [name for path in manifests for name in json.loads(path.read_text())["inputs"]]
     assert len(named) > 20
     for name in named:

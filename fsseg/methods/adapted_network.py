@@ -54,9 +54,10 @@ class AdaptedNetwork:
 
         network.requires_grad_(False)
         known = set(network.parameters())
-        self._layers = method.inject(network, frozenset([*heads, *decoder_parameters]))
+        whole = frozenset([*heads, *decoder_parameters])
+        self._layers = method.inject(network, whole)
         inserted = [p for p in network.parameters() if p not in known]
-        self._own = [p for p in [*inserted, *method.selected(network)] if p not in heads]
+        self._own = [p for p in [*inserted, *method.selected(network, whole)] if p not in heads]
         self._decoder = [p for p in decoder_parameters if p not in set(self._own)]
         self._head = list(parts.head.parameters())
         for parameter in (*self._head, *self._decoder, *self._own):
@@ -69,11 +70,11 @@ class AdaptedNetwork:
     def parameter_groups(
         self, *, learning_rate: float, decoder_learning_rate: float, head_learning_rate: float
     ) -> list[dict[str, Any]]:
-        """Return optimiser groups: what the method trains itself, the tuned decoder, and the head."""
+        """Return optimiser groups by name: "method" (what it trains itself), "decoder" (tuned besides), "head"."""
         groups = [
-            {"params": self._own, "lr": learning_rate},
-            {"params": self._decoder, "lr": decoder_learning_rate},
-            {"params": self._head, "lr": head_learning_rate},
+            {"name": "method", "params": self._own, "lr": learning_rate},
+            {"name": "decoder", "params": self._decoder, "lr": decoder_learning_rate},
+            {"name": "head", "params": self._head, "lr": head_learning_rate},
         ]
         return [group for group in groups if group["params"]]
 

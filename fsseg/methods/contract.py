@@ -3,6 +3,10 @@
 A method says what it inserts into a network, which pretrained parameters it trains, and what happens around a step.
 Freezing, the segmentation head, decoder tuning, saving, merging and reporting are the same for all methods and live
 in `adapted_network.py`. A method never looks at another method, and nothing outside looks at a method's name.
+
+Two ways of inserting survive nnU-Net's aliased modules, deepcopy and stock key names: a parametrization of a weight,
+which also merges; and a submodule registered on the layer it belongs to, called by a forward hook that takes it from the
+module it is given. Neither puts a module in the place of another.
 """
 
 from collections.abc import Iterator
@@ -59,9 +63,15 @@ class Method:
         """
         return []
 
-    def selected(self, network: nn.Module) -> Iterator[nn.Parameter]:
-        """Yield the pretrained parameters that the method trains, decoder and head aside."""
+    def selected(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
+        """Yield the pretrained parameters that the method trains itself.
+
+        A parameter of a tuned decoder that is yielded here takes the method's learning rate, not the decoder's.
+        """
         return iter(())
+
+    def start(self, network: nn.Module, max_steps: int) -> None:
+        """Prepare for a training of at most `max_steps` steps; called once before the first."""
 
     def penalty(self, network: nn.Module) -> Tensor | None:
         """Return a differentiable term to add to the loss, or None."""

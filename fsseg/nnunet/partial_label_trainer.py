@@ -12,6 +12,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from fsseg.config.errors import FssegError
 from fsseg.config.manifest import write_json
 from fsseg.config.pretraining import settings_of_plans
 from fsseg.data.crops import CropSampler
@@ -174,8 +175,8 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
             device=self.device,
             scaler=self.grad_scaler,
         )
-        if not np.isfinite(loss) and self.grad_scaler is None:
-            raise RuntimeError(f"The loss became {loss}; lower the learning rate.")
+        if not np.isfinite(loss):
+            raise FssegError(f"The loss became {loss}; lower the learning rate.")
         self.step_losses.append(loss)
         if self.progress is not None:
             self.progress.update()

@@ -79,7 +79,7 @@ class CasePreprocessor:
         entry = self.cache / f"{self._key([*files, label])}.npz"
         if entry.is_file():
             try:
-                with np.load(entry, allow_pickle=False) as stored:
+                with entry.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                     return stored["image"], stored["labels"], json.loads(str(stored["properties"]))
             except (zipfile.BadZipFile, EOFError, KeyError, ValueError):
                 log.warning("Cache entry %s is damaged and is made again.", entry)

@@ -43,20 +43,17 @@ class DemoSizes(StrictModel):
         cases_per_source: phantoms in each of the three source sets.
         shots: support cases of the target site.
         test_cases: further cases of the target site, which nothing is learned from.
-        pretrain_steps: optimisation steps of the pretraining.
-        steps_per_epoch: pretraining steps between two validations and changes of the learning rate.
-        adapt_max_steps: cap on the steps of every adaptation.
-        plateau_window, plateau_patience: stop rule of every adaptation, see Recipe.
+        pretraining: steps and learning rate of the pretraining; the seed is the demo's.
+        recipe: learning rates, stop rule and cap on the steps, the same for every method.
     """
 
     cases_per_source: int = Field(default=8, ge=1)
     shots: int = Field(default=5, ge=1)
     test_cases: int = Field(default=6, ge=2)
-    pretrain_steps: int = Field(default=300, ge=1)
-    steps_per_epoch: int = Field(default=20, ge=1)
-    adapt_max_steps: int = Field(default=140, ge=1)
-    plateau_window: int = Field(default=40, ge=1)
-    plateau_patience: int = Field(default=50, ge=1)
+    pretraining: PretrainSettings = PretrainSettings(
+        steps=300, steps_per_epoch=20, validation_crops=12, learning_rate=2e-3
+    )
+    recipe: Recipe = Recipe(max_steps=140, plateau_window=40, plateau_patience=50)
 
 
 class DemoConfig(StrictModel):
@@ -122,14 +119,8 @@ def _make_data(config: DemoConfig, seconds: dict[str, float]) -> DemoFiles:
 
 
 def _pretrain(config: DemoConfig, files: DemoFiles, seconds: dict[str, float]) -> None:
-    sizes = config.sizes
-    settings = PretrainSettings(
-        steps=sizes.pretrain_steps,
-        steps_per_epoch=sizes.steps_per_epoch,
-        validation_crops=12,
-        seed=config.seed,
-    )
-    with _stage("pretrain", f"one network for all source structures, {sizes.pretrain_steps} steps", seconds):
+    settings = config.sizes.pretraining.model_copy(update={"seed": config.seed})
+    with _stage("pretrain", f"one network for all source structures, {settings.steps} steps", seconds):
         run_pretrain(
             PretrainConfig(
                 dataset=str(_SOURCES_ID),
@@ -144,24 +135,18 @@ def _pretrain(config: DemoConfig, files: DemoFiles, seconds: dict[str, float]) -
 def _adapt_and_score(
     config: DemoConfig, method: DemoMethod, files: DemoFiles, seconds: dict[str, float]
 ) -> list[dict[str, Any]]:
-    sizes = config.sizes
     run, predictions, metrics = files.run(method), files.predictions(method), files.metrics(method)
-    recipe = Recipe(
-        max_steps=sizes.adapt_max_steps,
-        plateau_window=sizes.plateau_window,
-        plateau_patience=sizes.plateau_patience,
-    )
     adaptation = AdaptConfig(
         checkpoint=files.pretrained,
         dataset=str(_TARGET_ID),
         structures=STRUCTURES,
-        shots=sizes.shots,
+        shots=config.sizes.shots,
         method=method.name,
         decoder=method.decoder,
         seed=config.seed,
         out=run,
         test=files.test_list,
-        recipe=recipe,
+        recipe=config.sizes.recipe,
         device=config.device,
     )
     with _stage(method.label, f"adapt to {', '.join(STRUCTURES)}, predict, evaluate", seconds):

@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -39,7 +39,7 @@ METHODS = (
 KNOWN, NOVEL = ("liver", "kidney_left"), ("stomach", "pancreas")
 STRUCTURES = (*KNOWN, *NOVEL)
 
-_TEXT_COLUMNS = ("case", "structure", "status")
+_NUMBERS = ("dsc", "nsd", "hd95_mm", "volume_prediction_ml", "volume_reference_ml")
 PLATEAU, STEP_CAP = "plateau", "step cap"
 BASELINE = "from_scratch"
 # All pretrained methods that train the decoder. A linear probe keeps the features of the pretraining as they are, so
@@ -113,47 +113,37 @@ def judge(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def results_table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the table: a row per method, a column of DSC per structure."""
-    structures = list(dict.fromkeys(result["structure"] for result in results))
-    novel = {result["structure"] for result in results if result["novel"]}
-    header = [
-        "method",
-        *(f"{name} (novel)" if name in novel else name for name in structures),
-        "trainable parameters",
-        "steps",
-        "seconds",
-    ]
-    rows = []
-    for method in dict.fromkeys(result["method"] for result in results):
-        of_method = {result["structure"]: result for result in results if result["method"] == method}
-        cells = [mean_sd(of_method[name]["dsc"], _number(of_method[name]["dsc_sd"]), 3) for name in structures]
-        any_row = of_method[structures[0]]
-        costs = [count(any_row["trainable_parameters"]), str(any_row["steps"]), f"{any_row['seconds']:.0f}"]
-        rows.append([method, *cells, *costs])
-    return header, rows
+    """Return header and rows of the DSC table: a row per method, a column per structure, and what it cost."""
+    header, rows = _by_method(results, lambda result: mean_sd(result["dsc"], _number(result["dsc_sd"])))
+    costs = {
+        result["method"]: [count(result["trainable_parameters"]), str(result["steps"]), f"{result['seconds']:.0f}"]
+        for result in results
+    }
+    return [*header, "trainable parameters", "steps", "seconds"], [[*row, *costs[row[0]]] for row in rows]
 
 
 def distances_table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the surface metrics: a row per structure and method."""
-    header = ["structure", "method", "NSD at 2 mm", "HD95 [mm]"]
-    rows = [
-        [
-            result["structure"],
-            result["method"],
-            f"{result['nsd']:.3f}",
-            mean_sd(_number(result["hd95_mm"]), math.nan, 1),
-        ]
-        for result in sorted(results, key=lambda result: STRUCTURES.index(result["structure"]))
-    ]
-    return header, rows
+    """Return header and rows of the surface metrics, NSD / HD95 in mm: a row per method, a column per structure."""
+    return _by_method(
+        results, lambda result: f"{result['nsd']:.2f} / {mean_sd(_number(result['hd95_mm']), math.nan, 1)}"
+    )
+
+
+def _by_method(results: Sequence[Result], cell: Callable[[Result], str]) -> tuple[list[str], list[list[str]]]:
+    novel = {result["structure"]: result["novel"] for result in results}
+    header = ["method", *(f"{name} (novel)" if is_novel else name for name, is_novel in novel.items())]
+    cells = {(result["method"], result["structure"]): cell(result) for result in results}
+    methods = dict.fromkeys(result["method"] for result in results)
+    return header, [[method, *(cells[method, name] for name in novel)] for method in methods]
 
 
 def _read_rows(metrics: Path) -> list[CaseRow]:
+    rows = []
     with metrics.open(newline="", encoding="utf-8") as file:
-        return [
-            CaseRow(**{key: value if key in _TEXT_COLUMNS else float(value) for key, value in row.items()})
-            for row in csv.DictReader(file)
-        ]
+        for row in csv.DictReader(file):
+            numbers = {column: float(row[column]) for column in _NUMBERS}
+            rows.append(CaseRow(case=row["case"], structure=row["structure"], status=row["status"], **numbers))
+    return rows
 
 
 def _mean_dsc(results: Sequence[Result], methods: Sequence[str], structure: str) -> float:

@@ -1,6 +1,7 @@
 """Leave-one-out over the support cases: the DSC to expect, without touching a test case."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,13 @@ def leave_one_out(job: Job, volumes: Sequence[Volume]) -> dict[str, Any]:
     """
     if len(volumes) < 2:
         raise UsageError("--estimate loo holds out one support case at a time, so it needs at least 2 shots, got 1.")
+    model = replace(job.base, dataset_json=job.dataset_json(), mirroring_axes=job.mirror_axes or None)
     scores: dict[str, dict[str, float]] = {name: {} for name in job.target.names}
     for index, held_out in enumerate(volumes):
         rest = [volume for volume in volumes if volume is not held_out]
         adapted = build_adapted(job, rest)
         train(job, adapted, rest, label=f"leave-one-out {index + 1}/{len(volumes)}")
-        logits = Predictor(adapted.network, job.base, job.device).logits(np.asarray(held_out.image))
+        logits = Predictor(adapted.network, model, job.device).logits(np.asarray(held_out.image))
         for channel, name in enumerate(job.target.names):
             if name in held_out.locations:
                 scores[name][held_out.case] = _dsc(logits[channel].numpy() > 0, held_out, job, channel)

@@ -70,6 +70,7 @@ def fit(
     scaler = gradient_scaler(device)
     parameters = list(adapted.trainable().values())
     adapted.train_mode()
+    method.start(network, schedule.max_steps)
     loader = batches(crops, batch_size, 0, pin_memory=device.type == "cuda")
     with tqdm(total=schedule.max_steps, desc=label, unit="step", disable=None) as progress:
         for batch in loader:
@@ -85,8 +86,8 @@ def fit(
                 before_step=lambda: method.before_step(network),
             )
             if stepped:
-                method.after_step(network, optimizer.param_groups[0]["lr"])
-            if not np.isfinite(loss) and scaler is None:
+                method.after_step(network, _method_rate(optimizer))
+            if not np.isfinite(loss):
                 raise FssegError(f"The loss became {loss} at step {len(schedule.losses) + 1}; lower the learning rate.")
             progress.update()
             progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
@@ -94,6 +95,10 @@ def fit(
                 break
     network.eval()
     return FitResult(schedule.losses, schedule.plateau, time.perf_counter() - started)
+
+
+def _method_rate(optimizer: torch.optim.Optimizer) -> float:
+    return next((group["lr"] for group in optimizer.param_groups if group["name"] == "method"), 0.0)
 
 
 def _loss(

@@ -23,7 +23,8 @@ def seeded(*entropy: int) -> Iterator[None]:
     before, so a resumed run sees the same samples as an uninterrupted one.
     """
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
-    with torch.random.fork_rng(devices=[]):
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
         seed_everything(int(np.random.SeedSequence(entropy).generate_state(1, np.uint32)[0]))
         try:
             yield
