@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -49,6 +50,11 @@ class Job:
     folder: Path
 
     @property
+    def run(self) -> Path:
+        """The run folder of the adaptation."""
+        return self.folder / "run"
+
+    @property
     def metrics(self) -> Path:
         """The CSV that the job ends with."""
         return self.folder / "metrics.csv"
@@ -71,8 +77,11 @@ def main() -> None:
         for seed in range(arguments.seeds)
         for label in METHODS
     ]
+    run_all(adapt, [job for job in jobs if not job.run.is_dir()], arguments)
+    if arguments.adapt_only:
+        return
     zero_shot(out, arguments.score)
-    run_all([job for job in jobs if not job.metrics.is_file()], arguments.score, arguments.workers)
+    run_all(score, [job for job in jobs if not job.metrics.is_file()], arguments)
     command = " ".join(["python", "scripts/head_neck.py", *sys.argv[1:]])
     results = out / arguments.score if arguments.score == "pool" else arguments.results
     for file in write_tables(jobs, out / arguments.score, results, arguments.preset, KNOWN, NOVEL, command):
@@ -118,52 +127,54 @@ def write_case_lists(out: Path) -> None:
         (out / f"{score}_scored.txt").write_text("\n".join(scored) + "\n", encoding="utf-8")
 
 
-def zero_shot(out: Path, score: str) -> None:
+def zero_shot(out: Path, split: str) -> None:
     """Score the pretrained network itself on the known structures."""
-    folder = out / score / "zero_shot"
+    folder = out / split / "zero_shot"
     if not (folder / "metrics.csv").is_file():
-        predict_and_evaluate(out / "pretrained", folder, out, score)
+        predict_and_evaluate(out / "pretrained", folder, out, split)
 
 
-def run_all(jobs: list[Job], score: str, workers: int) -> None:
+def run_all(work: Callable[[Job, str], None], jobs: list[Job], arguments: argparse.Namespace) -> None:
     """Run jobs in single-thread processes, which two cores do faster than one process with two threads."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(run_job, job, score): job for job in jobs}
-        for done in tqdm(as_completed(waiting), total=len(waiting), desc="jobs", unit="job", disable=None):
+    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
+        waiting = [pool.submit(work, job, arguments.score) for job in jobs]
+        for done in tqdm(as_completed(waiting), total=len(waiting), desc=work.__name__, unit="job", disable=None):
             done.result()
 
 
-def run_job(job: Job, score: str) -> None:
-    """Adapt, predict the scored cases, evaluate."""
+def adapt(job: Job, split: str) -> None:
+    """Adapt to all structures at once from support cases of the pool."""
     from fsseg.stages.adapt import AdaptConfig, run_adapt
 
-    run = job.folder / "run"
-    if not run.is_dir():
-        run_adapt(
-            AdaptConfig(
-                checkpoint=job.out / "pretrained",
-                dataset=str(TARGET_ID),
-                structures=(*KNOWN, *NOVEL),
-                shots=job.shots,
-                seed=job.seed,
-                out=run,
-                pool=job.out / f"{score}_support.txt",
-                test=job.out / f"{score}_scored.txt",
-                **METHODS[job.label],
-            )
+    run_adapt(
+        AdaptConfig(
+            checkpoint=job.out / "pretrained",
+            dataset=str(TARGET_ID),
+            structures=(*KNOWN, *NOVEL),
+            shots=job.shots,
+            seed=job.seed,
+            out=job.run,
+            pool=job.out / f"{split}_support.txt",
+            test=job.out / f"{split}_scored.txt",
+            **METHODS[job.label],
         )
-    predict_and_evaluate(run, job.folder, job.out, score)
+    )
 
 
-def predict_and_evaluate(run: Path, folder: Path, out: Path, score: str) -> None:
+def score(job: Job, split: str) -> None:
+    """Predict the scored cases and evaluate."""
+    predict_and_evaluate(job.run, job.folder, job.out, split)
+
+
+def predict_and_evaluate(run: Path, folder: Path, out: Path, split: str) -> None:
     """Predict the scored cases with a run and write metrics.csv."""
     from fsseg.data.splits import read_case_list
     from fsseg.stages.evaluate import EvaluateConfig, run_evaluate
     from fsseg.stages.predict import PredictConfig, run_predict
 
     dataset = out / "nnUNet_raw" / "Dataset104_HeadNeckTarget"
-    cases = read_case_list(out / f"{score}_scored.txt")
+    cases = read_case_list(out / f"{split}_scored.txt")
     predictions = folder / "predictions"
     if not predictions.is_dir():
         run_predict(
@@ -194,6 +205,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--score", choices=("test", "pool"), default="test", help="pool: develop without the test cases"
     )
+    parser.add_argument("--adapt-only", action="store_true", help="stop before anything is scored")
     parser.add_argument("--workers", type=int, default=2, help="processes with one thread each")
     return parser.parse_args()
 

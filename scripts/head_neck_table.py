@@ -168,9 +168,7 @@ def _cost_table(jobs: Sequence[Any], methods: Sequence[str]) -> str:
     lines = []
     for method in methods:
         manifests = [
-            json.loads((job.folder / "run" / "manifest.json").read_text(encoding="utf-8"))
-            for job in jobs
-            if job.label == method
+            json.loads((job.run / "manifest.json").read_text(encoding="utf-8")) for job in jobs if job.label == method
         ]
         parameters = manifests[0]["parameters"]
         steps = ", ".join(f"{m['steps']}{'' if m['plateau'] else ' (cap)'}" for m in manifests)

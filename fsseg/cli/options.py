@@ -45,5 +45,8 @@ def parse_set(pairs: list[str]) -> dict[str, Any]:
             raise UsageError(f"--set takes KEY=VALUE, got {pair!r}.\n  Write for example --set rank=8 alpha=16")
         if key in values:
             raise UsageError(f"--set names {key!r} twice.")
-        values[key] = yaml.safe_load(text)
+        try:
+            values[key] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UsageError(f"--set {key} has a value that is no YAML: {text!r}") from None
     return values

@@ -10,7 +10,7 @@ EXAMPLES = """examples:
       --output predictions/
 
 stock nnU-Net gives the same result, where fsseg is not installed:
-  nnUNetv2_predict_from_modelfolder -i images/ -o predictions/ -m runs/larynx -f 0 --disable_tta
+  nnUNetv2_predict_from_modelfolder -i images/ -o predictions/ -m runs/larynx -f 0
 """
 
 

@@ -54,7 +54,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
 def _problem(model: type[StrictModel], item: Any) -> str:
     location = ".".join(str(part) for part in item["loc"]) or "(whole)"
     if item["type"] == "extra_forbidden":
-        allowed = list(model.model_fields) if len(item["loc"]) == 1 else []
+        allowed = _fields_at(model, item["loc"][:-1])
         nearest = difflib.get_close_matches(str(item["loc"][-1]), allowed, n=1)
         advice = f"; did you mean {nearest[0]!r}?" if nearest else ""
         listing = f" (allowed: {', '.join(allowed)})" if allowed else ""
@@ -62,3 +62,13 @@ def _problem(model: type[StrictModel], item: Any) -> str:
     if item["type"] == "missing":
         return f"missing key {location!r}"
     return f"{location}: {item['msg']}, got {item['input']!r}"
+
+
+def _fields_at(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
+    """Return the keys allowed at a place inside a config; none where it is not a config of its own."""
+    for part in location:
+        field = model.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        model = field.annotation
+    return list(model.model_fields)

@@ -31,5 +31,5 @@ class Recipe(StrictModel):
     foreground_probability: float = Field(default=0.67, ge=0, le=1)
     max_steps: int = Field(default=2000, ge=1)
     plateau_window: int = Field(default=100, ge=1)
-    plateau_patience: int = Field(default=150, ge=1)
-    plateau_improvement: float = Field(default=0.04, gt=0, lt=1)
+    plateau_patience: int = Field(default=100, ge=1)
+    plateau_improvement: float = Field(default=0.05, gt=0, lt=1)

@@ -53,11 +53,16 @@ def new_run_folder(folder: Path, *, checkpoints: str = "", resume: bool = False)
         yield staging
         os.replace(staging, folder)
     except BaseException as error:
-        if not (checkpoints and list(staging.glob(checkpoints))):
+        resumable = bool(checkpoints and list(staging.glob(checkpoints)))
+        if not resumable:
             shutil.rmtree(staging, ignore_errors=True)
         if isinstance(error, OSError) and error.errno is not None:
+            advice = (
+                "Free some space, then continue with --resume; the last checkpoint stays."
+                if resumable
+                else "Free some space or choose another --out; finished results stay, nothing half-written does."
+            )
             raise FssegError(
-                f"Could not write {folder}: {error.strerror} ({error.filename or staging})\n"
-                "  Free some space or choose another --out; finished results stay, nothing half-written does."
+                f"Could not write {folder}: {error.strerror} ({error.filename or staging})\n  {advice}"
             ) from error
         raise

@@ -21,6 +21,8 @@ from fsseg.data.structures import Structures, structures_of_dataset_json
 from fsseg.models.networks import build_network
 
 CHECKPOINT_NAME = "checkpoint_final.pth"
+_PLANS_KEYS = ("configurations", "plans_name", "transpose_forward", "transpose_backward", "image_reader_writer")
+_DATASET_KEYS = ("labels", "channel_names", "file_ending")
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,13 @@ class ModelFolder:
         network = network_of_plans(
             self.plans, self.configuration, self.dataset_json, output_channels=len(self.structures.names)
         )
-        problems = network.load_state_dict(self.weights, strict=False)
+        try:
+            problems = network.load_state_dict(self.weights, strict=False)
+        except RuntimeError as error:
+            first = str(error).splitlines()[1:2] or [str(error)]
+            raise FssegError(
+                f"The weights in {self.path} do not fit the network of its plans: {first[0].strip()}"
+            ) from None
         if problems.missing_keys or problems.unexpected_keys:
             raise FssegError(
                 f"The weights in {self.path} do not fit the network of its plans:"
@@ -82,12 +90,8 @@ def network_of_plans(
     deep_supervision: bool = False,
 ) -> nn.Module:
     """Build the untrained network that plans describe."""
+    _require_configuration(plans, configuration, "The plans")
     manager = PlansManager(deepcopy(plans))
-    if configuration not in manager.available_configurations:
-        raise UsageError(
-            f"The plans have no configuration {configuration!r}.\n"
-            f"  allowed: {', '.join(manager.available_configurations)}"
-        )
     block = manager.get_configuration(configuration).configuration["architecture"]
     channels = determine_num_input_channels(manager, configuration, dataset_json)
     return build_network(
@@ -103,12 +107,13 @@ def read_model_folder(path: Path) -> ModelFolder:
         FssegError: a file is damaged.
     """
     checkpoint_file = _checkpoint_file(path)
-    plans, dataset_json = _read_json(path / "plans.json"), _read_json(path / "dataset.json")
+    plans = _read_json(path / "plans.json", _PLANS_KEYS)
+    dataset_json = _read_json(path / "dataset.json", _DATASET_KEYS)
     checkpoint = load_checkpoint_safely(checkpoint_file)
-    missing = [key for key in ("network_weights", "init_args") if key not in checkpoint]
-    if missing:
-        raise UsageError(f"{checkpoint_file} is not an nnU-Net checkpoint: it has no {' and no '.join(missing)}.")
-    if not PlansManager(deepcopy(plans)).get_label_manager(dataset_json).has_regions:
+    _require_nnunet_checkpoint(checkpoint, checkpoint_file)
+    configuration = checkpoint["init_args"]["configuration"]
+    _require_configuration(plans, configuration, str(path / "plans.json"))
+    if not _has_regions(plans, dataset_json, path / "dataset.json"):
         raise UsageError(
             f"The checkpoint in {path} has a softmax head (labels without regions).\n"
             "  allowed: region-based checkpoints, as `fsseg pretrain` makes them on an assembled dataset."
@@ -118,7 +123,7 @@ def read_model_folder(path: Path) -> ModelFolder:
         path=path,
         plans=plans,
         dataset_json=dataset_json,
-        configuration=checkpoint["init_args"]["configuration"],
+        configuration=configuration,
         weights=checkpoint["network_weights"],
         mirroring_axes=tuple(axes) if axes else None,
         sha256=hash_of_weights(checkpoint["network_weights"]),
@@ -215,11 +220,45 @@ def _checkpoint_file(path: Path) -> Path:
     return found[0]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise FssegError(f"{path} is damaged: {error}") from None
+    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise FssegError(f"{path} is damaged: it lacks {', '.join(missing)}.")
+    return content
+
+
+def _require_nnunet_checkpoint(checkpoint: dict[str, Any], file: Path) -> None:
+    missing = [key for key in ("network_weights", "init_args") if not isinstance(checkpoint.get(key), dict)]
+    if not missing and "configuration" not in checkpoint["init_args"]:
+        missing = ["configuration"]
+    if not missing and not all(isinstance(value, Tensor) for value in checkpoint["network_weights"].values()):
+        missing = ["tensors"]
+    if missing:
+        raise UsageError(f"{file} is not an nnU-Net checkpoint: it has no {' and no '.join(missing)}.")
+
+
+def _require_configuration(plans: dict[str, Any], configuration: str, where: str) -> None:
+    allowed = plans["configurations"]
+    if configuration not in allowed:
+        raise UsageError(f"{where}: no configuration {configuration!r}.\n  allowed: {', '.join(allowed)}")
+    try:
+        PlansManager(deepcopy(plans)).get_configuration(configuration)
+    except (KeyError, TypeError, ValueError, AssertionError, RuntimeError) as error:
+        raise FssegError(
+            f"{where}: configuration {configuration!r} holds no architecture that can be read"
+            f" ({type(error).__name__}: {error})."
+        ) from None
+
+
+def _has_regions(plans: dict[str, Any], dataset_json: dict[str, Any], where: Path) -> bool:
+    try:
+        return bool(PlansManager(deepcopy(plans)).get_label_manager(dataset_json).has_regions)
+    except (KeyError, TypeError, ValueError, AssertionError) as error:
+        raise FssegError(f"{where} is damaged: {error}") from None
 
 
 def _numpy_scalars() -> list[Any]:

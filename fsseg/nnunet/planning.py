@@ -1,15 +1,19 @@
 """Plans of a dataset: made by nnU-Net's planner, or shipped with the architecture already decided."""
 
 import json
+import math
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import nnunetv2
 from nnunetv2.experiment_planning.plan_and_preprocess_api import (
     extract_fingerprints,
     plan_experiments,
     preprocess,
 )
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from tqdm import tqdm
@@ -19,8 +23,16 @@ from fsseg.config.manifest import write_json
 from fsseg.nnunet.quiet import quiet
 
 CONFIGURATION = "3d_fullres"
+_PLANNERS = ("ExperimentPlanner", "nnUNetPlannerResEncM", "nnUNetPlannerResEncL", "nnUNetPlannerResEncXL")
 _STATISTICS = "foreground_intensity_properties_per_channel"
 _REQUIRED_KEYS = ("plans_name", "transpose_forward", "transpose_backward", "configurations", "image_reader_writer")
+
+
+def require_planner(name: str) -> None:
+    """Raise `UsageError` if nnU-Net has no planner of this name."""
+    folder = str(Path(nnunetv2.__path__[0]) / "experiment_planning")
+    if recursive_find_python_class(folder, name, "nnunetv2.experiment_planning") is None:
+        raise unknown_name("planner", name, _PLANNERS, "Or another planner class of nnU-Net.")
 
 
 def plan_automatically(dataset_id: int, planner: str, gpu_memory_gb: float | None) -> str:
@@ -67,7 +79,26 @@ def read_plans_file(file: Path) -> dict[str, Any]:
     missing = [key for key in _REQUIRED_KEYS if not isinstance(plans, dict) or key not in plans]
     if missing:
         raise UsageError(f"{file} is not an nnU-Net plans file: it lacks {', '.join(missing)}.")
+    require_patch_fits(plans, file)
     return plans
+
+
+def require_patch_fits(plans: dict[str, Any], file: Path) -> None:
+    """Raise `UsageError` if plans have no 3D configuration, or a patch that the network cannot halve often enough."""
+    if CONFIGURATION not in plans["configurations"]:
+        raise UsageError(
+            f"{file} has no configuration {CONFIGURATION!r}, only {', '.join(plans['configurations']) or 'none'}."
+        )
+    block = PlansManager(deepcopy(plans)).get_configuration(CONFIGURATION)
+    strides = block.network_arch_init_kwargs.get("strides")
+    if strides is None:
+        return  # the network says what it misses when it is built
+    factors = [math.prod(axis) for axis in zip(*strides, strict=True)]
+    if any(size % factor for size, factor in zip(block.patch_size, factors, strict=True)):
+        raise UsageError(
+            f"{file} does not fit its network: the patch {list(block.patch_size)} must be divisible by the product of"
+            f" the strides, {factors}."
+        )
 
 
 def preprocess_dataset(raw: Path, preprocessed: Path, plans_name: str, workers: int) -> int:

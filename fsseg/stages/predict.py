@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
 from tqdm import tqdm
 
 from fsseg.config.base import StrictModel
@@ -32,7 +33,7 @@ class PredictConfig(StrictModel):
     input: Path
     output: Path
     cases: tuple[str, ...] | None = None
-    tile_step_size: float = 0.5
+    tile_step_size: float = Field(default=0.5, gt=0, le=1)
     device: str = "auto"
 
 

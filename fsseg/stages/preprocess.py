@@ -41,6 +41,7 @@ def run_preprocess(config: PreprocessConfig, *, dry_run: bool = False) -> dict[s
     raw = dataset_folder(raw_folder(), config.dataset)
     preprocessed = preprocessed_folder() / raw.name
     structures = load_structures(raw)
+    _check_plans(config)
     if dry_run:
         return {"dataset": raw.name, "cases": len(structures.cases), "plans": config.plans, "out": str(preprocessed)}
 
@@ -51,8 +52,6 @@ def run_preprocess(config: PreprocessConfig, *, dry_run: bool = False) -> dict[s
     dataset_id = dataset_id_of(raw)
     if config.plans == "auto":
         plans_name = plan_automatically(dataset_id, config.planner, config.gpu_memory_gb)
-    elif config.gpu_memory_gb is not None:
-        raise UsageError("--gpu-memory-gb is for --plans auto; a plans file has decided the architecture already.")
     else:
         plans_name = use_shipped_plans(Path(config.plans), dataset_id, preprocessed)
     cases = preprocess_dataset(raw, preprocessed, plans_name, config.workers)
@@ -62,3 +61,14 @@ def run_preprocess(config: PreprocessConfig, *, dry_run: bool = False) -> dict[s
         structures.save(preprocessed)
     manifest.add(dataset=raw.name, plans=plans_name, cases=cases)
     return manifest.write(preprocessed)
+
+
+def _check_plans(config: PreprocessConfig) -> None:
+    from fsseg.nnunet.planning import read_plans_file, require_planner
+
+    if config.plans == "auto":
+        require_planner(config.planner)
+    elif config.gpu_memory_gb is not None:
+        raise UsageError("--gpu-memory-gb is for --plans auto; a plans file has decided the architecture already.")
+    else:
+        read_plans_file(Path(config.plans))

@@ -75,7 +75,9 @@ def _read_plans(preprocessed: Path, config: PretrainConfig) -> dict[str, Any]:
         raise unknown_name(
             "plans", config.plans, known, f"Make plans with `fsseg preprocess --dataset {config.dataset}`."
         )
-    plans = json.loads(file.read_text(encoding="utf-8"))
+    from fsseg.nnunet.planning import read_plans_file
+
+    plans = read_plans_file(file)
     plans[PLANS_KEY] = {"pretrain": config.settings.model_dump(mode="json")}
     return plans
 
