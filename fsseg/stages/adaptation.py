@@ -165,7 +165,7 @@ def train(job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume], label: s
         groups=adapted.parameter_groups(
             learning_rate=rate,
             decoder_learning_rate=recipe.decoder_learning_rate,
-            head_learning_rate=rate if job.method.reads_features_only else recipe.head_learning_rate,
+            head_learning_rate=recipe.head_learning_rate,
         ),
         schedule=WarmupStableDecay(recipe.max_steps, rule),
         batch_size=batch_size,
