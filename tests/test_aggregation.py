@@ -55,9 +55,7 @@ def test_interval_is_close_to_the_normal_one_for_many_cases() -> None:
 
 def test_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(3)
-    intervals = [
-        bootstrap_interval(rng.normal(0.8, 0.1, size=30), seed, resamples=1000) for seed in range(300)
-    ]
+    intervals = [bootstrap_interval(rng.normal(0.8, 0.1, size=30), seed, resamples=1000) for seed in range(300)]
     coverage = np.mean([low <= 0.8 <= high for low, high in intervals])
     assert 0.90 <= coverage <= 0.98
 

@@ -21,9 +21,7 @@ from fsseg.stages.assemble import AssembleConfig, run_assemble
 REPOSITORY = Path(__file__).parents[1]
 SPECS = REPOSITORY / "dataset_specs"
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
-needs_real_data = pytest.mark.skipif(
-    not REAL_DATA.is_dir(), reason=f"the development data are not in {REAL_DATA}"
-)
+needs_real_data = pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"the development data are not in {REAL_DATA}")
 
 SHAPE = (10, 9, 8)  # z, y, x
 RIGHT, LEFT = np.s_[2:5, 2:5, 1:3], np.s_[2:5, 2:5, 5:7]  # x index grows towards the patient's left (LPS)
@@ -77,9 +75,7 @@ class Site:
         path.write_text(yaml.safe_dump(content | more, sort_keys=False))
         return path
 
-    def case(
-        self, name: str, case: str, labels: np.ndarray, image: np.ndarray | None = None, **how: Any
-    ) -> None:
+    def case(self, name: str, case: str, labels: np.ndarray, image: np.ndarray | None = None, **how: Any) -> None:
         save(ct() if image is None else image, self.root / name / "imagesTr" / f"{case}_0000.nii.gz", **how)
         save(labels, self.root / name / "labelsTr" / f"{case}.nii.gz", **how)
 
@@ -228,9 +224,7 @@ def test_an_empty_label_map_is_a_warning(site):
     assert report["warnings"] == ["Livers_a: no structure is labelled"]
 
 
-def masks_site(
-    site: Site, cases: dict[str, dict[str, np.ndarray]], labels: dict[str, Any], **more: Any
-) -> Path:
+def masks_site(site: Site, cases: dict[str, dict[str, np.ndarray]], labels: dict[str, Any], **more: Any) -> Path:
     layout = {"kind": "mask_per_structure", "image": "{case}/ct.nii.gz", "mask": "{case}/seg/{label}.nii.gz"}
     for case, masks in cases.items():
         save(ct(), site.root / "Masks" / case / "ct.nii.gz")
@@ -241,9 +235,7 @@ def masks_site(
 
 def test_overlapping_masks_become_combinations(site):
     liver, vessel = label_map({1: np.s_[0:4]}), label_map({1: np.s_[3:6]})
-    spec = masks_site(
-        site, {"s1": {"liver": liver, "vessel": vessel}}, {"liver": "liver", "vessel": "vessel"}
-    )
+    spec = masks_site(site, {"s1": {"liver": liver, "vessel": vessel}}, {"liver": "liver", "vessel": "vessel"})
     report = site.assemble(spec)
     members = {integer: set(names) for integer, names in report["integers"].items()}
     column = [members.get(str(value), set()) for value in site.labels("Masks_s1")[:, 0, 0]]
@@ -296,14 +288,10 @@ def test_swapped_sides_are_caught_whatever_the_storage(site):
         site.case("Pairs", case, label_map(labels), flip_z=flip_z)
     site.case("Pairs", "one_side", label_map({1: LEFT}))
     spec = site.spec("Pairs", {1: "kidney_right", 2: "kidney_left"})
-    with pytest.raises(
-        FssegError, match=r"Pairs_bad: left and right are swapped: kidney_left lies 8\.0 mm"
-    ) as caught:
+    with pytest.raises(FssegError, match=r"Pairs_bad: left and right are swapped: kidney_left lies 8\.0 mm") as caught:
         site.assemble(spec)
     assert "good" not in str(caught.value)
-    report = site.assemble(
-        site.spec("Pairs", {1: "kidney_right", 2: "kidney_left"}, exclude={"bad": "swapped"})
-    )
+    report = site.assemble(site.spec("Pairs", {1: "kidney_right", 2: "kidney_left"}, exclude={"bad": "swapped"}))
     assert report["pairs"] == {"checked": 1, "not checkable (one side only)": 1}
 
 

@@ -25,7 +25,7 @@ from conftest import KNOWN, NOVEL, PLANS_NAME, REPOSITORY, TARGET, Lab, Outcome,
 from fsseg.cli.main import COMMANDS
 from fsseg.config.run_folder import staging_of
 from fsseg.methods.adapter_file import AdapterInfo, save_adapter
-from fsseg.nnunet.model_folder import load_checkpoint_safely, save_checkpoint
+from fsseg.nnunet.checkpoint_file import load_checkpoint_safely, save_checkpoint
 
 FINAL = Path("fold_0") / "checkpoint_final.pth"
 LATEST = Path("fold_0") / "checkpoint_latest.pth"
@@ -505,7 +505,7 @@ def test_a_damaged_structures_json_is_refused(copy: Lab, tmp_path: Path) -> None
 # --- disk and numbers -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", ["fsseg.methods.adapter_file.save_file", "fsseg.nnunet.model_folder.torch.save"])
+@pytest.mark.parametrize("place", ["fsseg.methods.adapter_file.save_file", "fsseg.nnunet.checkpoint_file.torch.save"])
 def test_a_full_disk_at_the_end_of_an_adaptation_leaves_no_run(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
@@ -535,7 +535,7 @@ def test_a_full_disk_keeps_the_earlier_checkpoint_of_a_pretraining(
         saved.append(save(*words, **more))
 
     with monkeypatch.context() as patch:
-        patch.setattr("fsseg.nnunet.model_folder.torch.save", save_twice)
+        patch.setattr("fsseg.nnunet.checkpoint_file.torch.save", save_twice)
         outcome = fsseg(*lab.pretrain_words(run))
     assert_refused(outcome, 1, "Could not write", "No space left on device", "--resume")
     assert not run.exists()
@@ -548,7 +548,7 @@ def test_a_full_disk_keeps_the_earlier_checkpoint_of_a_pretraining(
 def test_a_full_disk_before_the_first_checkpoint_leaves_nothing(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fsseg.nnunet.model_folder.torch.save", no_space)
+    monkeypatch.setattr("fsseg.nnunet.checkpoint_file.torch.save", no_space)
     assert_refused(fsseg(*lab.pretrain_words(tmp_path / "out")), 1, "No space left on device")
     assert list(tmp_path.iterdir()) == []
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from fsseg.cli.main import main
 from fsseg.config.errors import FssegError, UsageError
@@ -88,8 +89,22 @@ def test_one_good_method_is_not_enough() -> None:
     assert "does NOT beat" in verdict["text"]
 
 
-def test_every_novel_structure_has_to_be_better() -> None:
-    assert not judge(made_up_results(BETTER, pancreas={"from_scratch": 0.9}))["beats"]
+def test_novel_structures_weigh_the_same() -> None:
+    verdict = judge(made_up_results(BETTER, pancreas={BASELINE: 0.9}))
+    assert verdict["difference"] == pytest.approx(((0.7 - 0.4) + (0.7 - 0.9)) / 2)
+    assert verdict["beats"]
+    assert not judge(made_up_results(BETTER, pancreas={BASELINE: 1.0}))["beats"]
+
+
+def test_difference_that_varies_around_zero_is_not_better() -> None:
+    results = made_up_results(BETTER)
+    for result in results:
+        if result["method"] == BASELINE:
+            result["cases"] = {"case_0": 0.0, "case_1": 1.0}
+    verdict = judge(results)
+    assert verdict["difference"] == pytest.approx(0.2)
+    assert verdict["interval"] == pytest.approx([-0.29, 0.69])
+    assert not verdict["beats"]
 
 
 @pytest.mark.parametrize("change", [{"linear_probe": 1.0}, {"linear_probe": 0.0}])
@@ -168,6 +183,12 @@ def test_results_come_from_metrics_and_manifest(tmp_path: Path) -> None:
 def test_existing_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--out", str(tmp_path)]) == UsageError.exit_code
     assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
+def test_missing_device_is_refused_before_any_work(tmp_path: Path) -> None:
+    assert main(["demo", "--out", str(tmp_path / "out"), "--device", "cuda"]) == UsageError.exit_code
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_failed_demo_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

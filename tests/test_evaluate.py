@@ -44,9 +44,7 @@ def write_labels(
 
 def write_dataset_json(folder: Path, labels: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "dataset.json").write_text(
-        json.dumps({"labels": {"background": 0, **labels}, "file_ending": ".nii.gz"})
-    )
+    (folder / "dataset.json").write_text(json.dumps({"labels": {"background": 0, **labels}, "file_ending": ".nii.gz"}))
 
 
 def renumbered(labels: np.ndarray) -> np.ndarray:
@@ -63,9 +61,7 @@ def reference(tmp_path: Path) -> Path:
         integers={"liver": (LIVER,), "kidney": (KIDNEY, TUMOUR), "tumour": (TUMOUR,)},
         cases={
             "case_a": CaseAnnotation(source="one", annotated=("liver", "kidney", "tumour")),
-            "case_b": CaseAnnotation(
-                source="two", annotated=("liver", "kidney"), z_extent={"kidney": (4, 6)}
-            ),
+            "case_b": CaseAnnotation(source="two", annotated=("liver", "kidney"), z_extent={"kidney": (4, 6)}),
         },
     ).save(dataset)
     return dataset / "labelsTs"
@@ -91,9 +87,7 @@ def configured(prediction: Path, reference: Path, **values: Any) -> EvaluateConf
     return EvaluateConfig(**{"prediction": prediction, "reference": reference, "out": out, **values})
 
 
-def test_structures_are_matched_by_name_over_numbering_and_orientation(
-    prediction: Path, reference: Path
-) -> None:
+def test_structures_are_matched_by_name_over_numbering_and_orientation(prediction: Path, reference: Path) -> None:
     config = configured(prediction, reference)
     result = run_evaluate(config)
     rows = read_rows(config.out)
@@ -256,9 +250,7 @@ def command(prediction: Path, reference: Path, *options: str) -> list[str]:
     ]
 
 
-def test_command_prints_a_table(
-    prediction: Path, reference: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_prints_a_table(prediction: Path, reference: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command(prediction, reference, "--tolerance-mm", "0.5")) == 0
     output = capsys.readouterr().out
     assert "NSD at 0.5 mm" in output
@@ -276,9 +268,7 @@ def test_command_prints_json(prediction: Path, reference: Path, capsys: pytest.C
     assert not math.isnan(result["structures"]["liver"]["dsc"]["sd"])
 
 
-def test_command_never_overwrites(
-    prediction: Path, reference: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_never_overwrites(prediction: Path, reference: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = prediction.parent / "metrics.csv"
     out.write_text("precious")
     assert main(command(prediction, reference)) == 2
@@ -305,8 +295,6 @@ def test_command_exits_with_2_on_wrong_use(
     assert message in capsys.readouterr().err
 
 
-def test_command_exits_with_1_on_label_maps_that_cannot_be_compared(
-    prediction: Path, reference: Path
-) -> None:
+def test_command_exits_with_1_on_label_maps_that_cannot_be_compared(prediction: Path, reference: Path) -> None:
     write_labels(prediction / "case_a.nii.gz", renumbered(labels_of_case()), spacing_zyx_mm=(5.0, 1.0, 0.8))
     assert main(command(prediction, reference)) == 1

@@ -38,9 +38,7 @@ def nearest_mm(points: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.linalg.norm(points[:, None] - others[None], axis=2).min(axis=1)
 
 
-def surface_elements(
-    mask: np.ndarray, spacing_zyx_mm: tuple[float, float, float]
-) -> tuple[np.ndarray, np.ndarray]:
+def surface_elements(mask: np.ndarray, spacing_zyx_mm: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Faces between inside and outside voxels: centres (N, 3) in mm and areas (N,) in mm2."""
     padded = np.pad(mask, 1).astype(int)
     spacing = np.array(spacing_zyx_mm)
@@ -55,9 +53,7 @@ def surface_elements(
 @pytest.mark.parametrize(
     ("neighbour", "distance_mm"), [((2, 2, 3), 0.5), ((2, 3, 2), 1.0), ((3, 2, 2), 3.0), ((3, 3, 2), 10**0.5)]
 )
-def test_hd95_of_two_single_voxels_is_their_distance_in_mm(
-    neighbour: tuple[int, int, int], distance_mm: float
-) -> None:
+def test_hd95_of_two_single_voxels_is_their_distance_in_mm(neighbour: tuple[int, int, int], distance_mm: float) -> None:
     shape = (6, 6, 6)
     metrics = segmentation_metrics(mask_of(shape, (2, 2, 2)), mask_of(shape, neighbour), SPACING_ZYX_MM, 2.0)
     assert metrics.hd95_mm == pytest.approx(distance_mm)
@@ -81,9 +77,7 @@ def test_two_voxels_against_one() -> None:
 def test_nsd_of_neighbouring_voxels_counts_the_shared_face(tolerance_mm: float, nsd: float) -> None:
     # The two voxels share one face of corners; the opposite corners are one voxel (0.5 mm) away.
     shape = (4, 4, 5)
-    metrics = segmentation_metrics(
-        mask_of(shape, (1, 1, 1)), mask_of(shape, (1, 1, 2)), SPACING_ZYX_MM, tolerance_mm
-    )
+    metrics = segmentation_metrics(mask_of(shape, (1, 1, 1)), mask_of(shape, (1, 1, 2)), SPACING_ZYX_MM, tolerance_mm)
     assert metrics.nsd == pytest.approx(nsd)
 
 
@@ -119,9 +113,7 @@ def test_outside_the_z_extent_neither_mask_counts() -> None:
     spoiled_prediction[6:], spoiled_reference[6:] = False, True
     expected = segmentation_metrics(prediction[2:6], reference[2:6], SPACING_ZYX_MM, 1.0)
     assert segmentation_metrics(prediction, reference, SPACING_ZYX_MM, 1.0) != expected
-    assert (
-        segmentation_metrics(spoiled_prediction, spoiled_reference, SPACING_ZYX_MM, 1.0, (2, 6)) == expected
-    )
+    assert segmentation_metrics(spoiled_prediction, spoiled_reference, SPACING_ZYX_MM, 1.0, (2, 6)) == expected
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -155,9 +147,7 @@ def nearest_in_blocks_mm(points: np.ndarray, others: np.ndarray) -> np.ndarray:
     """As `nearest_mm`, in blocks that fit into memory."""
     blocks = np.array_split(points, max(1, len(points) // 200))
     squared = (others**2).sum(axis=1)
-    nearest = [
-        ((block**2).sum(axis=1)[:, None] - 2 * block @ others.T + squared).min(axis=1) for block in blocks
-    ]
+    nearest = [((block**2).sum(axis=1)[:, None] - 2 * block @ others.T + squared).min(axis=1) for block in blocks]
     return np.sqrt(np.maximum(np.concatenate(nearest), 0))
 
 

@@ -24,7 +24,8 @@ from fsseg.data.structures import CaseAnnotation, Structures, load_structures
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapter_file import load_adapter
 from fsseg.methods.registry import create_method
-from fsseg.nnunet.model_folder import load_checkpoint_safely, read_model_folder
+from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
+from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
 from fsseg.stages.adaptation import Job, Target, build_adapted, frequency, make_target, support_volumes

@@ -13,7 +13,8 @@ from matplotlib.colors import to_rgb
 
 from fsseg.reporting.curves import curves_figure
 from fsseg.reporting.html import Picture, Section, Table, report_html, write_report
-from fsseg.reporting.overlays import PALETTE, comparison_figure, overlay_figure, shown_slices
+from fsseg.reporting.overlays import comparison_figure, overlay_figure
+from fsseg.reporting.slices import PALETTE, shown_slices
 from fsseg.reporting.tables import count, html_table, markdown_table, mean_sd, seconds, text_table
 
 HEADER = ["method", "DSC", "parameters"]
@@ -179,17 +180,13 @@ def test_view_is_cropped_to_the_masks() -> None:
     image = np.zeros((20, 60, 120), dtype=np.int16)
     mask = np.zeros(image.shape, dtype=bool)
     mask[5:9, 28:32, 56:64] = True
-    axial = panels_of(
-        rgb_of(overlay_figure(image, {"a": mask}, {}, (5.0, 5.0, 5.0), ["a"], WINDOW_HU, "case"))
-    )[0]
+    axial = panels_of(rgb_of(overlay_figure(image, {"a": mask}, {}, (5.0, 5.0, 5.0), ["a"], WINDOW_HU, "case")))[0]
     assert axial.shape[0] / axial.shape[1] == pytest.approx((4 + 16) / (8 + 16), rel=0.03)
 
 
 def test_empty_and_missing_masks() -> None:
     for reference, prediction in (({"a": empty()}, {"a": block((3, 3, 3))}), ({"a": block((3, 3, 3))}, {})):
-        assert all(
-            np.isfinite(centre_of_colour(panel)).all() for panel in panels_of(overlay(reference, prediction))
-        )
+        assert all(np.isfinite(centre_of_colour(panel)).all() for panel in panels_of(overlay(reference, prediction)))
     assert len(panels_of(overlay({"a": empty()}, {"a": empty()}))) == 3
 
 
@@ -240,9 +237,7 @@ def test_report_escapes_text_and_embeds_pictures(tmp_path: Path) -> None:
     page = path.read_text(encoding="utf-8")
     assert page == report_html(bad, [section, Section("empty")])
     assert "<script" not in page
-    assert (
-        page.count("&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; &amp; &quot;quoted&quot; $title") == 9
-    )
+    assert page.count("&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; &amp; &quot;quoted&quot; $title") == 9
     assert not re.search(r"https?://|<link|@import|url\(", page)
     sources = re.findall(r'src="([^"]*)"', page)
     assert [base64.b64decode(s.removeprefix("data:image/png;base64,")) for s in sources] == [png]

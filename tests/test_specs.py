@@ -140,9 +140,7 @@ def test_modalities_must_agree_and_names_must_differ(tmp_path, capsys):
 def two_definitions(folder: Path, **conflicts: dict[str, str]) -> list[Path]:
     other = {"name": "OtherSet", "folder": "Other", "dataset_id": None}
     return [
-        write_spec(
-            folder, "a.yaml", definitions={"liver": "with vessels"}, conflicts=conflicts.get("first", {})
-        ),
+        write_spec(folder, "a.yaml", definitions={"liver": "with vessels"}, conflicts=conflicts.get("first", {})),
         write_spec(
             folder,
             "b.yaml",

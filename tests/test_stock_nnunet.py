@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.methods.adapter_file import load_adapter
-from fsseg.nnunet.model_folder import ModelFolder, load_checkpoint_safely, read_model_folder
+from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
+from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
 from fsseg.nnunet.prediction import Predictor
 from fsseg.stages.load_adapted import load_adapted
 

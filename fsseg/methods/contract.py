@@ -5,8 +5,8 @@ Freezing, the segmentation head, decoder tuning, saving, merging and reporting a
 in `adapted_network.py`. A method never looks at another method, and nothing outside looks at a method's name.
 
 Two ways of inserting survive nnU-Net's aliased modules, deepcopy and stock key names: a parametrization of a weight,
-which also merges; and a submodule registered on the layer it belongs to, called by a forward hook that takes it from the
-module it is given. Neither puts a module in the place of another.
+which also merges; and a submodule registered on the layer it belongs to, called by a forward hook that takes it from
+the module it is given. Neither puts a module in the place of another.
 """
 
 from collections.abc import Iterator

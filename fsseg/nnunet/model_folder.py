@@ -1,16 +1,11 @@
 """nnU-Net model folders: plans.json, dataset.json and fold_X/checkpoint_final.pth, read without executing pickles."""
 
-import errno
-import hashlib
 import json
-from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
@@ -19,8 +14,14 @@ from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.manifest import write_json
 from fsseg.data.structures import Structures, structures_of_dataset_json
 from fsseg.models.networks import build_network
+from fsseg.nnunet.checkpoint_file import (
+    CHECKPOINT_NAME,
+    hash_of_weights,
+    load_checkpoint_safely,
+    require_nnunet_checkpoint,
+    save_checkpoint,
+)
 
-CHECKPOINT_NAME = "checkpoint_final.pth"
 _PLANS_KEYS = ("configurations", "plans_name", "transpose_forward", "transpose_backward", "image_reader_writer")
 _DATASET_KEYS = ("labels", "channel_names", "file_ending")
 
@@ -110,7 +111,7 @@ def read_model_folder(path: Path) -> ModelFolder:
     plans = _read_json(path / "plans.json", _PLANS_KEYS)
     dataset_json = _read_json(path / "dataset.json", _DATASET_KEYS)
     checkpoint = load_checkpoint_safely(checkpoint_file)
-    _require_nnunet_checkpoint(checkpoint, checkpoint_file)
+    require_nnunet_checkpoint(checkpoint, checkpoint_file)
     configuration = checkpoint["init_args"]["configuration"]
     _require_configuration(plans, configuration, str(path / "plans.json"))
     if not _has_regions(plans, dataset_json, path / "dataset.json"):
@@ -148,64 +149,6 @@ def write_model_folder(
     save_checkpoint(fold / CHECKPOINT_NAME, weights, configuration, mirroring_axes)
 
 
-def save_checkpoint(
-    path: Path, weights: dict[str, Tensor], configuration: str, axes: tuple[int, ...] | None, **extra: Any
-) -> None:
-    """Write a checkpoint in nnU-Net's format; complete or absent, and loadable with `weights_only=True`.
-
-    Raises:
-        OSError: not all of it could be written.
-    """
-    content = {
-        "network_weights": weights,
-        "trainer_name": "nnUNetTrainer",  # the plain class builds this network, so stock nnU-Net needs no plug-in
-        "init_args": {"configuration": configuration},
-        "inference_allowed_mirroring_axes": axes,
-        **extra,
-    }
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        torch.save(content, temporary)
-        temporary.replace(path)
-    except RuntimeError as error:  # torch's writer does not say that the disk is full
-        raise OSError(errno.EIO, "not all bytes could be written, as on a full disk", str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def load_checkpoint_safely(path: Path) -> dict[str, Any]:
-    """Load a checkpoint without executing pickled code.
-
-    Only tensors, plain containers and the numpy scalars of nnU-Net's own logs are accepted.
-
-    Raises:
-        FssegError: the file is damaged, no checkpoint, or holds anything else.
-    """
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(torch.serialization.safe_globals(_numpy_scalars()))
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - a hostile or damaged file may fail in any way
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FssegError(
-            f"{path} cannot be loaded as a checkpoint: {reason}\n"
-            "  The file is damaged, is no checkpoint, or holds objects that would execute code."
-        ) from None
-    if not isinstance(content, dict):
-        raise FssegError(f"{path} is not a checkpoint: it holds a {type(content).__name__}, not a mapping.")
-    return content
-
-
-def hash_of_weights(weights: dict[str, Tensor]) -> str:
-    """Return the SHA-256 over names, shapes and values of a state dict, independent of the file's container."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        tensor = weights[name].detach().cpu().contiguous()
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.ndim else str(tensor.item()).encode())
-    return digest.hexdigest()
-
-
 def _checkpoint_file(path: Path) -> Path:
     if not path.is_dir():
         unfinished = path.with_name(path.name + ".partial")
@@ -231,16 +174,6 @@ def _read_json(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     return content
 
 
-def _require_nnunet_checkpoint(checkpoint: dict[str, Any], file: Path) -> None:
-    missing = [key for key in ("network_weights", "init_args") if not isinstance(checkpoint.get(key), dict)]
-    if not missing and "configuration" not in checkpoint["init_args"]:
-        missing = ["configuration"]
-    if not missing and not all(isinstance(value, Tensor) for value in checkpoint["network_weights"].values()):
-        missing = ["tensors"]
-    if missing:
-        raise UsageError(f"{file} is not an nnU-Net checkpoint: it has no {' and no '.join(missing)}.")
-
-
 def _require_configuration(plans: dict[str, Any], configuration: str, where: str) -> None:
     allowed = plans["configurations"]
     if configuration not in allowed:
@@ -259,12 +192,3 @@ def _has_regions(plans: dict[str, Any], dataset_json: dict[str, Any], where: Pat
         return bool(PlansManager(deepcopy(plans)).get_label_manager(dataset_json).has_regions)
     except (KeyError, TypeError, ValueError, AssertionError) as error:
         raise FssegError(f"{where} is damaged: {error}") from None
-
-
-def _numpy_scalars() -> list[Any]:
-    kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.bool_)]
-    return [
-        np._core.multiarray.scalar,  # type: ignore[attr-defined]
-        np.dtype,
-        *kinds,
-    ]

@@ -1,6 +1,7 @@
 """The nnU-Net trainer that pretrains on partially labelled datasets."""
 
 import json
+import math
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from fsseg.data.crops import CropSampler
 from fsseg.data.structures import load_structures
 from fsseg.models.networks import build_network
 from fsseg.nnunet.augmentation import centre_patch, crop_size_for, mirror_axes_for, training_augmentation
-from fsseg.nnunet.model_folder import load_checkpoint_safely, save_checkpoint
+from fsseg.nnunet.checkpoint_file import load_checkpoint_safely, save_checkpoint
 from fsseg.nnunet.pretrain_data import (
     preprocessed_volume,
     require_every_structure,
@@ -31,6 +32,7 @@ from fsseg.training.losses import deep_supervision_loss
 from fsseg.training.seeding import seed_everything
 from fsseg.training.step import optimisation_step
 from fsseg.training.targets import TargetTable
+from fsseg.training.validation import dice_of_counts, masked_counts
 
 METRICS_NAME = "metrics.jsonl"
 _VALIDATION_SEED_OFFSET = 1_000_003  # validation crops must not repeat training crops
@@ -58,8 +60,9 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         self.structures = load_structures(Path(str(self.preprocessed_dataset_folder_base)))
         self.table = TargetTable(torch.from_numpy(self.structures.table()))
         self.num_iterations_per_epoch = min(self.settings.steps_per_epoch, self.settings.steps)
-        self.num_epochs = -(-self.settings.steps // self.num_iterations_per_epoch)
-        self.num_val_iterations_per_epoch = -(-self.settings.validation_crops // self.configuration_manager.batch_size)
+        self.num_epochs = math.ceil(self.settings.steps / self.num_iterations_per_epoch)
+        batch_size = self.configuration_manager.batch_size
+        self.num_val_iterations_per_epoch = math.ceil(self.settings.validation_crops / batch_size)
         self.inference_allowed_mirroring_axes = mirror_axes_for(self.structures.names) or None
         self.step_losses: list[float] = []
         self.progress: tqdm | None = None
@@ -120,8 +123,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         require_every_structure(
             train_sampler.volumes, self.structures.names, Path(str(self.preprocessed_dataset_folder))
         )
-        done = self.current_epoch * self.num_iterations_per_epoch * batch_size
-        total = self.num_epochs * self.num_iterations_per_epoch * batch_size
+        done, total = self.steps_done * batch_size, self.settings.steps * batch_size
         crops = Crops(
             train_sampler,
             training_augmentation(patch_size, mirror),
@@ -153,9 +155,20 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         write_json(folder / "plans.json", self.plans_manager.plans)
         write_json(folder / "dataset.json", self.dataset_json)
         self.structures.save(folder)
-        total = self.num_epochs * self.num_iterations_per_epoch
-        done = self.current_epoch * self.num_iterations_per_epoch
-        self.progress = tqdm(total=total, initial=done, desc="pretrain", unit="step", disable=None)
+        self.progress = tqdm(
+            total=self.settings.steps, initial=self.steps_done, desc="pretrain", unit="step", disable=None
+        )
+
+    @property
+    def steps_done(self) -> int:
+        """Optimisation steps of all finished epochs."""
+        return min(self.current_epoch * self.settings.steps_per_epoch, self.settings.steps)
+
+    def on_train_epoch_start(self) -> None:
+        """Set training mode and learning rate; the last epoch has the steps that are left."""
+        super().on_train_epoch_start()
+        left = self.settings.steps - self.steps_done
+        self.num_iterations_per_epoch = min(self.settings.steps_per_epoch, left)
 
     def print_to_log_file(self, *args: Any, also_print_to_console: bool = True, add_timestamp: bool = True) -> None:
         """Write nnU-Net's messages to its log file only; standard output is for results."""
@@ -194,22 +207,15 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
             logits = self.network(image)
             loss = deep_supervision_loss(logits, targets, valids)
-        predicted, target, valid = logits[0] > 0, targets[0], valids[0]
-        axes = (0, 2, 3, 4)
         return {
             "loss": loss.float().cpu().numpy(),
-            "tp_hard": (predicted & target & valid).sum(axes).cpu().numpy(),
-            "fp_hard": (predicted & ~target & valid).sum(axes).cpu().numpy(),
-            "fn_hard": (~predicted & target & valid).sum(axes).cpu().numpy(),
+            "counts": masked_counts(logits[0] > 0, targets[0], valids[0]),
         }
 
     def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
         """Log the Dice of every structure; one that no validation crop annotates has none."""
-        sums = {key: sum(output[key] for output in val_outputs) for key in ("tp_hard", "fp_hard", "fn_hard")}
-        dice: list[float] = [float("nan")] * len(self.structures.names)
-        if val_outputs:
-            size = 2 * sums["tp_hard"] + sums["fp_hard"] + sums["fn_hard"]
-            dice = [float(2 * tp / n) if n else float("nan") for tp, n in zip(sums["tp_hard"], size, strict=True)]
+        none = [float("nan")] * len(self.structures.names)
+        dice = dice_of_counts(sum(output["counts"] for output in val_outputs)) if val_outputs else none
         known = [value for value in dice if not np.isnan(value)]
         self.logger.log("mean_fg_dice", float(np.mean(known)) if known else 0.0, self.current_epoch)
         self.logger.log("dice_per_class_or_region", dice, self.current_epoch)
@@ -223,7 +229,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
             zip(self.structures.names, (None if np.isnan(d) else round(d, 4) for d in dice), strict=True)
         )
         line = {
-            "step": (self.current_epoch + 1) * self.num_iterations_per_epoch,
+            "step": self.steps_done + self.num_iterations_per_epoch,
             "losses": [round(loss, 6) for loss in self.step_losses],
             "validation_dice": per_structure,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
@@ -285,18 +291,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         image = batch["image"].to(self.device, non_blocking=True)
         labels = batch["labels"].to(self.device, non_blocking=True)
         zone_annotated = batch["zone_annotated"].to(self.device, non_blocking=True)
-        expanded = [self.table.expand(level, zone_annotated) for level in self._levels(labels)]
-        return image, [target for target, _ in expanded], [valid for _, valid in expanded]
-
-    def _levels(self, labels: Tensor) -> list[Tensor]:
-        """Return the labels at the resolution of every decoder stage, by nearest neighbour as nnU-Net does."""
-        scales = self._get_deep_supervision_scales()
-        sizes = [[round(s * f) for s, f in zip(labels.shape[2:], scale, strict=True)] for scale in scales]
-        return [labels if list(labels.shape[2:]) == size else _nearest(labels, size) for size in sizes]
-
-
-def _nearest(labels: Tensor, size: list[int]) -> Tensor:
-    return nn.functional.interpolate(labels.float(), size, mode="nearest-exact").to(labels.dtype)
+        return image, *self.table.expand_levels(labels, zone_annotated, self._get_deep_supervision_scales())
 
 
 def _plain(value: Any) -> Any:

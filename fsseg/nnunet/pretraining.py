@@ -44,7 +44,7 @@ def make_trainer(
         trainer.initialize()
         if resume_from is not None:
             trainer.load_checkpoint(str(resume_from))
-    _keep_finished_epochs(folder / METRICS_NAME, trainer.current_epoch * trainer.num_iterations_per_epoch)
+    _keep_finished_epochs(folder / METRICS_NAME, trainer.steps_done)
     return trainer
 
 

@@ -1,15 +1,10 @@
 """Pictures of one case: CT slices in three views, the reference as outline, predictions as translucent fill.
 
-Arrays have the axis order z, y, x and RAS orientation, as `SimpleITK.DICOMOrient(image, "RAS")` followed by
-`GetArrayFromImage` gives them. RAS names, x first, where the axes point to: indices grow towards superior
-along axis 0, towards anterior along axis 1, and towards the patient's right along axis 2.
+Arrays are in z, y, x and RAS orientation, see `slices.py`.
 """
 
 import io
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import patheffects
@@ -20,55 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-Array = np.ndarray[Any, Any]
-Masks = Mapping[str, Array]
-
-# Okabe and Ito's colour-blind-safe palette without black, and further colours that stand out from CT grey.
-PALETTE = (
-    *("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"),
-    *("#33FFDD", "#B2DF8A", "#8C6BFF", "#A6611A", "#AA4499"),
-)
+from fsseg.reporting.slices import VIEWS, Array, Masks, ShownCase, View, shown_case
 
 _FILL_ALPHA = 0.45
-_MARGIN_MM = 40.0
 _OVERLAY_WIDTH_IN, _COLUMN_WIDTH_IN, _MIN_WIDTH_IN = 10.0, 2.4, 6.0
 _MAX_PANELS_HEIGHT_IN, _TITLES_AND_LEGEND_IN = 11.0, 1.1
-
-
-@dataclass(frozen=True)
-class _View:
-    name: str
-    axis: int  # the array axis that the slice is taken across
-    letters: str  # what lies at the left, right, top and bottom border
-
-
-# Slices are drawn with both of their axes reversed: the high end of an axis is at the top or on the left.
-_VIEWS = (_View("axial", 0, "RLAP"), _View("coronal", 1, "RLSI"), _View("sagittal", 2, "APSI"))
-
-
-@dataclass(frozen=True)
-class _Case:
-    image: Array
-    reference: Masks
-    spacing_zyx_mm: Sequence[float]
-    window_hu: tuple[float, float]
-    colours: Mapping[str, str]
-    box: tuple[slice, ...]  # the part of the arrays that is drawn
-    indices_zyx: tuple[int, ...]  # the slice drawn across each axis
-
-    def cut(self, array: Array, view: _View) -> Array:
-        """Return the drawn part of a slice of `array`, rows from the top down, columns from left to right."""
-        box = [self.indices_zyx[axis] if axis == view.axis else part for axis, part in enumerate(self.box)]
-        return array[tuple(box)][::-1, ::-1]
-
-    def size_mm(self, view: _View) -> tuple[float, float]:
-        """Return height and width of the drawn part."""
-        sizes = [(part.stop - part.start) * mm for part, mm in zip(self.box, self.spacing_zyx_mm, strict=True)]
-        height, width = (size for axis, size in enumerate(sizes) if axis != view.axis)
-        return height, width
-
-    def slice_name(self, view: _View) -> str:
-        return f"{view.name}, slice {self.indices_zyx[view.axis]}"
 
 
 def overlay_figure(
@@ -88,7 +39,7 @@ def overlay_figure(
     and 40 mm around them; their numbers are array indices.
 
     Args:
-        image: CT in HU, (D, H, W) in z, y, x and RAS orientation (see the module).
+        image: CT in HU, (D, H, W) in z, y, x and RAS orientation.
         reference: per structure a boolean (D, H, W) mask, drawn as outline. Leave out a structure that is not
             annotated in this case; its prediction is drawn all the same.
         prediction: per structure a boolean (D, H, W) mask, drawn as fill, later ones over earlier ones.
@@ -105,12 +56,12 @@ def overlay_figure(
     """
     outlined = {name: reference[name] for name in structures if name in reference}
     filled = {name: prediction[name] for name in structures if name in prediction}
-    case = _case(image, outlined, [filled], spacing_zyx_mm, structures, window_hu)
-    widths_mm = [case.size_mm(view)[1] for view in _VIEWS]
-    height_mm = max(case.size_mm(view)[0] for view in _VIEWS)
+    case = shown_case(image, outlined, [filled], spacing_zyx_mm, structures, window_hu)
+    widths_mm = [case.size_mm(view)[1] for view in VIEWS]
+    height_mm = max(case.size_mm(view)[0] for view in VIEWS)
     figure = _sized_figure(sum(widths_mm), height_mm, _OVERLAY_WIDTH_IN)
-    panels = figure.subplots(1, len(_VIEWS), width_ratios=widths_mm)
-    for axes, view in zip(panels, _VIEWS, strict=True):
+    panels = figure.subplots(1, len(VIEWS), width_ratios=widths_mm)
+    for axes, view in zip(panels, VIEWS, strict=True):
         _draw_panel(axes, case, view, filled)
         axes.set_ylim(height_mm, 0)  # one scale for all views
         axes.set_title(case.slice_name(view), fontsize=8)
@@ -145,14 +96,14 @@ def comparison_figure(
         ValueError: a mask is not boolean or not of the image's shape, or `window_hu` is empty.
     """
     structures = list(dict.fromkeys(name for masks in (*predictions.values(), reference) for name in masks))
-    case = _case(image, reference, list(predictions.values()), spacing_zyx_mm, structures, window_hu)
+    case = shown_case(image, reference, list(predictions.values()), spacing_zyx_mm, structures, window_hu)
     columns: list[tuple[str, Masks]] = [("reference", {}), *predictions.items()]
-    heights_mm = [case.size_mm(view)[0] for view in _VIEWS]
-    width_mm = max(case.size_mm(view)[1] for view in _VIEWS)
+    heights_mm = [case.size_mm(view)[0] for view in VIEWS]
+    width_mm = max(case.size_mm(view)[1] for view in VIEWS)
     width_in = max(_MIN_WIDTH_IN, _COLUMN_WIDTH_IN * len(columns))
     figure = _sized_figure(width_mm * len(columns), sum(heights_mm), width_in)
-    grid = figure.subplots(len(_VIEWS), len(columns), squeeze=False, height_ratios=heights_mm)
-    for row, view in zip(grid, _VIEWS, strict=True):
+    grid = figure.subplots(len(VIEWS), len(columns), squeeze=False, height_ratios=heights_mm)
+    for row, view in zip(grid, VIEWS, strict=True):
         row[0].set_ylabel(case.slice_name(view), fontsize=8)
         for axes, (_, filled) in zip(row, columns, strict=True):
             _draw_panel(axes, case, view, filled)
@@ -163,20 +114,6 @@ def comparison_figure(
     return _finished(figure, case, title)
 
 
-def shown_slices(masks: Masks) -> tuple[int, ...] | None:
-    """Return the index across z, y and x of the slice that shows the structures best; None if all are empty.
-
-    It is the slice with the most labelled voxels summed over structures, each structure's count relative to
-    the slice that has most of it: a small structure weighs as much as a large one.
-    """
-    profiles = [_profiles_zyx(mask) for mask in masks.values() if mask.any()]
-    if not profiles:
-        return None
-    return tuple(
-        int(np.argmax(sum(profile / profile.max() for profile in of_axis))) for of_axis in zip(*profiles, strict=True)
-    )
-
-
 def png_bytes(figure: Figure) -> bytes:
     """Return a figure as the bytes of a PNG file, trimmed to what is drawn."""
     buffer = io.BytesIO()
@@ -184,53 +121,12 @@ def png_bytes(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _case(
-    image: Array,
-    reference: Masks,
-    predictions: Sequence[Masks],
-    spacing_zyx_mm: Sequence[float],
-    structures: Sequence[str],
-    window_hu: tuple[float, float],
-) -> _Case:
-    if window_hu[0] >= window_hu[1]:
-        raise ValueError(f"window_hu must be (low, high) with low < high, got {window_hu}")
-    predicted = {f"{number} {name}": m for number, masks in enumerate(predictions) for name, m in masks.items()}
-    masks = [*reference.values(), *predicted.values()]
-    if any(mask.shape != image.shape or mask.dtype != bool for mask in masks):
-        received = sorted({f"{mask.dtype} {mask.shape}" for mask in masks})
-        raise ValueError(f"masks must be bool {image.shape} like the image, got {', '.join(received)}")
-    middle = tuple(size // 2 for size in image.shape)
-    indices = shown_slices(reference) or shown_slices(predicted) or middle
-    box = _box(image.shape, masks, spacing_zyx_mm)
-    colours = {name: PALETTE[number % len(PALETTE)] for number, name in enumerate(structures)}
-    return _Case(image, reference, spacing_zyx_mm, window_hu, colours, box, indices)
-
-
-def _profiles_zyx(mask: Array) -> tuple[Array, Array, Array]:
-    """Count the labelled voxels in each slice across z, y and x."""
-    per_z = np.array([np.count_nonzero(plane) for plane in mask])
-    per_yx = mask[np.flatnonzero(per_z)].sum(axis=0)
-    return per_z, per_yx.sum(axis=1), per_yx.sum(axis=0)
-
-
-def _box(shape: Sequence[int], masks: Iterable[Array], spacing_zyx_mm: Sequence[float]) -> tuple[slice, ...]:
-    profiles = [_profiles_zyx(mask) for mask in masks if mask.any()]
-    if not profiles:
-        return tuple(slice(0, size) for size in shape)
-    box = []
-    for size, spacing_mm, of_axis in zip(shape, spacing_zyx_mm, zip(*profiles, strict=True), strict=True):
-        occupied = np.flatnonzero(sum(of_axis))
-        margin = math.ceil(_MARGIN_MM / spacing_mm)
-        box.append(slice(max(0, int(occupied[0]) - margin), min(size, int(occupied[-1]) + 1 + margin)))
-    return tuple(box)
-
-
 def _sized_figure(panels_width_mm: float, panels_height_mm: float, width_in: float) -> Figure:
     height_in = min(_MAX_PANELS_HEIGHT_IN, width_in * panels_height_mm / panels_width_mm)
     return Figure(figsize=(width_in, height_in + _TITLES_AND_LEGEND_IN), layout="compressed", facecolor="white")
 
 
-def _draw_panel(axes: Axes, case: _Case, view: _View, filled: Masks) -> None:
+def _draw_panel(axes: Axes, case: ShownCase, view: View, filled: Masks) -> None:
     height_mm, width_mm = case.size_mm(view)
     low_hu, high_hu = case.window_hu
     extent = (0.0, width_mm, height_mm, 0.0)
@@ -267,7 +163,7 @@ def _draw_letters(axes: Axes, letters: str, height_mm: float, width_mm: float) -
         text.set(ha=horizontal, va=vertical, path_effects=outline)
 
 
-def _finished(figure: Figure, case: _Case, title: str) -> bytes:
+def _finished(figure: Figure, case: ShownCase, title: str) -> bytes:
     figure.suptitle(title, fontsize=10, parse_math=False)
     handles: list[Artist] = [Patch(color=colour, label=name) for name, colour in case.colours.items()]
     handles.append(Line2D([], [], color="0.3", linewidth=1.1, label="reference: outline"))

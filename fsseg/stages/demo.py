@@ -28,6 +28,7 @@ from fsseg.stages.evaluate import EvaluateConfig, run_evaluate
 from fsseg.stages.predict import PredictConfig, run_predict
 from fsseg.stages.preprocess import PreprocessConfig, run_preprocess
 from fsseg.stages.pretrain import PretrainConfig, run_pretrain
+from fsseg.training.seeding import resolve_device
 
 logger = logging.getLogger(__name__)
 
@@ -51,9 +52,16 @@ class DemoSizes(StrictModel):
     shots: int = Field(default=5, ge=1)
     test_cases: int = Field(default=6, ge=2)
     pretraining: PretrainSettings = PretrainSettings(
-        steps=300, steps_per_epoch=20, validation_crops=12, learning_rate=2e-3
+        steps=700, steps_per_epoch=35, validation_crops=12, learning_rate=3e-3
     )
-    recipe: Recipe = Recipe(max_steps=140, plateau_window=40, plateau_patience=50)
+    recipe: Recipe = Recipe(
+        learning_rates={"whole_network": 1e-3, "scratch": 1e-3, "decoder": 3e-3, "black_box": 1e-2, "low_rank": 3e-3},
+        decoder_learning_rate=3e-3,
+        head_learning_rate=1e-2,
+        max_steps=120,
+        plateau_window=40,
+        plateau_patience=50,
+    )
 
 
 class DemoConfig(StrictModel):
@@ -82,9 +90,10 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
         The content of the manifest, with `results` (a mapping per structure and method) and `verdict`.
 
     Raises:
-        UsageError: the output folder exists.
+        UsageError: the output folder exists, or the device is not there.
         FssegError: no space left.
     """
+    resolve_device(config.device)  # refused before any work is done
     manifest = Manifest("demo", config.model_dump(mode="json"), config.seed)
     with new_run_folder(config.out) as staging, _inside(staging):
         seconds: dict[str, float] = {}

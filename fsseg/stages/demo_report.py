@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fsseg.reporting.curves import curves_figure
@@ -95,32 +96,46 @@ def _training_section(files: DemoFiles) -> Section:
 
 
 def _origin_section(files: DemoFiles, content: Mapping[str, Any]) -> Section:
-    recipe = content["config"]["sizes"]["recipe"]
-    pretrained = json.loads((files.pretrained / "manifest.json").read_text(encoding="utf-8"))
-    dice = ", ".join(
-        f"{name} {'–' if value is None else f'{value:.2f}'}" for name, value in pretrained["validation_dice"].items()
-    )
     support = content["results"][0]["support"]
+    stages = [[name, duration(time_s)] for name, time_s in content["stage_seconds"].items()]
     return Section(
         "How the numbers were made",
         [
-            f"Seed {content['seed']} decides the phantoms, the initial weights and the crops. Pretraining:"
-            f" {pretrained['config']['settings']['steps']} steps on {pretrained['cases']} cases, part of them held out;"
-            f" Dice on crops of the held-out cases at the end: {dice}.",
+            f"Seed {content['seed']} decides the phantoms, the initial weights and the crops.",
+            _pretraining_text(files),
             f"Support cases ({len(support)}): {', '.join(support)}\n"
             f"Test cases ({len(files.test_cases)}), never learned from: {', '.join(files.test_cases)}",
-            f"Adaptation: at most {recipe['max_steps']} steps; sooner when the loss, averaged over"
-            f" {recipe['plateau_window']} steps, no longer falls within {recipe['plateau_patience']} steps."
-            " No validation case is used.",
+            _recipe_text(content["config"]["sizes"]["recipe"]),
             "This folder holds all of it: the phantoms and labels in nnUNet_raw, a model folder for each run in runs"
             " (stock nnU-Net predicts with it), the masks in predictions, one row a case and structure in metrics, and"
             " in every manifest.json the configuration, the seed, versions and hashes of the inputs.",
         ],
         [
             Table(["method", "steps", "ended by", "training"], _endings(content["results"])),
-            Table(["stage", "took"], [[name, duration(time_s)] for name, time_s in content["stage_seconds"].items()]),
+            Table(["stage", "took"], stages, "The stage of a method is its adaptation, prediction and evaluation."),
             Table(["software", "version"], [list(pair) for pair in content["versions"].items()]),
         ],
+    )
+
+
+def _pretraining_text(files: DemoFiles) -> str:
+    manifest = json.loads((files.pretrained / "manifest.json").read_text(encoding="utf-8"))
+    dice = ", ".join(
+        f"{name} {'–' if value is None else f'{value:.2f}'}" for name, value in manifest["validation_dice"].items()
+    )
+    return (
+        f"Pretraining: {manifest['config']['settings']['steps']} steps on {manifest['cases']} cases, part of them held"
+        f" out; Dice on crops of the held-out cases at the end: {dice}."
+    )
+
+
+def _recipe_text(recipe: Mapping[str, Any]) -> str:
+    rates = ", ".join(f"{family} {rate:g}" for family, rate in recipe["learning_rates"].items())
+    return (
+        f"Adaptation: at most {recipe['max_steps']} steps; sooner when the loss, averaged over"
+        f" {recipe['plateau_window']} steps, no longer falls within {recipe['plateau_patience']} steps. No validation"
+        f" case is used. AdamW learning rates: {rates}; tuned decoder {recipe['decoder_learning_rate']:g}, head"
+        f" {recipe['head_learning_rate']:g}."
     )
 
 
@@ -132,7 +147,7 @@ def _endings(results: Sequence[Result]) -> list[list[str]]:
     ]
 
 
-def _json_lines(path: Any) -> list[dict[str, Any]]:
+def _json_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 LABEL_CHANNEL = 0
 ZONE_CHANNEL = 1
@@ -35,3 +36,24 @@ class TargetTable:
         sample = torch.arange(labels.shape[0], device=labels.device).view(-1, 1, 1, 1)
         valid = zone_annotated.to(labels.device)[sample, zones].movedim(-1, 1)
         return target, valid
+
+    def expand_levels(
+        self, labels: Tensor, zone_annotated: Tensor, scales: list[list[float]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return targets and validity at the resolution of every decoder stage, as `expand` does for one.
+
+        Args:
+            labels: (B, 2, D, H, W), as in `expand`.
+            zone_annotated: (B, Z, C) bool.
+            scales: per stage the factors on D, H, W, highest resolution first.
+        """
+        levels = [self.expand(_resized(labels, scale), zone_annotated) for scale in scales]
+        return [target for target, _ in levels], [valid for _, valid in levels]
+
+
+def _resized(labels: Tensor, scale: list[float]) -> Tensor:
+    """Resize by nearest neighbour, as nnU-Net does for deep supervision."""
+    size = [round(length * factor) for length, factor in zip(labels.shape[2:], scale, strict=True)]
+    if list(labels.shape[2:]) == size:
+        return labels
+    return F.interpolate(labels.float(), size, mode="nearest-exact").to(labels.dtype)

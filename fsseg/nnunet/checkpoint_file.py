@@ -1,0 +1,88 @@
+"""Checkpoint files in nnU-Net's format: written complete or not at all, read without executing pickles."""
+
+import errno
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fsseg.config.errors import FssegError, UsageError
+
+CHECKPOINT_NAME = "checkpoint_final.pth"
+
+
+def save_checkpoint(
+    path: Path, weights: dict[str, Tensor], configuration: str, axes: tuple[int, ...] | None, **extra: Any
+) -> None:
+    """Write a checkpoint in nnU-Net's format; complete or absent, and loadable with `weights_only=True`.
+
+    Raises:
+        OSError: not all of it could be written.
+    """
+    content = {
+        "network_weights": weights,
+        "trainer_name": "nnUNetTrainer",  # the plain class builds this network, so stock nnU-Net needs no plug-in
+        "init_args": {"configuration": configuration},
+        "inference_allowed_mirroring_axes": axes,
+        **extra,
+    }
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        torch.save(content, temporary)
+        temporary.replace(path)
+    except RuntimeError as error:  # torch's writer does not say that the disk is full
+        raise OSError(errno.EIO, "not all bytes could be written, as on a full disk", str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint_safely(path: Path) -> dict[str, Any]:
+    """Load a checkpoint without executing pickled code.
+
+    Only tensors, plain containers and the numpy scalars of nnU-Net's own logs are accepted.
+
+    Raises:
+        FssegError: the file is damaged, no checkpoint, or holds anything else.
+    """
+    try:
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - a hostile or damaged file may fail in any way
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FssegError(
+            f"{path} cannot be loaded as a checkpoint: {reason}\n"
+            "  The file is damaged, is no checkpoint, or holds objects that would execute code."
+        ) from None
+    if not isinstance(content, dict):
+        raise FssegError(f"{path} is not a checkpoint: it holds a {type(content).__name__}, not a mapping.")
+    return content
+
+
+def hash_of_weights(weights: dict[str, Tensor]) -> str:
+    """Return the SHA-256 over names, shapes and values of a state dict, independent of the file's container."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.ndim else str(tensor.item()).encode())
+    return digest.hexdigest()
+
+
+def require_nnunet_checkpoint(checkpoint: dict[str, Any], file: Path) -> None:
+    """Raise `UsageError` if the content of a checkpoint lacks what a model needs."""
+    missing = [key for key in ("network_weights", "init_args") if not isinstance(checkpoint.get(key), dict)]
+    if not missing and "configuration" not in checkpoint["init_args"]:
+        missing = ["configuration"]
+    if not missing and not all(isinstance(value, Tensor) for value in checkpoint["network_weights"].values()):
+        missing = ["tensors"]
+    if missing:
+        raise UsageError(f"{file} is not an nnU-Net checkpoint: it has no {' and no '.join(missing)}.")
+
+
+def _numpy_scalars() -> list[Any]:
+    kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.bool_)]
+    rebuild_scalar = np.float64(0).__reduce__()[0]  # its module differs between numpy 1 and 2
+    return [rebuild_scalar, np.dtype, *kinds]
