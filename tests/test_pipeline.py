@@ -369,6 +369,14 @@ def test_an_interrupted_pretraining_resumes_to_the_same_result(
     assert_equal_pretrainings(run, uninterrupted)
 
 
+def test_pretraining_takes_exactly_the_steps_asked_for(lab: Lab, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    succeed(*lab.pretrain_words(run, steps=3))
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 3]  # epochs of two steps, the last one shorter
+    assert [len(line["losses"]) for line in lines] == [2, 1]
+
+
 def test_a_pretraining_that_fails_at_its_very_end_is_not_lost(
     lab: Lab, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,15 +91,27 @@ def region_labels(integers: dict[str, tuple[int, ...]]) -> dict[str, Any]:
     return {"labels": {"background": 0, **regions}, "regions_class_order": class_order(integers)}
 
 
+def painting_order(structures: Structures, names: Sequence[str]) -> list[str]:
+    """Put structures that some case contours only on part of their extent first; otherwise keep the order.
+
+    Outside its z-extent nothing teaches a channel to stay silent. nnU-Net paints regions one over the other in channel
+    order, so where such a channel claims a voxel that a fully contoured structure claims too, the latter must win.
+    """
+    partial = {name for annotation in structures.cases.values() for name in annotation.z_extent}
+    return sorted(names, key=lambda name: name not in partial)
+
+
 def renumbered(structures: Structures, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """Return integers from 1 for some structures of a dataset alone, as a network that segments only them writes.
 
-    Combinations that differ only in other structures become one integer; containing structures come first.
+    Combinations that differ only in other structures become one integer. Channels come in painting order, and a
+    containing structure before those it contains.
     """
     members: dict[int, list[str]] = {}
     for name in names:
         for integer in structures.integers[name]:
             members.setdefault(integer, []).append(name)
+    names = painting_order(structures, names)
     combinations = Combinations()
     for integer in sorted(members, key=lambda i: (len(members[i]), [names.index(name) for name in members[i]])):
         combinations.integer(members[integer])

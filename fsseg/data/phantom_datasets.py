@@ -68,7 +68,7 @@ _TARGET = _Collection(
     "PhantomTarget",
     804,
     {"liver": 1, "kidney_left": 2, "stomach": 3, "pancreas": 4},
-    Look((4.5, 4.2, 4.2), noise_hu=20, blur_mm=1.8, enhancement=0.65, pose_degrees=6),
+    Look((4.5, 4.2, 4.2), noise_hu=40, blur_mm=2.2, enhancement=0.4, pose_degrees=12),
 )
 
 

@@ -169,7 +169,8 @@ def _refuse(problems: list[str], cases: int) -> None:
 
 def _structures(specs: Sequence[DatasetSpec], names: dict[str, dict[str, str]], joined: Joined) -> Structures:
     wished = list(dict.fromkeys(names[spec.name][structure] for spec in specs for structure in spec.annotated))
-    regions = joined.combinations.regions(wished)
+    partial = {name for annotation in joined.cases.values() for name in annotation.z_extent}
+    regions = joined.combinations.regions(sorted(wished, key=lambda name: name not in partial))
     cases = {
         case: CaseAnnotation(
             source=annotation.source,

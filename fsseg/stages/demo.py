@@ -52,13 +52,13 @@ class DemoSizes(StrictModel):
     shots: int = Field(default=5, ge=1)
     test_cases: int = Field(default=6, ge=2)
     pretraining: PretrainSettings = PretrainSettings(
-        steps=700, steps_per_epoch=35, validation_crops=12, learning_rate=3e-3
+        steps=1000, steps_per_epoch=50, validation_crops=12, learning_rate=3e-3
     )
     recipe: Recipe = Recipe(
-        learning_rates={"whole_network": 1e-3, "scratch": 1e-3, "decoder": 3e-3, "black_box": 1e-2, "low_rank": 3e-3},
+        learning_rates={"whole_network": 2e-3, "scratch": 1e-3, "decoder": 3e-3, "black_box": 1e-2, "low_rank": 3e-3},
         decoder_learning_rate=3e-3,
-        head_learning_rate=1e-2,
-        max_steps=120,
+        head_learning_rate=3e-2,
+        max_steps=100,
         plateau_window=40,
         plateau_patience=50,
     )
