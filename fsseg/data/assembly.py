@@ -7,7 +7,7 @@ import numpy as np
 
 from fsseg.config.errors import FssegError
 from fsseg.data.specs import FILE_ENDING, DatasetSpec, NnunetRawLayout
-from fsseg.data.structures import Structures
+from fsseg.data.structures import CaseAnnotation, Structures
 
 # nnU-Net's SimpleITKIOWithReorient writes predictions as 8-bit integers, so a higher one would wrap around.
 HIGHEST_INTEGER = 255
@@ -91,13 +91,13 @@ def region_labels(integers: dict[str, tuple[int, ...]]) -> dict[str, Any]:
     return {"labels": {"background": 0, **regions}, "regions_class_order": class_order(integers)}
 
 
-def painting_order(structures: Structures, names: Sequence[str]) -> list[str]:
+def painting_order(annotations: Iterable[CaseAnnotation], names: Iterable[str]) -> list[str]:
     """Put structures that some case contours only on part of their extent first; otherwise keep the order.
 
     Outside its z-extent nothing teaches a channel to stay silent. nnU-Net paints regions one over the other in channel
     order, so where such a channel claims a voxel that a fully contoured structure claims too, the latter must win.
     """
-    partial = {name for annotation in structures.cases.values() for name in annotation.z_extent}
+    partial = {name for annotation in annotations for name in annotation.z_extent}
     return sorted(names, key=lambda name: name not in partial)
 
 
@@ -111,7 +111,7 @@ def renumbered(structures: Structures, names: Sequence[str]) -> dict[str, tuple[
     for name in names:
         for integer in structures.integers[name]:
             members.setdefault(integer, []).append(name)
-    names = painting_order(structures, names)
+    names = painting_order(structures.cases.values(), names)
     combinations = Combinations()
     for integer in sorted(members, key=lambda i: (len(members[i]), [names.index(name) for name in members[i]])):
         combinations.integer(members[integer])

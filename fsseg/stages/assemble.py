@@ -11,7 +11,7 @@ from fsseg.config.base import StrictModel
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.manifest import Manifest, write_json
 from fsseg.config.run_folder import new_run_folder
-from fsseg.data.assembly import Combinations, dataset_json, register_spec
+from fsseg.data.assembly import Combinations, dataset_json, painting_order, register_spec
 from fsseg.data.case_files import CaseFiles, contradictions, find_cases
 from fsseg.data.case_labels import CaseReader, LabelledCase
 from fsseg.data.conflicts import resolved_names
@@ -169,8 +169,7 @@ def _refuse(problems: list[str], cases: int) -> None:
 
 def _structures(specs: Sequence[DatasetSpec], names: dict[str, dict[str, str]], joined: Joined) -> Structures:
     wished = list(dict.fromkeys(names[spec.name][structure] for spec in specs for structure in spec.annotated))
-    partial = {name for annotation in joined.cases.values() for name in annotation.z_extent}
-    regions = joined.combinations.regions(sorted(wished, key=lambda name: name not in partial))
+    regions = joined.combinations.regions(painting_order(joined.cases.values(), wished))
     cases = {
         case: CaseAnnotation(
             source=annotation.source,
