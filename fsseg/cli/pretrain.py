@@ -9,6 +9,9 @@ EXAMPLES = """examples:
   fsseg pretrain --dataset 901 --plans headneck_cpu --steps 2000 --device cpu --out runs/headneck
   fsseg pretrain --dataset 901 --plans headneck_cpu --steps 2000 --out runs/headneck --resume
   fsseg pretrain --dataset 901 --plans headneck_cpu --steps 2000 --out runs/sgd --set optimizer=sgd learning_rate=0.01
+
+--set takes: steps_per_epoch, validation_crops, optimizer (adamw or sgd), learning_rate, weight_decay,
+foreground_probability, validation_share, workers (processes that prepare crops).
 """
 
 
