@@ -134,6 +134,21 @@ class Lab:
         return Lab(raw.parent, self.plans, self.base, self.pretrained, self.test_list, self.pool_list)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip slow tests unless `-m` asks for them, and GPU tests where there is no CUDA device; say so."""
+    import torch
+
+    import fsseg  # noqa: F401 - sets the OpenMP variables before torch is imported
+
+    slow = pytest.mark.skip(reason="slow: run it with `pytest -m slow`")
+    gpu = pytest.mark.skip(reason="needs a CUDA device")
+    for item in items:
+        if "slow" in item.keywords and "slow" not in config.getoption("markexpr"):
+            item.add_marker(slow)
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(gpu)
+
+
 @pytest.fixture(autouse=True)
 def few_threads() -> None:
     """Use at most two threads: the networks here are too small for more."""
