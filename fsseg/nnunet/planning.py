@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def require_planner(name: str) -> None:
 def plan_automatically(dataset_id: int, planner: str, gpu_memory_gb: float | None) -> str:
     """Let nnU-Net extract the fingerprint and plan; return the name of the plans."""
     with quiet():
-        extract_fingerprints([dataset_id], num_processes=2)
+        _extract_fingerprint(dataset_id)
         return plan_experiments([dataset_id], planner, gpu_memory_target_in_gb=gpu_memory_gb)
 
 
@@ -59,7 +60,7 @@ def use_shipped_plans(file: Path, dataset_id: int, preprocessed: Path) -> str:
     plans["dataset_name"] = preprocessed.name
     if not plans.get(_STATISTICS):
         with quiet():
-            extract_fingerprints([dataset_id], num_processes=2)
+            _extract_fingerprint(dataset_id)
         fingerprint = json.loads((preprocessed / "dataset_fingerprint.json").read_text(encoding="utf-8"))
         plans[_STATISTICS] = fingerprint[_STATISTICS]
     preprocessed.mkdir(parents=True, exist_ok=True)
@@ -131,6 +132,10 @@ def preprocess_dataset(raw: Path, preprocessed: Path, plans_name: str, workers: 
         except (RuntimeError, AssertionError, ValueError) as error:
             raise FssegError(f"Case {case!r} of {raw.name} cannot be preprocessed: {error}") from None
     return len(infer_dataset_class(str(out)).get_identifiers(str(out)))
+
+
+def _extract_fingerprint(dataset_id: int) -> None:
+    extract_fingerprints([dataset_id], num_processes=2, show_progress_bar=sys.stderr.isatty())
 
 
 def dataset_id_of(folder: Path) -> int:
