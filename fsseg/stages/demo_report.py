@@ -61,7 +61,7 @@ def _result_section(content: Mapping[str, Any]) -> Section:
     )
     return Section(
         "Result",
-        [verdict["text"], f"The rule, fixed before the run: {verdict['rule']}"],
+        [verdict["text"], f"The rule: {verdict['rule']}"],
         [
             Table(*results_table(results), caption),
             Table(*distances_table(results), "On the same cases: NSD at 2 mm / HD95 in mm, means over cases."),
