@@ -30,8 +30,9 @@ def test_shipped_plans_build_a_network_that_takes_their_patch(path: Path) -> Non
     dataset_json = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "a": [1, 1]}, "regions_class_order": [1]}
     network = network_of_plans(plans, CONFIGURATION, dataset_json, output_channels=3)
     patch_size = plans["configurations"][CONFIGURATION]["patch_size"]
-    with torch.no_grad():
-        assert network(torch.zeros(1, 1, *patch_size)).shape == (1, 3, *patch_size)
+    with torch.no_grad():  # on the meta device, because some patches are too large for small machines
+        logits = network.to("meta")(torch.zeros(1, 1, *patch_size, device="meta"))
+    assert logits.shape == (1, 3, *patch_size)
     assert plans["plans_name"] == path.stem
     assert plans["description"]
 

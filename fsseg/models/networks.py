@@ -1,24 +1,24 @@
 """Networks from the architecture block of nnU-Net plans; class names come from an allow-list."""
 
 import importlib
+import math
 from typing import Any
 
 from torch import nn
 
 from fsseg.config.errors import UsageError, unknown_name
+from fsseg.models.parts import SUPPORTED
 
-# A plans file is input from strangers: it may name these network classes and torch's own layers, nothing else.
-NETWORK_CLASSES = {
-    "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-    "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet",
-}
+# A plans file is input from strangers: it may name the supported networks and torch's own layers, nothing else.
+NETWORK_CLASSES = frozenset(SUPPORTED)
 _LAYER_PREFIX = "torch.nn."
+_AXES = 3
 
 
 def build_network(
     architecture: dict[str, Any], *, input_channels: int, output_channels: int, deep_supervision: bool
 ) -> nn.Module:
-    """Build a network from the `architecture` block of an nnU-Net configuration.
+    """Build a network from the `architecture` block of an nnU-Net configuration, as nnU-Net itself does.
 
     Args:
         architecture: mapping with `network_class_name`, `arch_kwargs` and `_kw_requires_import`.
@@ -27,31 +27,76 @@ def build_network(
         deep_supervision: return logits of all decoder stages in training (highest resolution first).
 
     Raises:
-        UsageError: the block names a class that is not allowed, or the class refuses its arguments.
+        UsageError: the block names a class that is not allowed, the class refuses its arguments, or the network has no
+            deep supervision.
     """
-    class_name = architecture["network_class_name"]
-    if class_name not in NETWORK_CLASSES:
-        raise unknown_name("network class in the plans", class_name, NETWORK_CLASSES)
+    network_class = _network_class(architecture)
+    if deep_supervision and not supports_deep_supervision(architecture):
+        raise _no_deep_supervision(network_class.__name__)
     arguments = dict(architecture["arch_kwargs"])
     for key in architecture["_kw_requires_import"]:
         if arguments.get(key) is not None:
             arguments[key] = _layer_class(arguments[key])
     try:
-        network = _locate(class_name)(
+        network = network_class(
             input_channels=input_channels,
             num_classes=output_channels,
             deep_supervision=deep_supervision,
             **arguments,
         )
     except (TypeError, AssertionError, ValueError) as error:
-        raise UsageError(f"The plans do not fit {class_name.rsplit('.', 1)[-1]}: {error}") from None
-    network.apply(network.initialize)
+        raise UsageError(f"The plans do not fit {network_class.__name__}: {error}") from None
+    if hasattr(network, "initialize"):  # networks without it, as nnU-Net has it, keep what their constructor drew
+        network.apply(network.initialize)
     return network
 
 
+def supports_deep_supervision(architecture: dict[str, Any]) -> bool:
+    """Return whether the network of an architecture block can return logits of all decoder stages.
+
+    A network class that cannot says `supports_deep_supervision = False`; nnU-Net's own all can, and say nothing.
+    """
+    return getattr(_network_class(architecture), "supports_deep_supervision", True)
+
+
 def set_deep_supervision(network: nn.Module, enabled: bool) -> None:
-    """Switch between logits of all decoder stages (True) and of the full resolution only (False)."""
-    network.decoder.deep_supervision = enabled  # type: ignore[union-attr]
+    """Switch between logits of all decoder stages (True) and of the full resolution only (False).
+
+    Raises:
+        UsageError: it is to be switched on in a network that has none.
+    """
+    if getattr(network, "supports_deep_supervision", True):
+        network.decoder.deep_supervision = enabled  # type: ignore[union-attr]
+    elif enabled:
+        raise _no_deep_supervision(type(network).__name__)
+
+
+def total_strides(architecture: dict[str, Any]) -> list[int]:
+    """Return by what a patch must be divisible along each axis, for the network of an architecture block.
+
+    Raises:
+        UsageError: the block names a class that is not allowed, or its strides cannot be read.
+    """
+    arguments = architecture["arch_kwargs"]
+    try:
+        if arguments.get("strides") is not None:
+            return [math.prod(axis) for axis in zip(*arguments["strides"], strict=True)]
+        # nnU-Net's own networks have strides in their arguments, and say themselves that they miss them.
+        total_stride = getattr(_network_class(architecture), "total_stride", None)
+        return [1 if total_stride is None else total_stride(arguments)] * _AXES
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"The plans hold no strides that can be read: {error}") from None
+
+
+def _network_class(architecture: dict[str, Any]) -> Any:
+    class_name = architecture["network_class_name"]
+    if class_name not in NETWORK_CLASSES:
+        raise unknown_name("network class in the plans", class_name, NETWORK_CLASSES)
+    return _locate(class_name)
+
+
+def _no_deep_supervision(class_name: str) -> UsageError:
+    return UsageError(f"{class_name} has no deep supervision: it has one head, at full resolution.\n  Switch it off.")
 
 
 def _layer_class(name: str) -> type[nn.Module]:

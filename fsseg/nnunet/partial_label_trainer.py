@@ -18,7 +18,7 @@ from fsseg.config.manifest import write_json
 from fsseg.config.pretraining import settings_of_plans
 from fsseg.data.crops import CropSampler
 from fsseg.data.structures import load_structures
-from fsseg.models.networks import build_network
+from fsseg.models.networks import build_network, supports_deep_supervision
 from fsseg.nnunet.augmentation import centre_patch, crop_size_for, mirror_axes_for, training_augmentation
 from fsseg.nnunet.checkpoint_file import load_checkpoint_safely, save_checkpoint
 from fsseg.nnunet.pretrain_data import (
@@ -59,6 +59,8 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         self.settings = settings_of_plans(self.plans_manager.plans)
         self.structures = load_structures(Path(str(self.preprocessed_dataset_folder_base)))
         self.table = TargetTable(torch.from_numpy(self.structures.table()))
+        architecture = self.configuration_manager.configuration["architecture"]
+        self.enable_deep_supervision = supports_deep_supervision(architecture)
         self.num_iterations_per_epoch = min(self.settings.steps_per_epoch, self.settings.steps)
         self.num_epochs = math.ceil(self.settings.steps / self.num_iterations_per_epoch)
         batch_size = self.configuration_manager.batch_size
@@ -94,6 +96,11 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
             output_channels=num_output_channels,
             deep_supervision=enable_deep_supervision,
         )
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        """Switch deep supervision; a network without it has nothing to switch."""
+        if self.enable_deep_supervision:
+            super().set_deep_supervision_enabled(enabled)
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
         """Return SGD as nnU-Net's, or AdamW, with nnU-Net's polynomial decay."""
@@ -179,7 +186,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         image, targets, valids = self._prepare(batch)
 
         def compute_loss() -> Tensor:
-            return deep_supervision_loss(self.network(image), targets, valids)
+            return deep_supervision_loss(self._logits(image), targets, valids)
 
         loss, _ = optimisation_step(
             compute_loss,
@@ -205,7 +212,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         """Count true and false positives and negatives over annotated voxels only."""
         image, targets, valids = self._prepare(batch)
         with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
-            logits = self.network(image)
+            logits = self._logits(image)
             loss = deep_supervision_loss(logits, targets, valids)
         return {
             "loss": loss.float().cpu().numpy(),
@@ -291,7 +298,13 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         image = batch["image"].to(self.device, non_blocking=True)
         labels = batch["labels"].to(self.device, non_blocking=True)
         zone_annotated = batch["zone_annotated"].to(self.device, non_blocking=True)
-        return image, *self.table.expand_levels(labels, zone_annotated, self._get_deep_supervision_scales())
+        scales = self._get_deep_supervision_scales() or [[1.0, 1.0, 1.0]]
+        return image, *self.table.expand_levels(labels, zone_annotated, scales)
+
+    def _logits(self, image: Tensor) -> list[Tensor]:
+        """Return the logits of every decoder stage that is supervised, highest resolution first."""
+        logits = self.network(image)
+        return logits if self.enable_deep_supervision else [logits]
 
 
 def _plain(value: Any) -> Any:

@@ -1,7 +1,6 @@
 """Plans of a dataset: made by nnU-Net's planner, or shipped with the architecture already decided."""
 
 import json
-import math
 import sys
 from copy import deepcopy
 from pathlib import Path
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from fsseg.config.errors import FssegError, UsageError, unknown_name
 from fsseg.config.manifest import write_json
+from fsseg.models.networks import total_strides
 from fsseg.nnunet.quiet import quiet
 
 CONFIGURATION = "3d_fullres"
@@ -91,10 +91,7 @@ def require_patch_fits(plans: dict[str, Any], file: Path) -> None:
             f"{file} has no configuration {CONFIGURATION!r}, only {', '.join(plans['configurations']) or 'none'}."
         )
     block = PlansManager(deepcopy(plans)).get_configuration(CONFIGURATION)
-    strides = block.network_arch_init_kwargs.get("strides")
-    if strides is None:
-        return  # the network says what it misses when it is built
-    factors = [math.prod(axis) for axis in zip(*strides, strict=True)]
+    factors = total_strides(block.configuration["architecture"])
     if any(size % factor for size, factor in zip(block.patch_size, factors, strict=True)):
         raise UsageError(
             f"{file} does not fit its network: the patch {list(block.patch_size)} must be divisible by the product of"
