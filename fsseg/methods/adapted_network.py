@@ -41,9 +41,6 @@ class AdaptedNetwork:
 
     def __init__(self, network: nn.Module, method: Method, decoder: DecoderChoice | None = None) -> None:
         decoder = require_decoder_choice(method, decoder)
-        reason = method.undefined(network)
-        if reason:
-            raise UsageError(f"{type(method).__name__} is not defined on {type(network).__name__}: {reason}")
         self.network = network
         self.method = method
         self.decoder = decoder
@@ -52,14 +49,19 @@ class AdaptedNetwork:
         heads = {p for head in parts.heads for p in head.parameters()}
         decoder_parameters = list(parts.decoder_parameters()) if decoder == "tuned" else []
 
+        whole = frozenset([*heads, *decoder_parameters])
+        reason = method.undefined(network, whole)
+        if reason:
+            raise UsageError(f"{type(method).__name__} is not defined on {type(network).__name__}: {reason}")
+        self.notes = method.notes(network, whole)
+
         network.requires_grad_(False)
         known = set(network.parameters())
-        whole = frozenset([*heads, *decoder_parameters])
         self._layers = method.inject(network, whole)
         inserted = [p for p in network.parameters() if p not in known]
         self._own = [p for p in [*inserted, *method.selected(network, whole)] if p not in heads]
         self._decoder = [p for p in decoder_parameters if p not in set(self._own)]
-        self._head = list(parts.head.parameters())
+        self._head = list(parts.head.parameters(recurse=False))
         for parameter in (*self._head, *self._decoder, *self._own):
             parameter.requires_grad_(True)
 
@@ -105,9 +107,17 @@ class AdaptedNetwork:
             for name, tensor in self._changing().items()
         }
 
+    def compact_state(self) -> dict[str, Tensor]:
+        """Return `state` as it is saved: the method leaves out what has become zero."""
+        return self.method.compacted(self.state())
+
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Load tensors made by `state`; raise `FssegError` if names or shapes differ."""
+        """Load tensors made by `state` or `compact_state`; raise `FssegError` if names or shapes differ."""
         expected = self._changing()
+        try:
+            state = self.method.expanded(state, expected)
+        except (KeyError, IndexError, RuntimeError) as error:
+            raise FssegError(f"The adapter does not fit its network: {error}") from None
         problems = [f"missing {name}" for name in expected if name not in state]
         problems += [f"unexpected {name}" for name in state if name not in expected]
         problems += [

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -24,9 +25,14 @@ class AdapterInfo(StrictModel):
     Attributes:
         method: name of the method, with its `options` and `decoder` choice.
         structures: adapted structures in channel order, with the base's head row each started from (None: novel).
+        integers: the integers of each structure in the label maps that the adapted network writes.
         base_sha256: hash of the base's weights; the adapter fits no other base.
         base_licence: licence of the base, which goes on with the adapter.
         support: support cases.
+        ranks: effective rank of every layer with a low-rank update, at the end of training.
+        training: steps, final loss, and whether the loss reached its plateau; no times, so that equal trainings give
+            equal files.
+        estimate: DSC per structure that leave-one-out over the support cases expects; None if it was not asked for.
     """
 
     format_version: int = FORMAT_VERSION
@@ -34,9 +40,13 @@ class AdapterInfo(StrictModel):
     options: dict[str, Any]
     decoder: DecoderChoice
     structures: dict[str, int | None]
+    integers: dict[str, tuple[int, ...]]
     base_sha256: str
     base_licence: str
     support: tuple[str, ...]
+    ranks: dict[str, int] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
+    estimate: dict[str, float] | None = None
 
 
 def save_adapter(folder: Path, state: dict[str, Tensor], info: AdapterInfo) -> None:

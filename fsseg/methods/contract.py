@@ -9,7 +9,7 @@ which also merges; and a submodule registered on the layer it belongs to, called
 the module it is given. Neither puts a module in the place of another.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from fsseg.config.base import StrictModel
 
 DecoderChoice = Literal["frozen", "tuned"]
-Family = Literal["whole_network", "scratch", "decoder", "black_box", "low_rank"]
+# Features (B, features, D, H, W), and target and validity (B, structures, D, H, W) bool.
+LabelledFeatures = tuple[Tensor, Tensor, Tensor]
+Family = Literal["whole_network", "scratch", "decoder", "black_box", "selective", "low_rank", "adapter"]
 
 
 class MethodOptions(StrictModel):
@@ -29,38 +31,43 @@ class Method:
 
     Class attributes:
         decoder_choices: what `--decoder` may be; the first is the default.
-        identity_at_start: the adapted network equals the pretrained one before the first step.
         uses_pretrained: starts from the pretrained weights and head rows; otherwise from a newly initialised network.
-        not_merged_because: empty when all changes lie in weights, so that the result is a plain network; else why not.
         reads_features_only: trains nothing in front of the last decoder features, so these can be computed once.
+        training_free: the head is set by `solve` from these features, and no step is taken.
         family: decides the learning rate; a recipe names one per family.
+
+    Attributes (of the class, or properties that depend on the options):
+        identity_at_start: the adapted network equals the pretrained one before the first step.
+        not_merged_because: empty when all changes lie in weights, so that the result is a plain network; else why not.
     """
 
     Options: ClassVar[type[MethodOptions]] = MethodOptions
     decoder_choices: ClassVar[tuple[DecoderChoice, ...]] = ("frozen", "tuned")
-    identity_at_start: ClassVar[bool] = True
     uses_pretrained: ClassVar[bool] = True
-    not_merged_because: ClassVar[str] = ""
     reads_features_only: ClassVar[bool] = False
+    training_free: ClassVar[bool] = False
     family: ClassVar[Family]
+    identity_at_start: bool = True
+    not_merged_because: str = ""
 
     def __init__(self, options: MethodOptions) -> None:
         self.options = options
 
-    def undefined(self, network: nn.Module) -> str:
-        """Return why the method is not defined, or would be dead, on `network`, and what to use; "" if it is fine."""
-        return ""
-
-    def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
-        """Insert new parameters in place (parametrizations, wrapped modules).
+    def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
+        """Return why the method is not defined, or would be dead, on `network`, and what to use; "" if it is fine.
 
         Args:
             network: the pretrained network, head already replaced.
-            trained_whole: pretrained parameters that will be trained anyway (a tuned decoder, the head).
-
-        Returns:
-            Names of the layers that were changed, for the report.
+            trained_whole: pretrained parameters that are trained anyway (a tuned decoder, the head).
         """
+        return ""
+
+    def notes(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
+        """Return what the user should know about the method on this network, such as onto what it collapses."""
+        return []
+
+    def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
+        """Insert new parameters in place; return the names of the changed layers, for the report."""
         return []
 
     def selected(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
@@ -69,6 +76,21 @@ class Method:
         A parameter of a tuned decoder that is yielded here takes the method's learning rate, not the decoder's.
         """
         return iter(())
+
+    def solve(
+        self, head: nn.Conv3d, crops: Callable[[], Iterator[LabelledFeatures]], structures: Sequence[str]
+    ) -> None:
+        """Set the head from labelled features; called in place of a training where `training_free`.
+
+        Args:
+            head: the full-resolution head.
+            crops: gives the crops of the pool, once through; may be called again.
+            structures: names of the head's channels, for messages.
+
+        Raises:
+            FssegError: the crops do not show what the method needs.
+        """
+        raise NotImplementedError
 
     def start(self, network: nn.Module, max_steps: int) -> None:
         """Prepare for a training of at most `max_steps` steps; called once before the first."""
@@ -82,3 +104,15 @@ class Method:
 
     def after_step(self, network: nn.Module, learning_rate: float) -> None:
         """Change parameters after an optimiser step that was taken (not called when the gradient scaler skips one)."""
+
+    def ranks(self, network: nn.Module) -> dict[str, int]:
+        """Return the effective rank of every layer that has a low-rank update, by layer name."""
+        return {}
+
+    def compacted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the trained tensors as they are saved, without what has become zero."""
+        return state
+
+    def expanded(self, state: dict[str, Tensor], full: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Undo `compacted`: return `state` with the shapes of `full`, the trained tensors of a new adapted network."""
+        return state

@@ -1,0 +1,133 @@
+"""AdaLoRA: a budget of rank-one terms, spent on the layers where they matter."""
+
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fsseg.methods.gated_rank import GatedMethod, GatedUpdate
+from fsseg.methods.low_rank import LowRankOptions, add_updates, targeted_layers, updates_of
+
+_START_STD = 0.02
+
+
+class AdaLoRAOptions(LowRankOptions):
+    """Options of AdaLoRA.
+
+    Attributes:
+        rank: terms of every layer at the start.
+        target_rank: terms that are left at the end, on average over the layers.
+        budget_start, budget_end: steps between which the budget falls from `rank` to `target_rank`; with a lower cap
+            on the steps both shrink in proportion. The default end lies before the first step at which the default
+            recipe can stop.
+        interval: steps between two cuts.
+        orthogonality: gamma of the penalty.
+        beta: of both moving averages of the importance.
+    """
+
+    rank: int = Field(default=6, ge=1)
+    target_rank: int = Field(default=4, ge=1)
+    budget_start: int = Field(default=50, ge=0)
+    budget_end: int = Field(default=200, ge=1)
+    interval: int = Field(default=10, ge=1)
+    orthogonality: float = Field(default=0.5, ge=0)
+    beta: float = Field(default=0.85, gt=0, lt=1)
+
+
+@dataclass
+class _Importance:
+    """Moving averages of |weight * gradient| and of its deviation, for one tensor."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def update(self, sensitivity: Tensor, beta: float) -> None:
+        """Take in the sensitivity of a step."""
+        self.mean.lerp_(sensitivity, 1 - beta)
+        self.deviation.lerp_((sensitivity - self.mean).abs(), 1 - beta)
+
+
+class AdaLoRA(GatedMethod):
+    """Adaptive budget allocation, W' = W + P diag(l) Q (Zhang et al., ICLR 2023).
+
+    P, Q ~ N(0, 0.02) and l = 0 at the start. The penalty gamma * (|P'P - 1|^2 + |QQ' - 1|^2), averaged over the layers,
+    keeps P and Q near orthogonality, so that a term's importance can be read off: the sum of the importance of l_k and
+    the mean importances of column k of P and row k of Q, each being the product of two moving averages, of
+    |weight * gradient| and of its deviation. At every `interval` the least important terms of all layers are cut down
+    to the budget, which falls along a cubic. The paper starts at rank 12 and ends at 8; smaller here, because the first
+    convolutions of a U-Net have few channels.
+    """
+
+    Options = AdaLoRAOptions
+    options: AdaLoRAOptions
+
+    def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
+        """Add a gated update to every targeted weight that is not trained whole."""
+        targets = targeted_layers(network, self.options, trained_whole, "AdaLoRA")
+        names = add_updates(targets, self.options, GatedUpdate)
+        for update in updates_of(network, GatedUpdate).values():
+            nn.init.normal_(update.left, std=_START_STD)
+            nn.init.normal_(update.right, std=_START_STD)
+        self._importance: dict[nn.Parameter, _Importance] = {}
+        return names
+
+    def start(self, network: nn.Module, max_steps: int) -> None:
+        """Fit the budget's schedule under the cap."""
+        shrink = min(1.0, max_steps / (1.25 * self.options.budget_end))
+        self._budget_start = round(shrink * self.options.budget_start)
+        self._budget_end = max(self._budget_start + 1, round(shrink * self.options.budget_end))
+        self._step = 0
+
+    def penalty(self, network: nn.Module) -> Tensor:
+        """Return the orthogonality penalty."""
+        penalties = [
+            _distance_from_identity(rows.T @ rows) + _distance_from_identity(columns @ columns.T)
+            for update in updates_of(network, GatedUpdate).values()
+            for rows, columns in zip(
+                update.left.float().chunk(update.blocks), update.right.float().chunk(update.blocks), strict=True
+            )
+        ]
+        return self.options.orthogonality * torch.stack(penalties).mean()
+
+    @torch.no_grad()
+    def before_step(self, network: nn.Module) -> None:
+        """Update the importance of every weight from its gradient."""
+        for update in updates_of(network, GatedUpdate).values():
+            for parameter in (update.gate, update.left, update.right):
+                if parameter not in self._importance:
+                    self._importance[parameter] = _Importance(*(torch.zeros_like(parameter) for _ in range(2)))
+                assert parameter.grad is not None
+                self._importance[parameter].update((parameter * parameter.grad).abs(), self.options.beta)
+
+    @torch.no_grad()
+    def after_step(self, network: nn.Module, learning_rate: float) -> None:
+        """Cut the least important terms of all layers when a cut is due; at every step once the budget is final."""
+        self._step += 1
+        due = self._step % self.options.interval == 0 or self._step >= self._budget_end
+        if self._step <= self._budget_start or not due:
+            return
+        updates = list(updates_of(network, GatedUpdate).values())
+        scores = [self._scores(update) for update in updates]
+        keep = self._budget(sum(update.gate.numel() for update in updates))
+        kept = torch.zeros(sum(len(s) for s in scores), dtype=torch.bool, device=scores[0].device)
+        kept[torch.cat(scores).topk(keep).indices] = True
+        for update, mask in zip(updates, kept.split([len(s) for s in scores]), strict=True):
+            update.gate.mul_(mask)
+
+    def _budget(self, terms: int) -> int:
+        """Return how many terms are left at this step, of `terms` at the start."""
+        final = round(terms * min(1.0, self.options.target_rank / self.options.rank))
+        left = 1 - (self._step - self._budget_start) / (self._budget_end - self._budget_start)
+        return final + round((terms - final) * max(0.0, left) ** 3)
+
+    def _scores(self, update: GatedUpdate) -> Tensor:
+        gate, left, right = (
+            importance.mean * importance.deviation
+            for importance in (self._importance[p] for p in (update.gate, update.left, update.right))
+        )
+        return gate + torch.cat([block.mean(0) for block in left.chunk(update.blocks)]) + right.mean(1)
+
+
+def _distance_from_identity(matrix: Tensor) -> Tensor:
+    return (matrix - torch.eye(len(matrix), device=matrix.device)).square().sum()

@@ -1,0 +1,35 @@
+"""Affine tuning: the scales and shifts of normalisations."""
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from fsseg.methods import contract
+from fsseg.methods.biases import norm_parameters
+from fsseg.methods.targets import TargetOptions
+
+
+class AffineOptions(TargetOptions):
+    """Options of affine tuning: which part of the network."""
+
+
+class Affine(contract.Method):
+    """Train scale and shift of layer, instance, group and batch normalisations (FSEFT's Affine-LN and Affine-BN).
+
+    A batch normalisation that is trained also follows the statistics of the new data. Preset `fseft`: the encoder only.
+    """
+
+    Options = AffineOptions
+    options: AffineOptions
+    family = "selective"
+
+    def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
+        """Refuse a network whose norms have no affine parameters."""
+        if any(True for _ in self.selected(network, trained_whole)):
+            return ""
+        return "its norms have no affine parameters.\n  Use bitfit, lora or spatial_adapter."
+
+    def selected(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
+        """Yield scales and shifts."""
+        found = norm_parameters(network, self.options.targets, trained_whole, which=("weight", "bias"))
+        return (parameter for _, parameter in found)

@@ -1,0 +1,50 @@
+"""ARENA: LoRA whose rank is found in training, by sparse gates on its rank-one terms."""
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from fsseg.methods.gated_rank import GatedMethod, GatedUpdate
+from fsseg.methods.low_rank import LowRankOptions, add_updates, targeted_layers, updates_of
+
+
+class ARENAOptions(LowRankOptions):
+    """Options of ARENA.
+
+    Attributes:
+        rank: r at the start.
+        sparsity: lambda of the L1 term; a step shrinks every gate by lambda times the learning rate. AdamW moves a
+            gate by at most about the learning rate a step, so from 1 on no gate survives.
+        gate_range: gates start uniform in [-gate_range, gate_range].
+    """
+
+    rank: int = Field(default=8, ge=1)
+    sparsity: float = Field(default=0.5, gt=0, lt=1)
+    gate_range: float = Field(default=0.25, gt=0)
+
+
+class ARENA(GatedMethod):
+    """Adaptive-rank adaptation, W' = W + B diag(v) A with an L1 penalty on v (Baklouti et al., MICCAI 2025).
+
+    The penalty acts through its proximal operator after every step, v <- sign(v) max(|v| - lambda * rate, 0), and not
+    after a step that the gradient scaler skipped. B starts at zero, A Kaiming-uniform. Preset `paper` is the published
+    setting: v ~ U(-1, 1) on 3 * 8 joint terms of every Swin block's query-key-value projection. Its gates hardly reach
+    zero in the few hundred steps of five shots, so here they start in a narrower range.
+    """
+
+    Options = ARENAOptions
+    options: ARENAOptions
+
+    def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
+        """Add a gated update to every targeted weight that is not trained whole."""
+        targets = targeted_layers(network, self.options, trained_whole, "ARENA")
+        names = add_updates(targets, self.options, GatedUpdate)
+        for update in updates_of(network, GatedUpdate).values():
+            nn.init.uniform_(update.gate, -self.options.gate_range, self.options.gate_range)
+        return names
+
+    @torch.no_grad()
+    def after_step(self, network: nn.Module, learning_rate: float) -> None:
+        """Shrink the gates: the proximal step of the L1 term."""
+        for update in updates_of(network, GatedUpdate).values():
+            update.gate.copy_(nn.functional.softshrink(update.gate, self.options.sparsity * learning_rate))

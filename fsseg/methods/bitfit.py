@@ -1,0 +1,76 @@
+"""BitFit: bias terms only."""
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from fsseg.methods import contract
+from fsseg.methods.biases import dead_biases, layer_biases, norm_parameters
+from fsseg.methods.targets import TargetOptions, targeted_modules
+
+_TABLE = "relative_position_bias_table"
+_TOKEN_LAYERS = (".attn.", ".mlp.")
+
+
+class BitFitOptions(TargetOptions):
+    """Options of BitFit.
+
+    Attributes:
+        norms: train the biases of normalisations too, as the paper does.
+        outside_blocks: train the biases of layers outside of attention and MLP too (convolutions).
+        position_tables: train the relative-position tables of windowed attention, which are no biases but are called
+            so; FSEFT trains them, and they are 94 % of its "bias" parameters.
+    """
+
+    norms: bool = True
+    outside_blocks: bool = True
+    position_tables: bool = False
+
+
+class BitFit(contract.Method):
+    """Train the bias terms (Ben Zaken et al., ACL 2022), but for those that a normalisation takes out again.
+
+    On nnU-Net's U-Nets every convolution feeds an instance normalisation, which makes its bias dead; what lives there
+    are the biases of the norms and of the transposed convolutions. Preset `fseft`: the biases of attention and MLP in
+    the Swin encoder with the relative-position tables, without those of the norms.
+    """
+
+    Options = BitFitOptions
+    options: BitFitOptions
+    family = "selective"
+
+    def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
+        """Refuse a network without a bias that lives."""
+        if any(True for _ in self._selected(network, trained_whole)):
+            return ""
+        return "no bias there has an effect: each feeds a normalisation or does not exist.\n  Use affine or lora."
+
+    def notes(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
+        """Say which biases are left out, and onto what the method collapses."""
+        notes = []
+        dead = dead_biases(network, self.options.targets, trained_whole)
+        if dead:
+            notes.append(f"{dead} biases feed a normalisation, which takes them out again; they are not trained.")
+        names = [name for name, _ in self._selected(network, trained_whole)]
+        norms = {name for name, _ in norm_parameters(network, self.options.targets, trained_whole, which=("bias",))}
+        if set(names) == norms:
+            notes.append("Only biases of norms are left: half of what affine trains.")
+        return notes
+
+    def selected(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
+        """Yield the biases."""
+        return (parameter for _, parameter in self._selected(network, trained_whole))
+
+    def _selected(
+        self, network: nn.Module, trained_whole: frozenset[nn.Parameter]
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        targets = self.options.targets
+        for name, bias in layer_biases(network, targets, trained_whole):
+            if self.options.outside_blocks or any(part in name for part in _TOKEN_LAYERS):
+                yield name, bias
+        if self.options.norms:
+            yield from norm_parameters(network, targets, trained_whole, which=("bias",))
+        if self.options.position_tables:
+            for name, module in targeted_modules(network, targets, trained_whole):
+                if hasattr(module, _TABLE):
+                    yield f"{name}.{_TABLE}", getattr(module, _TABLE)

@@ -1,0 +1,161 @@
+"""The low-rank update of a weight, read as a matrix: what LoRA and its kin are made of."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from fsseg.config.errors import UsageError
+from fsseg.methods.targets import TargetOptions, targeted_modules
+from fsseg.models.tracing import LAYERS
+
+Layers = Literal["all", "convolution", "linear", "qkv"]
+_LAYER_CLASSES = {
+    "all": LAYERS,
+    "convolution": (nn.Conv3d, nn.ConvTranspose3d),
+    "linear": (nn.Linear,),
+    "qkv": (nn.Linear,),
+}
+_QKV = "qkv"
+Update = TypeVar("Update", bound=nn.Module)
+
+
+class LowRankOptions(TargetOptions):
+    """Options that the low-rank methods share.
+
+    Attributes:
+        rank: r; on a 3x3x3 kernel a rank costs r(27 Ci + Co) parameters, so 2 to 8 are usual. Layers that read the
+            image itself, whose few channels may allow less, get as much as they allow.
+        layers: all linear layers, convolutions and transposed convolutions; or only the "convolution"s (transposed ones
+            included), the "linear" ones, or the joint query-key-value projections of attention ("qkv").
+        projections: "separate" gives query, key and value of a joint projection an update of rank r each; "joint"
+            reads the projection as one matrix of rank r.
+    """
+
+    rank: int = Field(default=4, ge=1)
+    layers: Layers = "all"
+    projections: Literal["separate", "joint"] = "separate"
+
+
+def targeted_layers(
+    network: nn.Module, options: LowRankOptions, trained_whole: frozenset[nn.Parameter], method: str
+) -> list[tuple[str, nn.Module]]:
+    """Return name and layer of what gets a low-rank update.
+
+    Raises:
+        UsageError: no layer is left, or the rank is larger than a layer allows.
+    """
+    targets: list[tuple[str, nn.Module]] = [
+        (name, module)
+        for name, module in targeted_modules(network, options.targets, trained_whole)
+        if isinstance(module, _LAYER_CLASSES[options.layers]) and (options.layers != _QKV or name.endswith(f".{_QKV}"))
+    ]
+    if not targets:
+        raise UsageError(
+            f"{method} with targets={options.targets}, layers={options.layers} finds no layer to adapt on"
+            f" {type(network).__name__}: there is none, or all are trained whole.\n"
+            "  Use targets=encoder or layers=all, or --decoder frozen."
+        )
+    image_channels = next(m.in_channels for m in network.modules() if isinstance(m, nn.Conv3d))
+    inner = [(name, layer) for name, layer in targets if getattr(layer, "in_channels", None) != image_channels]
+    _require_rank_fits(inner, options, method)
+    return targets
+
+
+def add_updates(
+    targets: Sequence[tuple[str, nn.Module]], options: LowRankOptions, update_class: Callable[..., nn.Module]
+) -> list[str]:
+    """Put an update of `update_class` on the weight of every target; return the names of the targets."""
+    for name, layer in targets:
+        rank = min(options.rank, _largest_rank(name, layer, options))
+        update = update_class(layer, rank=rank, blocks=blocks_of_rows(name, options))
+        parametrize.register_parametrization(layer, "weight", update)
+    return [name for name, _ in targets]
+
+
+def updates_of(network: nn.Module, update_class: type[Update]) -> dict[str, Update]:
+    """Return the updates of a class in a network by the name of their layer."""
+    return {
+        name: update
+        for name, module in network.named_modules()
+        if parametrize.is_parametrized(module, "weight")
+        for update in module.parametrizations["weight"]
+        if isinstance(update, update_class)
+    }
+
+
+def blocks_of_rows(name: str, options: LowRankOptions) -> int:
+    """Return in how many blocks of rows a layer's matrix is updated: 3 for separate query, key and value, else 1."""
+    return 3 if options.projections == "separate" and name.endswith(f".{_QKV}") else 1
+
+
+class LowRankUpdate(nn.Module):
+    """Parametrization W -> W + scale * left @ right of a layer's weight, formed in float32.
+
+    A weight is read as a matrix. Linear (o, i): left (o, r), right (r, i). Conv3d (Co, Ci/groups, K): left (Co, r),
+    right (r, Ci/groups * K), that is a k^3 convolution to r channels followed by a 1x1x1 one. ConvTranspose3d
+    (Ci, Co/groups, K): left (Ci, r), right (r, Co/groups * K). Of the two factors the one that reads the input starts
+    Kaiming-uniform (a = sqrt 5) and the other at zero, so the layer starts unchanged. With several blocks the rows are
+    split into as many parts of equal size, each with a product of its own, right then (blocks * r, columns).
+    """
+
+    def __init__(self, layer: nn.Module, *, rank: int, blocks: int = 1, scale: float = 1.0) -> None:
+        super().__init__()
+        weight: Tensor = layer.weight  # type: ignore[assignment]
+        rows, columns = matrix_shape(weight)
+        self.rank = rank
+        self.scale = scale
+        self.blocks = blocks
+        self.left = nn.Parameter(weight.new_zeros(rows, rank))
+        self.right = nn.Parameter(weight.new_zeros(blocks * rank, columns))
+        transposed = isinstance(layer, nn.ConvTranspose3d)
+        random, fan_in = (self.left, rows) if transposed else (self.right, columns)
+        nn.init.uniform_(random, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))  # = Kaiming-uniform with a = sqrt 5
+
+    def gates(self) -> Tensor | None:
+        """Return a factor for each of the blocks * r rank-one terms, or None for no factors."""
+        return None
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return the updated weight, in the shape of `weight`."""
+        # Under autocast the product would round to half precision, and training and merging would disagree.
+        with full_precision(weight):
+            return weight + self.scale * self.update().view_as(weight)
+
+    def update(self) -> Tensor:
+        """Return the update as a matrix (rows, columns)."""
+        gates, right = self.gates(), self.right.float()
+        if gates is not None:
+            right = gates.float()[:, None] * right
+        parts = zip(self.left.float().chunk(self.blocks), right.chunk(self.blocks), strict=True)
+        return torch.cat([rows @ columns for rows, columns in parts])
+
+
+def full_precision(weight: Tensor) -> torch.autocast:
+    """Return a context in which what concerns `weight` is computed as it is, not in autocast's half precision."""
+    return torch.autocast("cuda" if weight.is_cuda else "cpu", enabled=False)
+
+
+def matrix_shape(weight: Tensor) -> tuple[int, int]:
+    """Return rows and columns of a weight read as a matrix."""
+    return weight.shape[0], weight[0].numel()
+
+
+def _require_rank_fits(targets: list[tuple[str, nn.Module]], options: LowRankOptions, method: str) -> None:
+    largest = {name: _largest_rank(name, module, options) for name, module in targets}
+    too_small = {name: rank for name, rank in largest.items() if options.rank > rank}
+    if too_small:
+        listing = ", ".join(f"{name} (at most {rank})" for name, rank in list(too_small.items())[:5])
+        raise UsageError(
+            f"{method} rank {options.rank} is larger than {len(too_small)} layer(s) allow: {listing}\n"
+            f"  allowed here: 1 to {min(too_small.values())}. Set a smaller rank."
+        )
+
+
+def _largest_rank(name: str, layer: nn.Module, options: LowRankOptions) -> int:
+    rows, columns = matrix_shape(layer.weight)  # type: ignore[arg-type]
+    return min(rows // blocks_of_rows(name, options), columns)

@@ -1,0 +1,44 @@
+"""TinyTL's bias tuning of convolutional networks."""
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from fsseg.methods import contract
+from fsseg.methods.biases import layer_biases, norm_parameters
+from fsseg.methods.targets import TargetOptions, targeted_modules
+
+
+class TinyTLOptions(TargetOptions):
+    """Options of TinyTL: which part of the network."""
+
+
+class TinyTL(contract.Method):
+    """Train the biases of convolutions and norms (the B of Cai et al., NeurIPS 2020; FSEFT's "Bias" on a U-Net).
+
+    Its point is memory: without weight gradients, the inputs of convolutions need not be kept for the backward pass.
+    Biases that a norm takes out again are left out, which makes it equal to BitFit on a convolutional network.
+    """
+
+    Options = TinyTLOptions
+    options: TinyTLOptions
+    family = "selective"
+
+    def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
+        """Refuse networks with linear layers, and those without a bias that lives."""
+        modules = targeted_modules(network, self.options.targets, trained_whole)
+        if any(isinstance(module, nn.Linear) for _, module in modules):
+            return "it is a method of convolutional networks, and this part has linear layers.\n  Use bitfit."
+        if not any(True for _ in self.selected(network, trained_whole)):
+            return "no bias there has an effect.\n  Use affine or lora."
+        return ""
+
+    def notes(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
+        """Say that it is BitFit here."""
+        return ["On a convolutional network this is bitfit."]
+
+    def selected(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
+        """Yield the biases."""
+        targets = self.options.targets
+        yield from (bias for _, bias in layer_biases(network, targets, trained_whole))
+        yield from (bias for _, bias in norm_parameters(network, targets, trained_whole, which=("bias",)))
