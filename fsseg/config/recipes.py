@@ -1,14 +1,18 @@
-"""The recipe of an adaptation: learning rates per method family, schedule and stop rule; no validation set."""
+"""Recipes of an adaptation: loss, crops, learning rates, schedule and stop rule; no validation set."""
+
+from typing import Any, Literal
 
 from pydantic import Field
 
 from fsseg.config.base import StrictModel
+from fsseg.config.errors import unknown_name
 
 
 class Recipe(StrictModel):
     """How an adaptation is trained; the same for every structure.
 
     Attributes:
+        loss: "bce_dice" is masked cross-entropy plus Dice over the batch; "dice" is soft Dice per patch.
         learning_rates: AdamW rate per method family, of what the method trains itself.
         decoder_learning_rate: rate of a decoder that is tuned besides the method.
         head_learning_rate: rate of the segmentation head; high, because the bias of a rare novel structure starts far
@@ -16,21 +20,110 @@ class Recipe(StrictModel):
         weight_decay: of AdamW.
         batch_size: crops a step; None takes the plans'.
         foreground_probability: share of crops drawn for an annotated structure.
+        crop_jitter: how far the voxel that a crop was drawn for may lie from its centre, as a share of the patch.
+        crops_per_volume: so many consecutive crops come from one support case, each case having its turn; None draws
+            the case of every crop.
+        augmentation: "nnunet" is nnU-Net's; "intensity_shift" shifts intensities that lie in [0, 1], as FSEFT does.
+        schedule: "stable" is a constant rate until the plateau, then a linear decay; "cosine" decays from the start.
         max_steps: cap on the steps, decay included.
+        epoch_steps: steps between two changes of the rate along a cosine, and between two looks at the plateau rule.
+        plateau_first: steps before the plateau rule is asked.
         plateau_window: steps that the plateau rule averages.
         plateau_patience: steps in which the averaged loss must fall.
-        plateau_improvement: relative fall that counts.
+        plateau_improvement: fall that counts.
+        plateau_relative: the fall is a share of the earlier loss.
+        checkpoint_activations: blocks compute what they need for the backward pass a second time instead of keeping it;
+            for patches that do not fit into memory.
+        feature_crops: crops whose features are computed once, for methods that read the last features only. On phantoms
+            100 do as well as crops that never recur; 25 do on known structures, not on novel ones.
+        feature_cache_gib: memory that these may take on a CUDA device, and as much again on the host; without CUDA on
+            the host only.
     """
 
+    loss: Literal["bce_dice", "dice"] = "bce_dice"
     learning_rates: dict[str, float] = Field(
-        default={"whole_network": 1e-3, "scratch": 1e-3, "decoder": 2e-3, "black_box": 1e-3, "low_rank": 3e-3}
+        default={
+            "whole_network": 1e-3,
+            "scratch": 1e-3,
+            "decoder": 2e-3,
+            "black_box": 1e-3,
+            "selective": 1e-2,
+            "low_rank": 3e-3,
+            "adapter": 3e-3,
+        }
     )
     decoder_learning_rate: float = Field(default=2e-3, gt=0)
     head_learning_rate: float = Field(default=1e-2, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     batch_size: int | None = Field(default=None, ge=1)
     foreground_probability: float = Field(default=0.67, ge=0, le=1)
+    crop_jitter: float = Field(default=0.25, ge=0, le=0.5)
+    crops_per_volume: int | None = Field(default=None, ge=1)
+    augmentation: Literal["nnunet", "intensity_shift"] = "nnunet"
+    schedule: Literal["stable", "cosine"] = "stable"
     max_steps: int = Field(default=2000, ge=1)
+    epoch_steps: int = Field(default=1, ge=1)
+    plateau_first: int = Field(default=0, ge=0)
     plateau_window: int = Field(default=100, ge=1)
     plateau_patience: int = Field(default=100, ge=1)
     plateau_improvement: float = Field(default=0.05, gt=0, lt=1)
+    plateau_relative: bool = True
+    checkpoint_activations: bool = False
+    feature_crops: int = Field(default=100, ge=1)
+    feature_cache_gib: float = Field(default=8.0, gt=0)
+
+
+RECIPES = ("default", "fseft", "arena")
+
+
+def named_recipe(name: str, *, method: str, family: str, decoder: str, shots: int) -> dict[str, Any]:
+    """Return the settings of a published recipe, or none for "default".
+
+    FSEFT (Silva-Rodriguez et al., Medical Image Analysis 2025) and ARENA (Baklouti et al., MICCAI 2025) take one step
+    for every support case in an epoch, with six crops of that case, half of them centred on foreground; soft Dice;
+    AdamW without weight decay; at most 199 epochs of a cosine that would reach zero in epoch 200. From epoch 31 on they
+    stop when the mean loss of ten epochs fell, over 19 epochs, by less than 0.001 (FSEFT) or 1 % (ARENA). Patch,
+    spacing and intensity window are those of the base's plans (plans/swinunetr_fseft.json), and their sliding window
+    overlaps by a quarter (`fsseg predict --tile-step-size 0.75`).
+
+    Args:
+        name: one of RECIPES.
+        method: name of the adaptation method, without preset.
+        family: its family.
+        decoder: "frozen" or "tuned".
+        shots: number of support cases.
+
+    Raises:
+        UsageError: there is no such recipe.
+    """
+    if name not in RECIPES:
+        raise unknown_name("recipe", name, RECIPES)
+    if name == "default":
+        return {}
+    rate = _published_rate(method, family, decoder)
+    return {
+        "loss": "dice",
+        "learning_rates": {family: rate},
+        "decoder_learning_rate": rate,
+        "head_learning_rate": rate,
+        "batch_size": 6,
+        "foreground_probability": 0.5,
+        "crop_jitter": 0.0,
+        "crops_per_volume": 6,
+        "augmentation": "intensity_shift",
+        "schedule": "cosine",
+        "max_steps": 199 * shots,
+        "epoch_steps": shots,
+        "plateau_first": 31 * shots,
+        "plateau_window": 10 * shots,
+        "plateau_patience": 19 * shots,
+        "plateau_improvement": 0.001 if name == "fseft" else 0.01,
+        "plateau_relative": name == "arena",
+    }
+
+
+def _published_rate(method: str, family: str, decoder: str) -> float:
+    """Return FSEFT's learning rate, which is one for everything that is trained (fewshot reference, 3.2)."""
+    if decoder == "tuned" or method == "spatial_adapter":
+        return 1e-4
+    return {"low_rank": 1e-3, "whole_network": 1e-4, "scratch": 1e-4}.get(family, 1e-2)

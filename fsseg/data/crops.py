@@ -34,6 +34,7 @@ class CropSampler:
         foreground_probability: share of crops that are centred near a voxel of an annotated structure; the structure
             is drawn uniformly among those that the case shows, so that small ones are seen as often as large ones.
         weights: probability of each volume; uniform if None.
+        jitter: how far the drawn voxel may lie from the centre of the patch, as a share of its size.
     """
 
     def __init__(
@@ -44,18 +45,19 @@ class CropSampler:
         crop_size: Sequence[int],
         foreground_probability: float,
         weights: Sequence[float] | None = None,
+        jitter: float = 0.25,  # the voxel lies in the central half of the patch, so that its surroundings vary
     ) -> None:
         self.volumes = volumes
         self.patch_size = np.asarray(patch_size)
         self.crop_size = np.asarray(crop_size)
         self.foreground_probability = foreground_probability
         self.weights = None if weights is None else np.asarray(weights) / np.sum(weights)
-        # The drawn voxel lies in the central half of the patch, so that its surroundings vary.
-        self.jitter = self.patch_size // 4
+        self.jitter = (jitter * self.patch_size).astype(int)
 
-    def draw(self, generator: np.random.Generator) -> CropPlan:
-        """Draw one crop."""
-        index = int(generator.choice(len(self.volumes), p=self.weights))
+    def draw(self, generator: np.random.Generator, index: int | None = None) -> CropPlan:
+        """Draw one crop, from the volume with the given index or from a drawn one."""
+        if index is None:
+            index = int(generator.choice(len(self.volumes), p=self.weights))
         volume = self.volumes[index]
         shown = sorted(volume.locations)
         if shown and generator.random() < self.foreground_probability:

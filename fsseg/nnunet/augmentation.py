@@ -52,6 +52,22 @@ def training_augmentation(patch_size: Sequence[int], mirror_axes: tuple[int, ...
     return augment
 
 
+def intensity_shift(patch_size: Sequence[int], *, largest: float = 0.1, probability: float = 0.2) -> Augmentation:
+    """Return FSEFT's only augmentation: a shift of all intensities by up to `largest`, with `probability`.
+
+    Made for images that the plans scale to [0, 1]. It draws from the global generators, as `training_augmentation`.
+    """
+    cut = centre_patch(patch_size)
+
+    def augment(image: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+        patch, patch_labels = cut(image, labels)
+        if np.random.uniform() < probability:  # noqa: NPY002 - the generator that is seeded by the number of the crop
+            patch = patch + np.random.uniform(-largest, largest)  # noqa: NPY002
+        return patch, patch_labels
+
+    return augment
+
+
 def centre_patch(patch_size: Sequence[int]) -> Augmentation:
     """Return a function that cuts the central patch out of a crop and changes nothing: for validation."""
 

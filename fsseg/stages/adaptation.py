@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,22 +9,17 @@ import torch
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import FssegError
 from fsseg.config.recipes import Recipe
-from fsseg.data.assembly import region_labels, renumbered
-from fsseg.data.crops import CropSampler
+from fsseg.data.assembly import renumbered
 from fsseg.data.structures import Structures
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.contract import DecoderChoice, Method
 from fsseg.models.heads import replace_heads
-from fsseg.nnunet.augmentation import crop_size_for, mirror_axes_for, training_augmentation
+from fsseg.nnunet.augmentation import mirror_axes_for
 from fsseg.nnunet.model_folder import ModelFolder, network_of_plans
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import RawDataset
-from fsseg.training.crop_batches import Crops
-from fsseg.training.fit import FitResult, fit
-from fsseg.training.schedule import PlateauRule, WarmupStableDecay
 from fsseg.training.seeding import seed_everything
-from fsseg.training.targets import TargetTable
 
 
 class Target(StrictModel):
@@ -62,10 +56,9 @@ class Job:
         """Axes to mirror: none if any structure of the base or the target has a side."""
         return mirror_axes_for((*self.base.structures.names, *self.target.names))
 
-    def dataset_json(self) -> dict[str, Any]:
-        """Return the dataset.json of the adapted model: the adapted structures as regions."""
-        kept = {k: v for k, v in self.base.dataset_json.items() if k not in ("labels", "regions_class_order", "name")}
-        return {**kept, **region_labels(renumbered(self.target.structures, self.target.names))}
+    def integers(self) -> dict[str, tuple[int, ...]]:
+        """Return the integers of each structure in the label maps that the adapted network writes."""
+        return renumbered(self.target.structures, self.target.names)
 
 
 def make_target(base: ModelFolder, dataset: RawDataset, names: Sequence[str]) -> Target:
@@ -137,39 +130,3 @@ def frequency(volumes: Sequence[Volume], target: Target, channel: int) -> float:
         foreground += int(np.isin(labels, integers).sum())
         annotated += labels.size
     return foreground / max(1, annotated)
-
-
-def train(job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume], label: str) -> FitResult:
-    """Train an adapted network on volumes by the job's recipe."""
-    recipe, configuration = job.recipe, job.base.configuration_manager()
-    batch_size = recipe.batch_size or configuration.batch_size
-    sampler = CropSampler(
-        volumes,
-        job.patch_size,
-        crop_size=crop_size_for(job.patch_size),
-        foreground_probability=recipe.foreground_probability,
-    )
-    crops = Crops(
-        sampler,
-        training_augmentation(job.patch_size, job.mirror_axes),
-        first=0,
-        count=recipe.max_steps * batch_size,
-        seed=job.seed,
-    )
-    rule = PlateauRule(recipe.plateau_window, recipe.plateau_patience, recipe.plateau_improvement)
-    rate = recipe.learning_rates[job.method.family]
-    return fit(
-        adapted,
-        crops,
-        TargetTable(torch.from_numpy(job.target.structures.table())),
-        groups=adapted.parameter_groups(
-            learning_rate=rate,
-            decoder_learning_rate=recipe.decoder_learning_rate,
-            head_learning_rate=recipe.head_learning_rate,
-        ),
-        schedule=WarmupStableDecay(recipe.max_steps, rule),
-        batch_size=batch_size,
-        weight_decay=recipe.weight_decay,
-        device=job.device,
-        label=label,
-    )

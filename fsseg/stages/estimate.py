@@ -9,7 +9,8 @@ import numpy as np
 from fsseg.config.errors import UsageError
 from fsseg.data.volumes import Volume
 from fsseg.nnunet.prediction import Predictor
-from fsseg.stages.adaptation import Job, build_adapted, train
+from fsseg.stages.adaptation import Job, build_adapted
+from fsseg.stages.adaptation_training import train
 
 
 def leave_one_out(job: Job, volumes: Sequence[Volume]) -> dict[str, Any]:
@@ -26,7 +27,9 @@ def leave_one_out(job: Job, volumes: Sequence[Volume]) -> dict[str, Any]:
     """
     if len(volumes) < 2:
         raise UsageError("--estimate loo holds out one support case at a time, so it needs at least 2 shots, got 1.")
-    model = replace(job.base, dataset_json=job.dataset_json(), mirroring_axes=job.mirror_axes or None)
+    model = replace(
+        job.base, dataset_json=job.base.dataset_json_with(job.integers()), mirroring_axes=job.mirror_axes or None
+    )
     scores: dict[str, dict[str, float]] = {name: {} for name in job.target.names}
     for index, held_out in enumerate(volumes):
         rest = [volume for volume in volumes if volume is not held_out]

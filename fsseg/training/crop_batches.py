@@ -23,14 +23,26 @@ class Crops(Dataset[dict[str, Tensor]]):
         first: number of the first crop, larger than 0 in a resumed run.
         count: how many crops there are from there.
         seed: decides everything.
+        crops_per_volume: so many consecutive crops come from one volume, and every volume has its turn once before
+            one has it again; None draws the volume of every crop.
     """
 
-    def __init__(self, sampler: CropSampler, augmentation: Augmentation, *, first: int, count: int, seed: int) -> None:
+    def __init__(
+        self,
+        sampler: CropSampler,
+        augmentation: Augmentation,
+        *,
+        first: int,
+        count: int,
+        seed: int,
+        crops_per_volume: int | None = None,
+    ) -> None:
         self.sampler = sampler
         self.augmentation = augmentation
         self.first = first
         self.count = count
         self.seed = seed
+        self.crops_per_volume = crops_per_volume
         self.zones = max(volume.zone_annotated.shape[0] for volume in sampler.volumes)
 
     def __len__(self) -> int:
@@ -38,13 +50,21 @@ class Crops(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         number = self.first + index
-        plan = self.sampler.draw(np.random.default_rng((self.seed, number)))
+        plan = self.sampler.draw(np.random.default_rng((self.seed, number)), self._volume(number))
         with seeded(self.seed, number):
             image, labels = self.augmentation(*self.sampler.cut(plan))
         annotated = self.sampler.volumes[plan.volume].zone_annotated
         padded = np.zeros((self.zones, annotated.shape[1]), dtype=bool)
         padded[: len(annotated)] = annotated
         return {"image": image, "labels": labels, "zone_annotated": torch.from_numpy(padded)}
+
+    def _volume(self, number: int) -> int | None:
+        """Return the volume whose turn it is; the turns are shuffled anew in every round."""
+        if self.crops_per_volume is None:
+            return None
+        volumes = len(self.sampler.volumes)
+        turn_round, turn = divmod(number // self.crops_per_volume, volumes)
+        return int(np.random.default_rng((self.seed, turn_round, volumes)).permutation(volumes)[turn])
 
 
 def batches(crops: Crops, batch_size: int, workers: int, *, pin_memory: bool) -> DataLoader[dict[str, Tensor]]:

@@ -1,21 +1,26 @@
 """The adaptation loop: a few volumes in memory, no worker processes, no disk in the step."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from fsseg.config.errors import FssegError
 from fsseg.methods.adapted_network import AdaptedNetwork
-from fsseg.training.crop_batches import Crops, batches
-from fsseg.training.losses import masked_bce_dice
-from fsseg.training.schedule import WarmupStableDecay
+from fsseg.models.parts import parts_of
+from fsseg.training.activation_checkpointing import checkpointed
+from fsseg.training.feature_pool import FeaturePool
+from fsseg.training.placement import place
+from fsseg.training.schedule import Schedule
 from fsseg.training.step import gradient_scaler, optimisation_step
 from fsseg.training.targets import TargetTable
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -23,62 +28,68 @@ class FitResult:
     """What a training did.
 
     Attributes:
-        losses: loss of every step.
+        losses: loss of every step; none of a training-free method.
         plateau: whether the plateau rule ended it, rather than the cap.
         seconds: wall time.
+        feature_cache: size of the pool of features and seconds to make it; None with the network in the loop.
     """
 
     losses: list[float]
     plateau: bool
     seconds: float
+    feature_cache: dict[str, float] | None = None
 
 
 def fit(
     adapted: AdaptedNetwork,
-    crops: Crops,
+    forward: nn.Module,
+    batches: Iterable[dict[str, Tensor]],
     table: TargetTable,
     *,
     groups: list[dict],
-    schedule: WarmupStableDecay,
-    batch_size: int,
+    schedule: Schedule,
+    loss: Loss,
     weight_decay: float,
     device: torch.device,
+    checkpoint_activations: bool = False,
     label: str = "adapt",
 ) -> FitResult:
     """Train what `adapted` trains until the schedule ends.
 
     Args:
         adapted: network and method; the network is moved to `device`.
-        crops: as many as `schedule.max_steps` batches need.
+        forward: gives logits from the "image" of a batch: the network, or its head where batches hold features.
+        batches: at least `schedule.max_steps`, on any device.
         table: meaning of the label integers.
         groups: AdamW parameter groups with their learning rates.
         schedule: learning-rate factor and end of training.
-        batch_size: crops a step.
+        loss: scalar of logits, target and validity, all (B, C, D, H, W).
         weight_decay: of AdamW.
         device: where to train; mixed precision on CUDA.
+        checkpoint_activations: compute activations again in the backward pass instead of keeping them.
         label: text of the progress bar.
 
     Raises:
         FssegError: the loss is not finite.
     """
     started = time.perf_counter()
-    network, method = adapted.network.to(device), adapted.method
-    if device.type == "cpu":  # faster 3D convolutions on a CPU; CUDA chooses its layout itself
-        network.to(memory_format=torch.channels_last_3d)
+    network, method = place(adapted.network, device), adapted.method
     optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay)
     rates = [group["lr"] for group in optimizer.param_groups]
     scaler = gradient_scaler(device)
     parameters = list(adapted.trainable().values())
     adapted.train_mode()
     method.start(network, schedule.max_steps)
-    loader = batches(crops, batch_size, 0, pin_memory=device.type == "cuda")
-    with tqdm(total=schedule.max_steps, desc=label, unit="step", disable=None) as progress:
-        for batch in loader:
+    with (
+        checkpointed(network, enabled=checkpoint_activations),
+        tqdm(total=schedule.max_steps, desc=label, unit="step", disable=None) as progress,
+    ):
+        for batch in batches:
             factor = schedule.factor()
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
-            loss, stepped = optimisation_step(
-                _loss(adapted, batch, table, device),
+            value, stepped = optimisation_step(
+                _compute_loss(adapted, forward, loss, batch, table, device),
                 optimizer=optimizer,
                 parameters=parameters,
                 device=device,
@@ -87,29 +98,53 @@ def fit(
             )
             if stepped:
                 method.after_step(network, _method_rate(optimizer))
-            if not np.isfinite(loss):
-                raise FssegError(f"The loss became {loss} at step {len(schedule.losses) + 1}; lower the learning rate.")
+            if not np.isfinite(value):
+                raise FssegError(
+                    f"The loss became {value} at step {len(schedule.losses) + 1}; lower the learning rate."
+                )
             progress.update()
-            progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
-            if schedule.record(loss):
+            progress.set_postfix(loss=f"{value:.3f}", refresh=False)
+            if schedule.record(value):
                 break
     network.eval()
     return FitResult(schedule.losses, schedule.plateau, time.perf_counter() - started)
+
+
+def solve(adapted: AdaptedNetwork, pool: FeaturePool, table: TargetTable, structures: Sequence[str]) -> FitResult:
+    """Let a training-free method set the head from a pool of features; no step is taken.
+
+    Args:
+        adapted: network and method, on the pool's device.
+        pool: features and labels.
+        table: meaning of the label integers.
+        structures: names of the head's channels.
+
+    Raises:
+        FssegError: the pool does not show what the method needs.
+    """
+    started = time.perf_counter()
+    adapted.method.solve(parts_of(adapted.network).head, partial(pool.labelled, table), structures)
+    return FitResult([], plateau=False, seconds=time.perf_counter() - started)
 
 
 def _method_rate(optimizer: torch.optim.Optimizer) -> float:
     return next((group["lr"] for group in optimizer.param_groups if group["name"] == "method"), 0.0)
 
 
-def _loss(
-    adapted: AdaptedNetwork, batch: dict[str, Tensor], table: TargetTable, device: torch.device
+def _compute_loss(
+    adapted: AdaptedNetwork,
+    forward: nn.Module,
+    loss: Loss,
+    batch: dict[str, Tensor],
+    table: TargetTable,
+    device: torch.device,
 ) -> Callable[[], Tensor]:
     image = batch["image"].to(device, non_blocking=True)
     target, valid = table.expand(batch["labels"].to(device), batch["zone_annotated"].to(device))
 
     def compute() -> Tensor:
-        loss = masked_bce_dice(adapted.network(image), target, valid, reduction="mean")
+        value = loss(forward(image), target, valid)
         penalty = adapted.method.penalty(adapted.network)
-        return loss if penalty is None else loss + penalty
+        return value if penalty is None else value + penalty
 
     return compute

@@ -1,34 +1,56 @@
 """Learning-rate schedule and stop rule that need no validation set."""
 
+import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 
+class Schedule(Protocol):
+    """Learning rates and end of a training."""
+
+    max_steps: int
+    losses: list[float]
+    plateau: bool
+
+    def factor(self) -> float:
+        """Return the factor on the learning rates of the next step."""
+
+    def record(self, loss: float) -> bool:
+        """Record the loss of a step; return whether training has ended."""
+
+
 @dataclass(frozen=True)
 class PlateauRule:
-    """Stop when the training loss no longer falls (in the spirit of FSEFT's and ARENA's rules, fewer knobs).
+    """Stop when the training loss no longer falls: no validation set is needed.
 
     The mean loss of the last `window` steps is compared with the mean of the `window` steps that end `patience` steps
-    earlier. The plateau is reached when it is lower by less than `improvement` of that earlier mean.
+    earlier. The plateau is reached when it is lower by less than `improvement`.
 
     Attributes:
         window: steps that are averaged; crops differ a lot, so single losses say little.
         patience: steps in which the loss must fall.
-        improvement: relative fall that counts.
+        improvement: fall that counts.
+        relative: `improvement` is a share of the earlier mean, and not a loss.
+        first, every: the rule is asked at step `first`, and then every so many steps.
     """
 
     window: int = 50
     patience: int = 100
     improvement: float = 0.05
+    relative: bool = True
+    first: int = 0
+    every: int = 1
 
     def reached(self, losses: list[float]) -> bool:
         """Return whether the losses so far, one a step, have reached a plateau."""
-        if len(losses) < self.window + self.patience:
+        step = len(losses)
+        if step < max(self.first, self.window + self.patience) or (step - self.first) % self.every:
             return False
         recent = float(np.mean(losses[-self.window :]))
         before = float(np.mean(losses[-self.window - self.patience : -self.patience]))
-        return before - recent < self.improvement * abs(before)
+        return before - recent < self.improvement * (abs(before) if self.relative else 1.0)
 
 
 class WarmupStableDecay:
@@ -77,3 +99,33 @@ class WarmupStableDecay:
             if self.plateau or step >= latest_decay_start:
                 self.decay_start = step
         return step >= self.end
+
+
+class CosineEpochs:
+    """FSEFT's and ARENA's schedule: one epoch at the full rate, then a cosine to zero that changes with each epoch.
+
+    Training ends with the plateau, without a decay of its own, or with the last epoch.
+
+    Args:
+        max_steps: cap on the steps, a little less than the cosine's length: its last epoch has a rate of zero.
+        rule: when training ends early.
+        epoch_steps: steps of an epoch.
+    """
+
+    def __init__(self, max_steps: int, rule: PlateauRule, *, epoch_steps: int) -> None:
+        self.max_steps = max_steps
+        self.rule = rule
+        self.epoch_steps = epoch_steps
+        self.losses: list[float] = []
+        self.plateau = False
+
+    def factor(self) -> float:
+        """Return the factor on the learning rates of the next step."""
+        epochs = self.max_steps / self.epoch_steps
+        return (1 + math.cos(math.pi * (len(self.losses) // self.epoch_steps) / epochs)) / 2
+
+    def record(self, loss: float) -> bool:
+        """Record the loss of a step; return whether training has ended."""
+        self.losses.append(loss)
+        self.plateau = self.rule.reached(self.losses)
+        return self.plateau or len(self.losses) >= self.max_steps

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from fsseg.training.placement import has_bfloat16, mixed_precision
+
 CLIP_NORM = 12.0  # nnU-Net's
 
 
@@ -31,7 +33,7 @@ def optimisation_step(
         The loss, and whether the optimiser stepped: False when the scaler found infinite gradients and skipped.
     """
     optimizer.zero_grad(set_to_none=True)
-    with torch.autocast(device.type, enabled=device.type == "cuda"):
+    with mixed_precision(device):
         loss = compute_loss()
     if scaler is None:
         loss.backward()
@@ -53,5 +55,5 @@ def optimisation_step(
 
 
 def gradient_scaler(device: torch.device) -> torch.amp.GradScaler | None:
-    """Return a gradient scaler for CUDA, None for devices that train in float32."""
-    return torch.amp.GradScaler("cuda") if device.type == "cuda" else None
+    """Return a gradient scaler where float16 is used: on CUDA devices without bfloat16."""
+    return torch.amp.GradScaler("cuda") if device.type == "cuda" and not has_bfloat16(device) else None

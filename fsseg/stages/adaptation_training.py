@@ -1,0 +1,101 @@
+"""One training of an adapted network on its support cases, by the recipe."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from fsseg.config.recipes import Recipe
+from fsseg.data.crops import CropSampler
+from fsseg.data.volumes import Volume
+from fsseg.methods.adapted_network import AdaptedNetwork
+from fsseg.models.parts import parts_of
+from fsseg.nnunet.augmentation import crop_size_for, intensity_shift, training_augmentation
+from fsseg.stages.adaptation import Job
+from fsseg.training.crop_batches import Crops, batches
+from fsseg.training.feature_cache import cache_features
+from fsseg.training.fit import FitResult, Loss, fit, solve
+from fsseg.training.losses import masked_bce_dice, masked_patch_dice
+from fsseg.training.schedule import CosineEpochs, PlateauRule, Schedule, WarmupStableDecay
+from fsseg.training.targets import TargetTable
+
+_LOSSES: dict[str, Loss] = {"bce_dice": partial(masked_bce_dice, reduction="mean"), "dice": masked_patch_dice}
+
+
+def train(job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume], label: str) -> FitResult:
+    """Train an adapted network on volumes by the job's recipe.
+
+    A method that reads the last features only is trained, or solved, on the features of a fixed pool of crops.
+    """
+    recipe = job.recipe
+    batch_size = recipe.batch_size or job.base.configuration_manager().batch_size
+    used = recipe.max_steps * batch_size
+    if not job.method.reads_features_only:
+        loader = batches(_crops(job, volumes, used), batch_size, 0, pin_memory=job.device.type == "cuda")
+        return _fit(job, adapted, adapted.network, loader, label)
+    count = recipe.feature_crops if job.method.training_free else min(recipe.feature_crops, used)
+    crops = _crops(job, volumes, count)
+    pool = cache_features(adapted.network, crops, gib=recipe.feature_cache_gib, device=job.device, label=label)
+    if job.method.training_free:
+        result = solve(adapted, pool, _table(job), job.target.names)
+    else:
+        result = _fit(job, adapted, parts_of(adapted.network).head, pool.batches(batch_size, job.seed), label)
+    return replace(result, seconds=result.seconds + pool.seconds, feature_cache=pool.report())
+
+
+def _crops(job: Job, volumes: Sequence[Volume], count: int) -> Crops:
+    recipe, patch = job.recipe, job.patch_size
+    rotated = recipe.augmentation == "nnunet"  # a rotated patch is cut from a larger crop
+    sampler = CropSampler(
+        volumes,
+        patch,
+        crop_size=crop_size_for(patch) if rotated else patch,
+        foreground_probability=recipe.foreground_probability,
+        jitter=recipe.crop_jitter,
+    )
+    augmentation = training_augmentation(patch, job.mirror_axes) if rotated else intensity_shift(patch)
+    turns = recipe.crops_per_volume
+    return Crops(sampler, augmentation, first=0, count=count, seed=job.seed, crops_per_volume=turns)
+
+
+def _table(job: Job) -> TargetTable:
+    return TargetTable(torch.from_numpy(job.target.structures.table()))
+
+
+def _fit(
+    job: Job, adapted: AdaptedNetwork, forward: nn.Module, samples: Iterable[dict[str, Tensor]], label: str
+) -> FitResult:
+    recipe = job.recipe
+    return fit(
+        adapted,
+        forward,
+        samples,
+        _table(job),
+        groups=adapted.parameter_groups(
+            learning_rate=recipe.learning_rates[job.method.family],
+            decoder_learning_rate=recipe.decoder_learning_rate,
+            head_learning_rate=recipe.head_learning_rate,
+        ),
+        schedule=_schedule(recipe),
+        loss=_LOSSES[recipe.loss],
+        weight_decay=recipe.weight_decay,
+        device=job.device,
+        checkpoint_activations=recipe.checkpoint_activations,
+        label=label,
+    )
+
+
+def _schedule(recipe: Recipe) -> Schedule:
+    rule = PlateauRule(
+        window=recipe.plateau_window,
+        patience=recipe.plateau_patience,
+        improvement=recipe.plateau_improvement,
+        relative=recipe.plateau_relative,
+        first=recipe.plateau_first,
+        every=recipe.epoch_steps,
+    )
+    if recipe.schedule == "cosine":
+        return CosineEpochs(recipe.max_steps, rule, epoch_steps=recipe.epoch_steps)
+    return WarmupStableDecay(recipe.max_steps, rule)

@@ -1,0 +1,70 @@
+"""The last features of a frozen network, computed once for a fixed pool of crops.
+
+A method that trains nothing in front of the head sees the same features whenever it sees the same crop, and nearly all
+the work of its step is to compute them. So the network runs once over crops 0 to N - 1, what goes into its head is
+kept, and the batches of a training are drawn from that pool.
+"""
+
+import time
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from fsseg.models.parts import parts_of
+from fsseg.training.crop_batches import Crops
+from fsseg.training.feature_pool import FeaturePool, Sample, room_for
+from fsseg.training.placement import mixed_precision, place
+
+
+def cache_features(network: nn.Module, crops: Crops, *, gib: float, device: torch.device, label: str) -> FeaturePool:
+    """Run a network once over all crops and keep what goes into its head.
+
+    The features are those of a prediction: evaluation mode, one crop at a time, and in the precision in which the head
+    meets them, which is float32, or on CUDA whatever autocast makes of the layer in front of it.
+
+    Args:
+        network: moved to `device`; nothing in front of its full-resolution head may be trained.
+        crops: the pool.
+        gib: bound on the memory, see `room_for`.
+        device: where to compute.
+        label: text of the progress bar.
+    """
+    started = time.perf_counter()
+    place(network, device).eval()
+    first = _sample(network, crops[0], device)
+    on_device, on_host = room_for(first, len(crops), gib=gib, device=device)
+    pool = FeaturePool(first, on_device=on_device, on_host=on_host, device=device)
+    pool.put(0, first)
+    for number in tqdm(range(1, len(pool)), desc=f"{label}: features", unit="crop", disable=None):
+        pool.put(number, _sample(network, crops[number], device))
+    pool.seconds = time.perf_counter() - started
+    return pool
+
+
+def head_input(network: nn.Module, image: Tensor) -> Tensor:
+    """Return the input (B, features, D, H, W) of the full-resolution head, before any hook of a method on the head.
+
+    Args:
+        network: a segmentation network.
+        image: (B, channels, D, H, W).
+    """
+    seen: list[Tensor] = []
+
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.append(inputs[0])
+
+    handle = parts_of(network).head.register_forward_pre_hook(keep, prepend=True)
+    try:
+        network(image)
+    finally:
+        handle.remove()
+    (features,) = seen
+    return features
+
+
+@torch.no_grad()
+def _sample(network: nn.Module, crop: Sample, device: torch.device) -> Sample:
+    with mixed_precision(device):
+        features = head_input(network, crop["image"][None].to(device))
+    return {**crop, "image": features[0]}

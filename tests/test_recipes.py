@@ -1,0 +1,246 @@
+"""The published recipes: rates, turns of the support cases, loss, schedule, stop rule, augmentation."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import NOVEL, Lab, fsseg, succeed
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from fsseg.config.errors import UsageError
+from fsseg.config.recipes import Recipe, named_recipe
+from fsseg.nnunet.augmentation import intensity_shift
+from fsseg.training.activation_checkpointing import checkpointed
+from fsseg.training.losses import masked_patch_dice
+from fsseg.training.schedule import CosineEpochs, PlateauRule
+from fsseg.training.seeding import seeded
+
+
+def recipe(
+    name: str, *, method: str = "lora", family: str = "low_rank", decoder: str = "frozen", shots: int = 5
+) -> Recipe:
+    return Recipe(**named_recipe(name, method=method, family=family, decoder=decoder, shots=shots))
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("method", "family", "frozen"),
+    [
+        ("full", "whole_network", 1e-4),
+        ("from_scratch", "scratch", 1e-4),
+        ("linear_probe", "black_box", 1e-2),
+        ("spatial_adapter", "black_box", 1e-4),
+        ("bitfit", "selective", 1e-2),
+        ("affine", "selective", 1e-2),
+        ("adaptformer", "adapter", 1e-2),
+        ("lora", "low_rank", 1e-3),
+        ("arena", "low_rank", 1e-3),
+    ],
+)
+def test_published_rates(method: str, family: str, frozen: float) -> None:
+    for decoder, rate in (("frozen", frozen), ("tuned", 1e-4)):
+        settings = recipe("fseft", method=method, family=family, decoder=decoder)
+        rates = (settings.learning_rates[family], settings.decoder_learning_rate, settings.head_learning_rate)
+        assert rates == (rate,) * 3
+
+
+def test_published_stop_rules_count_in_epochs_of_one_step_a_case() -> None:
+    for shots in (1, 10):
+        fseft = recipe("fseft", shots=shots)
+        assert (fseft.max_steps, fseft.plateau_first, fseft.epoch_steps) == (199 * shots, 31 * shots, shots)
+        assert (fseft.plateau_window, fseft.plateau_patience) == (10 * shots, 19 * shots)
+    assert (recipe("fseft").plateau_improvement, recipe("fseft").plateau_relative) == (0.001, False)
+    assert (recipe("arena").plateau_improvement, recipe("arena").plateau_relative) == (0.01, True)
+
+
+def test_default_recipe_is_ours() -> None:
+    assert recipe("default") == Recipe()
+
+
+def test_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"Unknown recipe .fsft.\. Did you mean .fseft."):
+        recipe("fsft")
+
+
+# Schedule and stop rule
+
+
+def test_cosine_changes_with_the_epoch_and_ends_before_zero() -> None:
+    schedule = CosineEpochs(199 * 2, PlateauRule(window=10**6), epoch_steps=2)
+    factors = []
+    while True:
+        factors.append(schedule.factor())
+        if schedule.record(1.0):
+            break
+    assert len(factors) == 199 * 2
+    assert factors[0] == factors[1] == 1
+    for step in (10, 200, 397):
+        assert factors[step] == pytest.approx(0.5 * (1 + math.cos(math.pi * (step // 2) / 199)))
+    assert 0 < factors[-1] < 1e-4
+
+
+def stop_of(rule: PlateauRule, losses: list[float]) -> int | None:
+    return next((step for step in range(1, len(losses) + 1) if rule.reached(losses[:step])), None)
+
+
+def test_absolute_rule_stops_at_the_first_epoch_that_it_looks_at() -> None:
+    """Epochs of two steps; the loss falls by 0.0005 over 19 epochs, then the rule may look from epoch 31 on."""
+    rule = PlateauRule(20, 38, 0.001, relative=False, first=62, every=2)
+    slow = [1 - 0.0005 * step / 38 for step in range(400)]
+    fast = [1 - 0.0011 * step / 38 for step in range(400)]
+    assert stop_of(rule, slow) == 62
+    assert stop_of(rule, fast) is None
+    late = fast[:101] + [fast[100]] * 200
+    stopped = stop_of(rule, late)
+    assert stopped is not None
+    assert stopped % 2 == 0
+    assert 100 < stopped < 160
+
+
+def test_relative_rule_compares_with_the_loss_itself() -> None:
+    relative, absolute = PlateauRule(10, 19, 0.01), PlateauRule(10, 19, 0.01, relative=False)
+    losses = [0.1 - 0.003 * step / 19 for step in range(200)]  # falls by 3 % of itself, and by 0.003
+    assert stop_of(absolute, losses) == 29
+    assert stop_of(relative, losses) is None
+
+
+# Loss
+
+
+def numpy_patch_dice(logits: np.ndarray, target: np.ndarray, valid: np.ndarray) -> float:
+    probability = 1 / (1 + np.exp(-logits))
+    samples = []
+    for p, t, v in zip(probability, target, valid, strict=True):
+        terms = [
+            1 - (2 * (pc * tc * vc).sum() + 1) / ((pc * vc).sum() + (tc * vc).sum() + 1)
+            for pc, tc, vc in zip(p, t, v, strict=True)
+            if vc.any()
+        ]
+        samples.append(np.mean(terms) if terms else 0.0)
+    return float(np.mean(samples))
+
+
+def batch(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, 3, 4, 5, 6, generator=generator)
+    target = torch.rand(logits.shape, generator=generator) < 0.3
+    target[0, 1] = False  # annotated, but absent from the patch
+    valid = torch.ones_like(target)
+    valid[0, 2] = False
+    valid[1, 0, :2] = False
+    return logits, target, valid
+
+
+def test_patch_dice_equals_its_formula() -> None:
+    logits, target, valid = batch()
+    expected = numpy_patch_dice(logits.numpy(), target.numpy(), valid.numpy())
+    assert masked_patch_dice(logits, target, valid).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_patch_dice_has_no_gradient_where_nothing_is_annotated() -> None:
+    logits, target, valid = batch()
+    logits.requires_grad_(True)
+    masked_patch_dice(logits, target, valid).backward()
+    assert logits.grad is not None
+    assert not logits.grad[~valid].any()
+    assert logits.grad[valid].any()
+    nothing = masked_patch_dice(logits, target, torch.zeros_like(valid))
+    assert nothing.item() == 0
+
+
+# Augmentation
+
+
+def test_intensity_shift_moves_all_voxels_alike_and_seldom() -> None:
+    augment = intensity_shift((4, 4, 4))
+    image = np.random.default_rng(0).random((1, 8, 8, 8), dtype=np.float32)
+    labels = np.zeros((2, 8, 8, 8), dtype=np.int16)
+    shifts = []
+    for number in range(200):
+        with seeded(0, number):
+            patch, _ = augment(image, labels)
+        difference = patch.numpy() - image[:, 2:6, 2:6, 2:6]
+        assert patch.dtype == torch.float32
+        assert np.ptp(difference) < 1e-6
+        shifts.append(float(difference.mean()))
+    moved = [abs(shift) for shift in shifts if abs(shift) > 1e-6]
+    assert 20 <= len(moved) <= 60  # 40 expected
+    assert 0.05 < max(moved) <= 0.1
+
+
+# From the command line
+
+
+def test_published_recipe_trains_one_step_a_case_with_six_crops(lab: Lab, tmp_path) -> None:
+    words = ("--structure", NOVEL, "--shots", 2, "--recipe", "arena", "--set", "recipe.max_steps=4")
+    facts = succeed(*lab.adapt_words(tmp_path / "run", *words, method="lora"))
+    assert facts["steps"] == 4
+    used = facts["config"]["recipe"]
+    assert (used["batch_size"], used["loss"], used["schedule"], used["epoch_steps"]) == (6, "dice", "cosine", 2)
+    assert used["learning_rates"] == {"low_rank": 1e-3}
+
+
+def test_unknown_recipe_is_refused_before_anything_is_written(lab: Lab, tmp_path) -> None:
+    outcome = fsseg(*lab.adapt_words(tmp_path / "run", "--recipe", "fsfet"))
+    assert outcome.code == 2
+    assert "Did you mean 'fseft'" in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
+# Activation checkpointing
+
+
+class Kept:
+    """Counts the bytes that a forward pass keeps for the backward pass."""
+
+    def __init__(self) -> None:
+        self.storages: dict[int, int] = {}
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        self.storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    @property
+    def total(self) -> int:
+        return sum(self.storages.values())
+
+
+def test_checkpointing_in_a_training_changes_nothing(lab: Lab, tmp_path) -> None:
+    for enabled in ("false", "true"):
+        words = ("--set", f"recipe.checkpoint_activations={enabled}", "recipe.max_steps=3")
+        succeed(*lab.adapt_words(tmp_path / enabled, *words))
+    kept, recomputed = (load_file(tmp_path / enabled / "adapter.safetensors") for enabled in ("false", "true"))
+    for name, tensor in kept.items():
+        torch.testing.assert_close(recomputed[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", ["plain", "residual", "plain_batch_norm"])
+@pytest.mark.parametrize("method", ["full", "lora", "adaptformer"])
+def test_checkpointing_keeps_less_and_changes_nothing(network: str, method: str) -> None:
+    from test_method_contract import Case, image_for, randomise
+
+    gradients, kept = [], []
+    for enabled in (False, True):
+        # An adapter beside a block keeps what it needs; at its default width that is as much as these networks.
+        options = {"bottleneck": 4} if method == "adaptformer" else {}
+        adapted = Case(method, "tuned", network).adapt(**options)
+        randomise(adapted)
+        adapted.train_mode()
+        counter = Kept()
+        with checkpointed(adapted.network, enabled=enabled):
+            with torch.autograd.graph.saved_tensors_hooks(counter, lambda tensor: tensor):
+                loss = adapted.network(image_for(adapted.network)).square().mean()
+            loss.backward()
+        kept.append(counter.total)
+        gradients.append({name: p.grad.clone() for name, p in adapted.trainable().items() if p.grad is not None})
+        assert not any("forward" in vars(module) for module in adapted.network.modules())
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-6)
+    norms = [m for m in adapted.network.modules() if isinstance(m, nn.BatchNorm3d)]
+    if not norms:  # blocks that follow the batches keep everything
+        assert kept[1] < 0.8 * kept[0]
