@@ -5,6 +5,7 @@ known structures and two novel ones (larynx, esophagus). The pool is the first 1
 last 15. Resumable at any moment: what is finished is not run again.
 
     python scripts/head_neck.py --data ../shared/data                      # quick: 5 methods, 5 shots, 3 seeds
+    python scripts/head_neck.py --data ../shared/data --methods all        # 21 methods, 5 shots, 3 seeds
     python scripts/head_neck.py --data ../shared/data --preset full        # 1, 5 and 10 shots
     python scripts/head_neck.py --data ../shared/data --score pool         # develop: test cases stay untouched
 """
@@ -29,13 +30,16 @@ NOVEL = ("larynx", "esophagus")
 SOURCE_ID, TARGET_ID = 901, 104
 PRETRAIN_STEPS = 2000
 TILE_STEP_SIZE = 0.75  # nnU-Net's default of 0.5 takes twice the time; the same for every method
+_WITH_BOTH_DECODERS = ("bitfit", "affine", "lora", "lora_tucker", "arena", "adaptformer", "conv_adapter")
 METHODS = {
-    "from_scratch": {"method": "from_scratch"},
-    "full": {"method": "full"},
-    "linear_probe": {"method": "linear_probe"},
-    "decoder": {"method": "decoder"},
-    "lora + decoder": {"method": "lora", "decoder": "tuned"},
+    **{
+        name: {"method": name}
+        for name in ("from_scratch", "full", "decoder", "l2_sp", "linear_probe", "spatial_adapter", "prototype")
+    },
+    **{name: {"method": name, "decoder": "frozen"} for name in _WITH_BOTH_DECODERS},
+    **{f"{name} + decoder": {"method": name, "decoder": "tuned"} for name in _WITH_BOTH_DECODERS},
 }
+CORE = ("from_scratch", "full", "linear_probe", "decoder", "lora + decoder")
 PRESETS = {"quick": (5,), "full": (1, 5, 10)}
 
 
@@ -75,7 +79,7 @@ def main() -> None:
         )
         for shots in PRESETS[arguments.preset]
         for seed in range(arguments.seeds)
-        for label in METHODS
+        for label in arguments.methods
     ]
     run_all(adapt, [job for job in jobs if not job.run.is_dir()], arguments)
     if arguments.adapt_only:
@@ -84,7 +88,8 @@ def main() -> None:
     run_all(score, [job for job in jobs if not job.metrics.is_file()], arguments)
     command = " ".join(["python", "scripts/head_neck.py", *sys.argv[1:]])
     results = out / arguments.score if arguments.score == "pool" else arguments.results
-    for file in write_tables(jobs, out / arguments.score, results, arguments.preset, KNOWN, NOVEL, command):
+    stem = arguments.preset if tuple(arguments.methods) == CORE else f"{arguments.preset}_methods"
+    for file in write_tables(jobs, out / arguments.score, results, stem, KNOWN, NOVEL, command):
         sys.stdout.write(f"{file}\n")
 
 
@@ -177,12 +182,18 @@ def predict_and_evaluate(run: Path, folder: Path, out: Path, split: str) -> None
     cases = read_case_list(out / f"{split}_scored.txt")
     predictions = folder / "predictions"
     if not predictions.is_dir():
+        merged = (run / "dataset.json").is_file()
+        adapter = {"base": out / "pretrained", "adapters": (run / "adapter.safetensors",)}
         run_predict(
             PredictConfig(
-                run=run, input=dataset / "imagesTr", output=predictions, cases=cases, tile_step_size=TILE_STEP_SIZE
+                **({"run": run} if merged else adapter),
+                input=dataset / "imagesTr",
+                output=predictions,
+                cases=cases,
+                tile_step_size=TILE_STEP_SIZE,
             )
         )
-    names = json.loads((run / "dataset.json").read_text(encoding="utf-8"))["labels"]
+    names = json.loads((predictions / "dataset.json").read_text(encoding="utf-8"))["labels"]
     structures = tuple(name for name in names if name != "background")
     run_evaluate(
         EvaluateConfig(
@@ -200,6 +211,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder with Dataset101_HeadNeckNerve and so on")
     parser.add_argument("--out", type=Path, default=Path("runs/head_neck"), help="working folder, kept between calls")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), help="where the tables go")
+    parser.add_argument("--methods", nargs="+", default=["core"], metavar="NAME", help="core, all, or some of all")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="quick")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
@@ -207,7 +219,13 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--adapt-only", action="store_true", help="stop before anything is scored")
     parser.add_argument("--workers", type=int, default=2, help="processes with one thread each")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    sets = {"core": list(CORE), "all": list(METHODS)}
+    arguments.methods = [name for word in arguments.methods for name in sets.get(word, [word])]
+    unknown = [name for name in arguments.methods if name not in METHODS]
+    if unknown:
+        parser.error(f"unknown methods {', '.join(unknown)}; choose core, all, or of: {', '.join(METHODS)}")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def _summary(rows: list[dict], groups: Sequence[str], members: dict[str, list[st
                 entry |= {"dsc": seeds.over_cases.mean, "low": seeds.over_cases.low, "high": seeds.over_cases.high}
                 entry |= {"sd_over_seeds": _or_none(seeds.sd_over_seeds), "cases": seeds.over_cases.n}
                 for baseline in BASELINES:
-                    if method != baseline:
+                    if method != baseline and baseline in methods:
                         gap = paired_difference(mean_over_seeds(dsc[method]), mean_over_seeds(dsc[baseline]))
                         entry[f"minus_{baseline}"] = [gap.mean, gap.low, gap.high]
                 entry["nsd"] = _mean(rows, method, shots, members[group], "nsd")
@@ -120,7 +120,7 @@ def _markdown(
             " ± sd over seeds of the mean.\n"
         )
         parts.append(_dsc_table(of_shots, zero, methods, groups, members))
-        for baseline in BASELINES:
+        for baseline in (name for name in BASELINES if name in methods):
             parts.append(f"\nPaired difference to {baseline}, mean over cases [95 % bootstrap interval]:\n")
             parts.append(_difference_table(of_shots, methods, groups, baseline))
         parts.append("\nNSD at 2 mm / HD95 in mm (cases with an empty prediction have no HD95):\n")

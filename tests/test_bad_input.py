@@ -558,7 +558,14 @@ def test_what_cannot_be_written_whole_is_absent(tmp_path: Path) -> None:
     import resource
 
     info = AdapterInfo(
-        method="lora", options={}, decoder="tuned", structures={}, base_sha256="", base_licence="", support=()
+        method="lora",
+        options={},
+        decoder="tuned",
+        structures={},
+        integers={},
+        base_sha256="",
+        base_licence="",
+        support=(),
     )
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))

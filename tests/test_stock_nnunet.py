@@ -77,7 +77,7 @@ def stock_predictor(run: Path) -> nnUNetPredictor:
 
 
 def unmerged_predictor(run: Path, base: ModelFolder) -> Predictor:
-    return Predictor(load_adapted(base, run / "adapter.safetensors").network, read_model_folder(run), CPU)
+    return Predictor(load_adapted(base, run / "adapter.safetensors")[0].network, read_model_folder(run), CPU)
 
 
 def test_stock_predictor_gives_the_logits_of_the_unmerged_network(
@@ -197,7 +197,7 @@ def test_stock_command_writes_the_label_maps_of_fsseg_predict(
 
 
 def test_a_rebuilt_network_holds_the_merged_weights_of_the_run(adapted: Path, base: ModelFolder) -> None:
-    rebuilt = load_adapted(base, adapted / "adapter.safetensors").merged_state_dict()
+    rebuilt = load_adapted(base, adapted / "adapter.safetensors")[0].merged_state_dict()
     written = read_model_folder(adapted).weights
     assert set(rebuilt) == set(written)
     unused_heads = {name for name in written if "seg_layers.0" in name}
@@ -208,10 +208,10 @@ def test_a_rebuilt_network_holds_the_merged_weights_of_the_run(adapted: Path, ba
 
 def test_rebuilding_leaves_the_random_state_alone(adapted: Path, base: ModelFolder) -> None:
     before = torch.get_rng_state()
-    network = load_adapted(base, adapted / "adapter.safetensors")
+    network, _ = load_adapted(base, adapted / "adapter.safetensors")
     base.build_network()  # a plain build draws; what load_adapted adds to it does not depend on the caller
     torch.manual_seed(123)
-    again = load_adapted(base, adapted / "adapter.safetensors")
+    again, _ = load_adapted(base, adapted / "adapter.safetensors")
     torch.set_rng_state(before)
     first, second = network.merged_state_dict(), again.merged_state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -1,6 +1,7 @@
 """Fit a pretrained network to known or novel structures from a few labelled cases."""
 
 import argparse
+from typing import Any
 
 from fsseg.cli.options import add_device_option, add_output_options, emit, parse_set
 
@@ -11,6 +12,8 @@ EXAMPLES = """examples:
       --method lora --set rank=8 --test test.txt --estimate loo --out runs/two
   fsseg adapt --checkpoint runs/universal --dataset 104 --structure mandible --cases a b c \\
       --method linear_probe --set recipe.max_steps=500 --out runs/mandible
+  fsseg adapt --checkpoint runs/fseft --dataset 104 --structure larynx --shots 10 \\
+      --method lora:fseft --decoder tuned --recipe fseft --out runs/larynx_fseft
 
 --set takes options of the method (rank=8) and of the recipe (recipe.max_steps=500);
 `fsseg methods` lists the methods.
@@ -31,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pool", help="file with the cases to draw from, one a line (default: all but the test cases)")
     parser.add_argument("--test", help="file with the test cases, one a line; never drawn")
     parser.add_argument("--cases", nargs="+", help="support cases by name, instead of --shots")
+    parser.add_argument("--recipe", default="default", help="default (ours), fseft or arena (as published)")
     parser.add_argument("--estimate", choices=("loo",), help="also estimate the DSC by leave-one-out")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options of method and recipe")
     add_device_option(parser)
@@ -46,7 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.cases and arguments.shots is not None:
         raise UsageError("--cases names the support cases, --shots draws them.\n  Give one of the two.")
     settings = parse_set(arguments.set)
-    recipe = {k.removeprefix(_RECIPE_PREFIX): v for k, v in settings.items() if k.startswith(_RECIPE_PREFIX)}
+    recipe = _named_recipe(arguments)
+    recipe |= {k.removeprefix(_RECIPE_PREFIX): v for k, v in settings.items() if k.startswith(_RECIPE_PREFIX)}
     options = {key: value for key, value in settings.items() if not key.startswith(_RECIPE_PREFIX)}
     names = ("checkpoint", "dataset", "method", "decoder", "seed", "out", "pool", "test", "cases", "estimate", "device")
     values = {name: getattr(arguments, name) for name in names}
@@ -58,6 +63,21 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _named_recipe(arguments: argparse.Namespace) -> dict[str, Any]:
+    from fsseg.config.recipes import named_recipe
+    from fsseg.methods.registry import method_class
+    from fsseg.stages.adapt import DEFAULT_SHOTS
+
+    method = method_class(arguments.method)
+    return named_recipe(
+        arguments.recipe,
+        method=arguments.method.partition(":")[0],
+        family=method.family,
+        decoder=arguments.decoder or method.decoder_choices[0],
+        shots=len(arguments.cases) if arguments.cases else arguments.shots or DEFAULT_SHOTS,
+    )
+
+
 def _text(result: dict, arguments: argparse.Namespace) -> str:
     structures = ", ".join(f"{name} ({kind})" for name, kind in result["structures"].items())
     counts = result["parameters"]
@@ -65,9 +85,10 @@ def _text(result: dict, arguments: argparse.Namespace) -> str:
         f"{arguments.method} on {structures} from {len(result['support'])} cases: {', '.join(result['support'])}\n"
         f"trains {counts['trainable']:,} parameters and a head of {counts['head']:,}, of {counts['total']:,}"
     )
+    text = "\n".join([text, *result["notes"]])
     if arguments.dry_run:
         return f"{text}\nwould train at most {result['max_steps']} steps into {result['out']}"
-    ended = "loss plateau" if result["plateau"] else "step limit"
+    ended = "loss plateau" if result["plateau"] else "step limit" if result["steps"] else "solved without training"
     text += (
         f"\n{result['steps']} steps ({ended}), {result['fit_seconds']:.0f} s, loss {result['loss']}\n{arguments.out}"
     )

@@ -21,6 +21,7 @@ COMMANDS = {
     "adapt": "fit a pretrained network to structures from a few labelled cases",
     "predict": "segment images with a run",
     "evaluate": "compare predictions with references (DSC, NSD, HD95, volume)",
+    "adapter": "look at an adapter file, or merge it into a stock nnU-Net model",
     "methods": "list the adaptation methods",
 }
 

@@ -32,6 +32,15 @@ def run(arguments: argparse.Namespace) -> int:
             cell += [count(row["trainable"]), count(row["head"])] if row["defined"] else ["not defined", ""]
     header.append("what it is")
     for cell, row in zip(cells, rows, strict=True):
-        cell.append(row["summary"] if row["defined"] is not False else row["reason"])
-    emit(rows, text_table(header, cells), arguments.json)
+        cell.append(_description(row))
+    notes = [f"{row['name']}: {note}" for row in rows for note in row["notes"] or []]
+    emit(rows, "\n".join([text_table(header, cells), *notes]), arguments.json)
     return 0
+
+
+def _description(row: dict) -> str:
+    if row["defined"] is False:
+        return row["reason"].splitlines()[0]
+    if row["options"]:
+        return "preset: " + ", ".join(f"{name}={value}" for name, value in row["options"].items())
+    return row["summary"]

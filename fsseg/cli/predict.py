@@ -1,4 +1,4 @@
-"""Segment images with a run of `fsseg adapt` or `fsseg pretrain`."""
+"""Segment images with a run of `fsseg adapt` or `fsseg pretrain`, or with several adapters on one base."""
 
 import argparse
 
@@ -6,6 +6,8 @@ from fsseg.cli.options import add_device_option, add_output_options, emit
 
 EXAMPLES = """examples:
   fsseg predict --run runs/larynx --input images/ --output predictions/
+  fsseg predict --base runs/universal --adapter runs/larynx/adapter.safetensors runs/esophagus/adapter.safetensors \\
+      --input images/ --output predictions/
   fsseg predict --run runs/larynx --input $nnUNet_raw/Dataset104_HeadNeckTarget/imagesTr --cases HeadNeckTarget_pt_4 \\
       --output predictions/
 
@@ -16,7 +18,9 @@ stock nnU-Net gives the same result, where fsseg is not installed:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("--run", required=True, help="run folder (an nnU-Net model folder)")
+    parser.add_argument("--run", help="run folder (an nnU-Net model folder)")
+    parser.add_argument("--base", help="instead of --run: the model folder that adapters were trained on")
+    parser.add_argument("--adapter", nargs="+", default=[], metavar="FILE", help="with --base: adapters to run")
     parser.add_argument("--input", required=True, help="folder of images named CASE_0000.nii.gz")
     parser.add_argument("--output", required=True, help="folder to make")
     parser.add_argument("--cases", nargs="+", help="only these cases")
@@ -30,8 +34,9 @@ def run(arguments: argparse.Namespace) -> int:
     from fsseg.config.base import validated
     from fsseg.stages.predict import PredictConfig, run_predict
 
-    names = ("run", "input", "output", "cases", "tile_step_size", "device")
-    config = validated(PredictConfig, {name: getattr(arguments, name) for name in names}, "the options")
+    names = ("run", "base", "input", "output", "cases", "tile_step_size", "device")
+    values = {name: getattr(arguments, name) for name in names} | {"adapters": arguments.adapter}
+    config = validated(PredictConfig, values, "the options")
     result = run_predict(config, dry_run=arguments.dry_run)
     verb = "would segment" if arguments.dry_run else "segmented"
     emit(

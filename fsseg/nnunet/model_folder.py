@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.manifest import write_json
+from fsseg.data.assembly import region_labels
 from fsseg.data.structures import Structures, structures_of_dataset_json
 from fsseg.models.networks import build_network
 from fsseg.nnunet.checkpoint_file import (
@@ -52,6 +53,11 @@ class ModelFolder:
     def structures(self) -> Structures:
         """The structures of the head, in channel order."""
         return Structures(integers=structures_of_dataset_json(self.dataset_json, self.path).integers)
+
+    def dataset_json_with(self, integers: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+        """Return the dataset.json of an adaptation: this model's, with the adapted structures as regions."""
+        kept = {k: v for k, v in self.dataset_json.items() if k not in ("labels", "regions_class_order", "name")}
+        return {**kept, **region_labels(integers)}
 
     def plans_manager(self) -> PlansManager:
         """Return nnU-Net's view of the plans."""

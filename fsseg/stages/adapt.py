@@ -20,12 +20,14 @@ from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, raw_fo
 from fsseg.nnunet.model_folder import read_model_folder, write_model_folder
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
-from fsseg.stages.adaptation import Job, Target, build_adapted, make_target, support_volumes, train
+from fsseg.stages.adaptation import Job, build_adapted, make_target, support_volumes
+from fsseg.stages.adaptation_training import train
 from fsseg.stages.estimate import leave_one_out
 from fsseg.training.fit import FitResult
 from fsseg.training.seeding import resolve_device
 
 CACHE_NAME = "fsseg_cache"
+DEFAULT_SHOTS = 5
 
 
 class AdaptConfig(StrictModel):
@@ -50,7 +52,7 @@ class AdaptConfig(StrictModel):
     checkpoint: Path
     dataset: str
     structures: tuple[str, ...] = Field(min_length=1)
-    shots: int = Field(default=5, ge=1)
+    shots: int = Field(default=DEFAULT_SHOTS, ge=1)
     method: str
     method_options: dict[str, Any] = Field(default_factory=dict)
     decoder: DecoderChoice | None = None
@@ -76,7 +78,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
     """
     method = create_method(config.method, config.method_options)
     decoder = require_decoder_choice(method, config.decoder)
-    if method.family not in config.recipe.learning_rates:
+    if not method.training_free and method.family not in config.recipe.learning_rates:
         raise UsageError(
             f"recipe.learning_rates has no rate of the family {method.family!r}, to which {config.method} belongs.\n"
             f"  Add it, for example --set 'recipe.learning_rates={{{method.family}: 0.001}}'"
@@ -104,17 +106,23 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
         "parameters": adapted.report().as_dict(),
         "support": list(split.support),
         "licence": dataset.dataset_json.get("licence", "unknown"),
+        "notes": adapted.notes,
     }
     if dry_run:
         return {**facts, "max_steps": config.recipe.max_steps, "out": str(config.out)}
     manifest.add_inputs([path for case in split.support for path in (*dataset.images(case), dataset.label(case))])
     with new_run_folder(config.out) as staging:
-        if config.estimate == "loo":
-            write_json(staging / "estimate.json", leave_one_out(job, volumes))
+        estimate = leave_one_out(job, volumes) if config.estimate == "loo" else None
         result = train(job, adapted, volumes, label=f"adapt {config.method}")
-        _write(staging, job, adapted, config, split, result)
-        manifest.add(**facts, steps=len(result.losses), plateau=result.plateau, fit_seconds=round(result.seconds, 2))
-        manifest.add(merged=not method.not_merged_because, loss=_final_loss(result))
+        split.save(staging)
+        _write_estimate(staging, estimate)
+        _write_losses(staging, result)
+        save_adapter(staging, adapted.compact_state(), _adapter_info(config, job, adapted, split, result, estimate))
+        if not method.not_merged_because:
+            _write_merged(staging, job, adapted)
+        ranks = method.ranks(adapted.network)
+        manifest.add(**facts, **_training_facts(result), ranks=ranks, merged=not method.not_merged_because)
+        manifest.add(feature_cache=result.feature_cache)
         return manifest.write(staging)
 
 
@@ -134,32 +142,48 @@ def _split(config: AdaptConfig, dataset: RawDataset) -> Split:
     )
 
 
-def _write(
-    folder: Path, job: Job, adapted: AdaptedNetwork, config: AdaptConfig, split: Split, result: FitResult
-) -> None:
-    split.save(folder)
-    target: Target = job.target
-    info = AdapterInfo(
+def _adapter_info(
+    config: AdaptConfig,
+    job: Job,
+    adapted: AdaptedNetwork,
+    split: Split,
+    result: FitResult,
+    estimate: dict[str, Any] | None,
+) -> AdapterInfo:
+    return AdapterInfo(
         method=config.method,
         options=job.method.options.model_dump(mode="json"),
         decoder=job.decoder,
-        structures=target.base_rows,
+        structures=job.target.base_rows,
+        integers=job.integers(),
         base_sha256=job.base.sha256,
         base_licence=str(job.base.dataset_json.get("licence", "unknown")),
         support=split.support,
+        ranks=job.method.ranks(adapted.network),
+        training={name: fact for name, fact in _training_facts(result).items() if name != "fit_seconds"},
+        estimate=None if estimate is None else {name: spread["mean"] for name, spread in estimate.items()},
     )
-    save_adapter(folder, adapted.state(), info)
+
+
+def _write_estimate(folder: Path, estimate: dict[str, Any] | None) -> None:
+    if estimate is not None:
+        write_json(folder / "estimate.json", estimate)
+
+
+def _write_losses(folder: Path, result: FitResult) -> None:
     lines = (json.dumps({"step": step + 1, "loss": round(loss, 6)}) for step, loss in enumerate(result.losses))
     (folder / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    if not job.method.not_merged_because:
-        write_model_folder(
-            folder,
-            plans={key: value for key, value in job.base.plans.items() if key != "fsseg"},
-            dataset_json=job.dataset_json(),
-            configuration=job.base.configuration,
-            weights=adapted.merged_state_dict(),
-            mirroring_axes=job.mirror_axes or None,
-        )
+
+
+def _write_merged(folder: Path, job: Job, adapted: AdaptedNetwork) -> None:
+    write_model_folder(
+        folder,
+        plans={key: value for key, value in job.base.plans.items() if key != "fsseg"},
+        dataset_json=job.base.dataset_json_with(job.integers()),
+        configuration=job.base.configuration,
+        weights=adapted.merged_state_dict(),
+        mirroring_axes=job.mirror_axes or None,
+    )
 
 
 def _require_same_channels(base: dict[str, Any], dataset: RawDataset) -> None:
@@ -171,6 +195,11 @@ def _require_same_channels(base: dict[str, Any], dataset: RawDataset) -> None:
         )
 
 
-def _final_loss(result: FitResult) -> float:
+def _training_facts(result: FitResult) -> dict[str, Any]:
     last = result.losses[-50:]
-    return round(sum(last) / len(last), 5)
+    return {
+        "steps": len(result.losses),
+        "plateau": result.plateau,
+        "fit_seconds": round(result.seconds, 2),
+        "loss": round(sum(last) / len(last), 5) if last else None,
+    }

@@ -1,10 +1,16 @@
 """The methods with their parameter counts on a network."""
 
+from __future__ import annotations
+
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fsseg.config.errors import FssegError
-from fsseg.methods.registry import METHODS, method_class
+from fsseg.methods.registry import METHODS, create_method, method_names, preset_options
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def list_methods(plans: Path | None) -> list[dict[str, Any]]:
@@ -14,27 +20,26 @@ def list_methods(plans: Path | None) -> list[dict[str, Any]]:
         plans: an nnU-Net plans file with the configuration 3d_fullres, or None.
 
     Returns:
-        One mapping a method: name, summary, mergeable, defined, reason, trainable (without the head) and head, for one
-        structure. The last four are None without plans.
+        One mapping a method or preset: name, summary, options (of a preset), mergeable, decoder, defined, reason,
+        notes, trainable (without the head) and head, for one structure. The last five are None without plans.
     """
+    network = None if plans is None else _network_without_data(plans)
     rows = []
-    for name, entry in METHODS.items():
-        method = method_class(name)
+    for name in method_names():
+        method = create_method(name)
         row: dict[str, Any] = {
             "name": name,
-            "summary": entry.summary,
+            "summary": METHODS[name.partition(":")[0]].summary,
+            "options": dict(preset_options(name)),
             "mergeable": not method.not_merged_because,
             "decoder": list(method.decoder_choices),
         }
-        rows.append({**row, **_counts(name, plans)})
+        rows.append({**row, **_counts(name, network)})
     return rows
 
 
-def _counts(name: str, plans: Path | None) -> dict[str, Any]:
-    if plans is None:
-        return {"defined": None, "reason": None, "trainable": None, "head": None}
-    from fsseg.methods.adapted_network import AdaptedNetwork
-    from fsseg.methods.registry import create_method
+def _network_without_data(plans: Path) -> nn.Module:
+    """Build the network for one structure, then drop its data: two dozen copies of a large one would not fit."""
     from fsseg.nnunet.model_folder import network_of_plans
     from fsseg.nnunet.planning import CONFIGURATION, read_plans_file
 
@@ -43,9 +48,18 @@ def _counts(name: str, plans: Path | None) -> dict[str, Any]:
         "labels": {"background": 0, "structure": [1, 1]},
         "regions_class_order": [1],
     }
-    network = network_of_plans(read_plans_file(plans), CONFIGURATION, dataset_json, output_channels=1)
+    return network_of_plans(read_plans_file(plans), CONFIGURATION, dataset_json, output_channels=1).to("meta")
+
+
+def _counts(name: str, network: nn.Module | None) -> dict[str, Any]:
+    if network is None:
+        return dict.fromkeys(("defined", "reason", "notes", "trainable", "head"))
+    from fsseg.methods.adapted_network import AdaptedNetwork
+
     try:
-        report = AdaptedNetwork(network, create_method(name)).report()
+        adapted = AdaptedNetwork(deepcopy(network), create_method(name))
     except FssegError as error:
-        return {"defined": False, "reason": str(error), "trainable": None, "head": None}
-    return {"defined": True, "reason": "", "trainable": report.trainable, "head": report.head}
+        return {"defined": False, "reason": str(error), "notes": [], "trainable": None, "head": None}
+    report = adapted.report()
+    counts = {"trainable": report.trainable, "head": report.head}
+    return {"defined": True, "reason": "", "notes": adapted.notes, **counts}

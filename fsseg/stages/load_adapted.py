@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from torch import nn
+
 from fsseg.config.errors import FssegError
 from fsseg.methods.adapted_network import AdaptedNetwork
-from fsseg.methods.adapter_file import load_adapter
+from fsseg.methods.adapter_file import AdapterInfo, load_adapter
 from fsseg.methods.registry import create_method
 from fsseg.models.heads import replace_heads
 from fsseg.nnunet.model_folder import ModelFolder
@@ -13,7 +15,7 @@ from fsseg.training.seeding import seeded
 _ANY_FREQUENCY = 0.5  # a new head row is overwritten by the adapter's at once
 
 
-def load_adapted(base: ModelFolder, adapter: Path) -> AdaptedNetwork:
+def load_adapted(base: ModelFolder, adapter: Path) -> tuple[AdaptedNetwork, AdapterInfo]:
     """Rebuild the network that an adapter file was saved from; it is not merged.
 
     Raises:
@@ -28,10 +30,16 @@ def load_adapted(base: ModelFolder, adapter: Path) -> AdaptedNetwork:
             f"  this one: {base.sha256}\n"
             "  Give the model folder that the adapter was trained on."
         )
-    network = base.build_network()
-    rows = info.structures.values()
-    with seeded(0):  # what is not in the adapter (heads of deep supervision) must not depend on the caller
-        replace_heads(network, [_ANY_FREQUENCY if row is None else row for row in rows])
+    with seeded(0):  # what is not in the adapter must not depend on the caller
+        network = base_with_heads(base, info)
         adapted = AdaptedNetwork(network, create_method(info.method, info.options), info.decoder)
     adapted.load_state(state)
-    return adapted
+    return adapted, info
+
+
+def base_with_heads(base: ModelFolder, info: AdapterInfo) -> nn.Module:
+    """Build the base with heads for an adapter's structures: rows of known ones from the base, of novel ones new."""
+    network = base.build_network()
+    with seeded(0):  # heads of deep supervision are in no adapter, and must not depend on the caller
+        replace_heads(network, [_ANY_FREQUENCY if row is None else row for row in info.structures.values()])
+    return network

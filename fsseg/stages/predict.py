@@ -1,19 +1,25 @@
-"""Stage: segment images with a run of `fsseg adapt` or `fsseg pretrain`."""
+"""Stage: segment images with a run of `fsseg adapt` or `fsseg pretrain`, or with adapters on their base."""
 
-import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
+from torch import nn
 from tqdm import tqdm
 
 from fsseg.config.base import StrictModel
-from fsseg.config.errors import require_known
+from fsseg.config.errors import UsageError, require_known
 from fsseg.config.manifest import Manifest, write_json
 from fsseg.config.run_folder import new_run_folder, require_new
-from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.methods.adapter_file import AdapterInfo
+from fsseg.methods.stacked_networks import StackedNetworks
+from fsseg.nnunet.augmentation import mirror_axes_for
+from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
 from fsseg.nnunet.prediction import Predictor
 from fsseg.nnunet.raw_dataset import images_by_case
+from fsseg.stages.load_adapted import load_adapted
 from fsseg.training.seeding import resolve_device
 
 
@@ -21,7 +27,8 @@ class PredictConfig(StrictModel):
     """What to predict.
 
     Attributes:
-        run: model folder.
+        run: model folder; or else
+        base, adapters: model folder and the adapter files to run on it together.
         input: folder of images named CASE_0000.nii.gz.
         output: folder to make: one label map a case, and dataset.json with the meaning of the integers.
         cases: only these cases of the input folder; None means all.
@@ -29,7 +36,9 @@ class PredictConfig(StrictModel):
         device: auto, cpu, cuda or mps.
     """
 
-    run: Path
+    run: Path | None = None
+    base: Path | None = None
+    adapters: tuple[Path, ...] = ()
     input: Path
     output: Path
     cases: tuple[str, ...] | None = None
@@ -41,27 +50,69 @@ def run_predict(config: PredictConfig, *, dry_run: bool = False) -> dict[str, An
     """Predict; the output folder is complete or absent.
 
     Raises:
-        UsageError: the run is no model folder, the input holds no images, the output exists.
-        FssegError: an image cannot be read.
+        UsageError: the run is no model folder, two adapters have a structure in common, the input holds no images,
+            the output exists.
+        FssegError: an image cannot be read, an adapter is damaged or of another base.
     """
     require_new(config.output, resume=True)
-    model = read_model_folder(config.run)
+    model, network = _model(config)
     images = images_by_case(config.input, model.dataset_json)
     if config.cases is not None:
         require_known("case", config.cases, images, f"{config.input} holds the allowed ones.")
         images = {case: images[case] for case in config.cases}
-    facts = {"run": str(config.run), "cases": len(images), "structures": list(model.structures.names)}
+    facts = {
+        "run": str(config.run or config.base),
+        "adapters": [str(file) for file in config.adapters],
+        "cases": len(images),
+        "structures": list(model.structures.names),
+    }
     if dry_run:
         return {**facts, "out": str(config.output)}
     manifest = Manifest("predict", config.model_dump(mode="json"))
     manifest.add_inputs([file for files in images.values() for file in files])
     device = resolve_device(config.device)
-    predictor = Predictor(model.build_network(), model, device, config.tile_step_size)
+    predictor = Predictor(network or model.build_network(), model, device, config.tile_step_size)
     ending = model.dataset_json["file_ending"]
     with new_run_folder(config.output) as staging:
         for case, files in tqdm(images.items(), desc="predict", unit="case", disable=None):
             predictor.predict_file(files, staging / f"{case}{ending}")
         write_json(staging / "dataset.json", model.dataset_json)
-        shutil.copyfile(config.run / "plans.json", staging / "plans.json")
+        write_json(staging / "plans.json", model.plans)
         manifest.add(**facts)
         return manifest.write(staging)
+
+
+def _model(config: PredictConfig) -> tuple[ModelFolder, nn.Module | None]:
+    """Return the model to run, and its network where that is not the one of the model folder."""
+    if (config.run is None) == (config.base is None) or bool(config.adapters) != (config.base is not None):
+        raise UsageError("Give either --run, or --base and --adapter.")
+    if config.run is not None:
+        return read_model_folder(config.run), None
+    assert config.base is not None
+    base = read_model_folder(config.base)
+    loaded = [load_adapted(base, file) for file in config.adapters]
+    infos = [info for _, info in loaded]
+    _require_distinct(infos)
+    names = [name for info in infos for name in info.structures]
+    axes = mirror_axes_for((*base.structures.names, *names)) or None
+    model = replace(base, dataset_json=base.dataset_json_with(_joined_integers(infos)), mirroring_axes=axes)
+    return model, StackedNetworks([adapted for adapted, _ in loaded])
+
+
+def _require_distinct(infos: Sequence[AdapterInfo]) -> None:
+    names = [name for info in infos for name in info.structures]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(
+            f"More than one adapter segments {', '.join(twice)}.\n"
+            "  A label map holds each structure once: predict with these adapters one by one."
+        )
+
+
+def _joined_integers(infos: Sequence[AdapterInfo]) -> dict[str, tuple[int, ...]]:
+    """Number the structures of all adapters from 1; a later adapter is painted over an earlier one."""
+    joined: dict[str, tuple[int, ...]] = {}
+    for info in infos:
+        above = max((integer for integers in joined.values() for integer in integers), default=0)
+        joined |= {name: tuple(above + i for i in integers) for name, integers in info.integers.items()}
+    return joined

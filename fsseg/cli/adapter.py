@@ -1,0 +1,76 @@
+"""Look at adapter files, and merge them into stock nnU-Net models."""
+
+import argparse
+
+from fsseg.cli.options import add_output_options, emit
+
+EXAMPLES = """examples:
+  fsseg adapter show runs/larynx/adapter.safetensors
+  fsseg adapter merge runs/larynx/adapter.safetensors --base runs/universal --out runs/larynx_merged
+  fsseg adapter merge runs/larynx/adapter.safetensors --base runs/universal --scale 0.7 --out runs/larynx_70
+
+--scale takes weights between the base (0) and the adapted network (1): all that the adaptation changed, a tuned decoder
+and the head rows of known structures included; head rows of novel structures stay as adapted.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="show|merge")
+    show = actions.add_parser("show", help="method, ranks, base, structures, support cases, training")
+    show.add_argument("file", help="adapter.safetensors of a run")
+    add_output_options(show)
+    merge = actions.add_parser("merge", help="write a model folder that nnUNetv2_predict runs without fsseg")
+    merge.add_argument("file", help="adapter.safetensors of a run")
+    merge.add_argument("--base", required=True, help="model folder that the adapter was trained on")
+    merge.add_argument("--out", required=True, help="model folder to make")
+    merge.add_argument("--scale", type=float, default=1.0, help="0: the base, 1: the adapted network (default)")
+    add_output_options(merge)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the action."""
+    return _show(arguments) if arguments.action == "show" else _merge(arguments)
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from fsseg.stages.adapter import show_adapter
+
+    facts = show_adapter(Path(arguments.file))
+    emit(facts, _text(facts), arguments.json)
+    return 0
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    from fsseg.config.base import validated
+    from fsseg.stages.adapter import MergeConfig, merge_adapter
+
+    values = {"adapter": arguments.file, "base": arguments.base, "out": arguments.out, "scale": arguments.scale}
+    result = merge_adapter(validated(MergeConfig, values, "the options"))
+    text = f"merged {result['method']} of {', '.join(result['structures'])} at scale {result['scale']}: {arguments.out}"
+    emit(result, text, arguments.json)
+    return 0
+
+
+def _text(facts: dict) -> str:
+    from fsseg.reporting.tables import text_table
+
+    structures = [f"{name} ({'novel' if row is None else 'known'})" for name, row in facts["structures"].items()]
+    options = ", ".join(f"{name}={value}" for name, value in facts["options"].items())
+    rows = [
+        ["method", f"{facts['method']}, decoder {facts['decoder']}"],
+        ["options", options or "none"],
+        ["structures", ", ".join(structures)],
+        ["support cases", ", ".join(facts["support"])],
+        ["base", facts["base_sha256"]],
+        ["licence of the base", facts["base_licence"]],
+        ["size", f"{facts['parameters']:,} values in {facts['tensors']} tensors, {facts['bytes']:,} bytes"],
+        *([name, str(value)] for name, value in facts["training"].items()),
+        *([f"expected DSC of {name}", f"{value:.3f}"] for name, value in (facts["estimate"] or {}).items()),
+    ]
+    tables = [text_table(["adapter", ""], rows)]
+    if facts["ranks"]:
+        tables.append(text_table(["layer", "rank"], [[name, str(rank)] for name, rank in facts["ranks"].items()]))
+    return "\n\n".join(tables)

@@ -1,0 +1,87 @@
+"""Stage: look at an adapter file, or merge it into a model folder of its own."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from fsseg.config.base import StrictModel
+from fsseg.config.errors import UsageError
+from fsseg.config.manifest import Manifest
+from fsseg.config.run_folder import new_run_folder, require_new
+from fsseg.methods.adapter_file import AdapterInfo, load_adapter
+from fsseg.methods.interpolation import interpolated_state_dict
+from fsseg.nnunet.augmentation import mirror_axes_for
+from fsseg.nnunet.model_folder import ModelFolder, read_model_folder, write_model_folder
+from fsseg.stages.load_adapted import base_with_heads, load_adapted
+
+
+class MergeConfig(StrictModel):
+    """What to merge.
+
+    Attributes:
+        adapter: the adapter file.
+        base: model folder that the adapter was trained on.
+        out: model folder to make.
+        scale: how far to go from the base (0) to the adapted network (1).
+    """
+
+    adapter: Path
+    base: Path
+    out: Path
+    scale: float = Field(default=1.0, ge=0, le=2)
+
+
+def show_adapter(path: Path) -> dict[str, Any]:
+    """Describe an adapter file: its header, and what its tensors weigh.
+
+    Raises:
+        FssegError: the file is damaged or no adapter.
+        UsageError: the file is of a newer format.
+    """
+    state, info = load_adapter(path)
+    return {
+        **info.model_dump(mode="json"),
+        "tensors": len(state),
+        "parameters": sum(tensor.numel() for tensor in state.values()),
+        "bytes": path.stat().st_size,
+    }
+
+
+def merge_adapter(config: MergeConfig) -> dict[str, Any]:
+    """Write the adapted network as a stock nnU-Net model folder; complete or absent.
+
+    Raises:
+        UsageError: the method does not merge, or the output exists.
+        FssegError: the adapter is damaged, or was made on another base.
+    """
+    require_new(config.out)
+    base = read_model_folder(config.base)
+    adapted, info = load_adapted(base, config.adapter)
+    if adapted.method.not_merged_because:
+        raise UsageError(
+            f"An adapter of {info.method} cannot be merged into plain weights: {adapted.method.not_merged_because}.\n"
+            "  Predict with it as it is: fsseg predict --base RUN --adapter FILE"
+        )
+    weights = adapted.merged_state_dict()
+    if config.scale != 1:
+        novel = [channel for channel, row in enumerate(info.structures.values()) if row is None]
+        weights = interpolated_state_dict(base_with_heads(base, info), weights, config.scale, novel)
+    manifest = Manifest("adapter merge", config.model_dump(mode="json"))
+    manifest.add_inputs([config.adapter])
+    with new_run_folder(config.out) as staging:
+        write_model_folder(
+            staging,
+            plans={key: value for key, value in base.plans.items() if key != "fsseg"},
+            dataset_json=base.dataset_json_with(info.integers),
+            configuration=base.configuration,
+            weights=weights,
+            mirroring_axes=mirroring_axes_of(base, info) or None,
+        )
+        manifest.add(structures=list(info.structures), method=info.method, base=base.sha256, scale=config.scale)
+        return manifest.write(staging)
+
+
+def mirroring_axes_of(base: ModelFolder, info: AdapterInfo) -> tuple[int, ...]:
+    """Return the axes that prediction may mirror: none if any structure of base or adapter has a side."""
+    return mirror_axes_for((*base.structures.names, *info.structures))

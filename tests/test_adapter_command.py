@@ -1,0 +1,255 @@
+"""`fsseg adapter show` and `merge`, and several adapters on one base in one `fsseg predict`."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import SimpleITK
+import torch
+from conftest import KNOWN, NOVEL, Lab, fsseg, succeed
+from safetensors.torch import load_file, save_file
+
+from fsseg.methods.adapter_file import load_adapter
+from fsseg.methods.stacked_networks import StackedNetworks
+from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.stages.load_adapted import load_adapted
+
+STEPS = ("--set", "recipe.max_steps=6", "recipe.head_learning_rate=0.05")
+
+
+@pytest.fixture(scope="session")
+def known(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tuned decoder for a known structure: the base's encoder."""
+    out = tmp_path_factory.mktemp("adapters") / "known"
+    succeed(*lab.adapt_words(out, "--structure", KNOWN, *STEPS, method="decoder"))
+    return out
+
+
+@pytest.fixture(scope="session")
+def novel(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ARENA on the whole network for a novel structure."""
+    out = tmp_path_factory.mktemp("adapters") / "novel"
+    words = ("--structure", NOVEL, "--decoder", "frozen", *STEPS, "rank=2", "recipe.learning_rates={low_rank: 0.05}")
+    succeed(*lab.adapt_words(out, *words, method="arena"))
+    return out
+
+
+@pytest.fixture(scope="session")
+def probe(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A linear probe for a novel structure: everything but the head is the base's."""
+    out = tmp_path_factory.mktemp("adapters") / "probe"
+    succeed(*lab.adapt_words(out, "--structure", NOVEL, *STEPS, method="linear_probe"))
+    return out
+
+
+def adapter(run: Path) -> Path:
+    return run / "adapter.safetensors"
+
+
+# show
+
+
+def test_show_tells_what_an_adapter_is(lab: Lab, novel: Path) -> None:
+    facts = succeed("adapter", "show", adapter(novel))
+    split = json.loads((novel / "split.json").read_text(encoding="utf-8"))
+    manifest = json.loads((novel / "manifest.json").read_text(encoding="utf-8"))
+    assert facts["method"] == "arena"
+    assert facts["decoder"] == "frozen"
+    assert facts["options"]["rank"] == 2
+    assert facts["structures"] == {NOVEL: None}
+    assert facts["support"] == split["support"]
+    assert facts["base_sha256"] == read_model_folder(lab.base).sha256
+    assert facts["training"]["steps"] == 6
+    assert facts["ranks"] == manifest["ranks"]
+    assert 0 < sum(facts["ranks"].values()) <= 2 * len(facts["ranks"])
+    assert facts["parameters"] == sum(t.numel() for t in load_file(adapter(novel)).values())
+    assert facts["bytes"] == adapter(novel).stat().st_size
+
+
+def test_show_reads_well(known: Path, novel: Path) -> None:
+    text = fsseg("adapter", "show", adapter(known)).out
+    assert f"{KNOWN} (known)" in text
+    assert "decoder, decoder tuned" in text
+    text = fsseg("adapter", "show", adapter(novel)).out
+    assert f"{NOVEL} (novel)" in text
+    assert "rank=2" in text
+    assert text.count("encoder.stages") >= 2
+
+
+def test_gates_that_became_zero_are_not_in_the_file(novel: Path) -> None:
+    state, info = load_adapter(adapter(novel))
+    for layer, rank in info.ranks.items():
+        assert len(state[f"{layer}.parametrizations.weight.0.gate"]) == rank
+
+
+# merge
+
+
+def test_merge_gives_the_weights_of_the_run(lab: Lab, known: Path, tmp_path: Path) -> None:
+    succeed("adapter", "merge", adapter(known), "--base", lab.base, "--out", tmp_path / "merged")
+    merged, run = read_model_folder(tmp_path / "merged"), read_model_folder(known)
+    assert merged.dataset_json == run.dataset_json
+    assert merged.plans == run.plans
+    assert merged.mirroring_axes == run.mirroring_axes
+    for name, tensor in run.weights.items():
+        assert "seg_layers.0" in name or torch.equal(merged.weights[name], tensor), name
+
+
+def test_scale_goes_straight_from_the_base_to_the_adapted_network(lab: Lab, known: Path, tmp_path: Path) -> None:
+    folders = {}
+    for scale in (0, 0.25, 1):
+        folders[scale] = tmp_path / str(scale)
+        words = ("adapter", "merge", adapter(known), "--base", lab.base, "--scale", scale, "--out", folders[scale])
+        assert succeed(*words)["scale"] == scale
+    start, between, end = (read_model_folder(folder).weights for folder in folders.values())
+    base = read_model_folder(lab.base)
+    row = base.structures.names.index(KNOWN)
+    moved = [name for name in end if not torch.equal(start[name], end[name])]
+    assert any("decoder.stages" in name for name in moved)
+    assert any("seg_layers.1" in name for name in moved)
+    for name in end:
+        if "seg_layers" not in name:
+            assert torch.equal(start[name], base.weights[name]), name
+        torch.testing.assert_close(between[name], 0.75 * start[name] + 0.25 * end[name], rtol=1e-5, atol=1e-6)
+    head = next(name for name in end if name.endswith("seg_layers.1.weight"))
+    assert torch.equal(start[head][0], base.weights[head][row])
+
+
+def test_head_row_of_a_novel_structure_stays_as_adapted_at_every_scale(lab: Lab, probe: Path, tmp_path: Path) -> None:
+    words = ("adapter", "merge", adapter(probe), "--base", lab.base, "--scale", 0.5, "--out", tmp_path / "half")
+    succeed(*words)
+    half, run = read_model_folder(tmp_path / "half").weights, read_model_folder(probe).weights
+    head = next(name for name in run if name.endswith("seg_layers.1.weight"))
+    assert torch.equal(half[head], run[head])
+
+
+def test_a_method_that_does_not_merge_says_so(lab: Lab, tmp_path: Path) -> None:
+    succeed(*lab.adapt_words(tmp_path / "run", "--structure", NOVEL, *STEPS, method="adaptformer"))
+    assert not (tmp_path / "run" / "fold_0").exists()
+    words = ("adapter", "merge", adapter(tmp_path / "run"), "--base", lab.base, "--out", tmp_path / "merged")
+    outcome = fsseg(*words)
+    assert outcome.code == 2
+    assert "cannot be merged into plain weights: its bottlenecks have a ReLU" in outcome.err
+    assert "fsseg predict --base RUN --adapter FILE" in outcome.err
+    assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("show",), "required: file"),
+        (("melt", "file"), "invalid choice"),
+        (("merge", "FILE", "--base", "BASE", "--out", "OUT", "--scale", "3"), "scale: .*2.*got 3"),
+        (("merge", "FILE", "--base", "RUN", "--out", "OUT"), "another base"),
+        (("merge", "FILE", "--base", "BASE", "--out", "RUN"), "exists already"),
+    ],
+)
+def test_wrong_words_are_refused(lab: Lab, known: Path, tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+    names = {"FILE": adapter(known), "BASE": lab.base, "RUN": known, "OUT": tmp_path / "out"}
+    outcome = fsseg("adapter", *(names.get(word, word) for word in words))
+    assert outcome.code in (1, 2)
+    assert "Traceback" not in outcome.err
+    assert re.search(message, outcome.err), outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+# several adapters on one base
+
+
+def test_stacked_networks_compute_what_each_computes_alone(
+    lab: Lab, known: Path, novel: Path, probe: Path, tmp_path: Path
+) -> None:
+    base = read_model_folder(lab.base)
+    image = torch.randn(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        alone = [load_adapted(base, adapter(run))[0].network.eval()(image) for run in (probe, novel, known)]
+        loaded = [load_adapted(base, adapter(run))[0] for run in (probe, novel, known)]
+        stack = StackedNetworks(loaded).eval()
+        torch.testing.assert_close(stack(image), torch.cat(alone, dim=1), rtol=0, atol=1e-6)
+        moved = image + 1
+        assert not torch.equal(stack(moved), stack(image))
+    assert stack.shared_encoders == 1
+    sizes = {tensor.data_ptr(): tensor.numel() for tensor in stack.parameters()}
+    own = sum(p.numel() for one in loaded for p in one.trainable().values())
+    plain = sum({p.data_ptr(): p.numel() for p in base.build_network().parameters()}.values())
+    assert sum(sizes.values()) <= plain + own + 1000  # the base once, and what the adapters train
+
+
+def test_one_prediction_with_two_adapters_shows_what_each_shows(
+    lab: Lab, known: Path, novel: Path, tmp_path: Path
+) -> None:
+    """The later adapter is painted over the earlier one."""
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "case_0000.nii.gz").symlink_to(lab.image(1))
+    together = tmp_path / "together"
+    adapters = ("--adapter", adapter(novel), adapter(known))
+    facts = succeed("predict", "--base", lab.base, *adapters, "--input", images, "--output", together)
+    assert facts["structures"] == [NOVEL, KNOWN]
+    masks = {}
+    for name, run in (("novel", novel), ("known", known)):
+        words = ("predict", "--run", run, "--input", images, "--output", tmp_path / name)
+        succeed(*words)
+        masks[name] = array(tmp_path / name) > 0
+    labels = array(together)
+    assert (labels == 2).any()
+    assert ((labels == 2) == masks["known"]).all()
+    assert ((labels == 1) == (masks["novel"] & ~masks["known"])).all()
+    written = json.loads((together / "dataset.json").read_text(encoding="utf-8"))["labels"]
+    assert written == {"background": 0, NOVEL: [1, 1], KNOWN: [2, 2]}
+
+
+def array(folder: Path):
+    return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(folder / "case.nii.gz")))
+
+
+def test_prediction_with_a_method_that_does_not_merge(lab: Lab, tmp_path: Path) -> None:
+    succeed(*lab.adapt_words(tmp_path / "run", "--structure", NOVEL, *STEPS, method="spatial_adapter"))
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "case_0000.nii.gz").symlink_to(lab.image(1))
+    words = (
+        "--base",
+        lab.base,
+        "--adapter",
+        adapter(tmp_path / "run"),
+        "--input",
+        images,
+        "--output",
+        tmp_path / "out",
+    )
+    assert succeed("predict", *words)["structures"] == [NOVEL]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "Give either --run, or --base and --adapter"),
+        (("--base", "BASE"), "Give either --run"),
+        (("--adapter", "NOVEL"), "Give either --run"),
+        (("--run", "RUN", "--base", "BASE", "--adapter", "NOVEL"), "Give either --run"),
+        (("--base", "BASE", "--adapter", "NOVEL", "PROBE"), f"More than one adapter segments {NOVEL}"),
+        (("--base", "RUN", "--adapter", "NOVEL"), "another base"),
+    ],
+)
+def test_wrong_choice_of_what_to_run_is_refused(
+    lab: Lab, known: Path, novel: Path, probe: Path, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    names = {"BASE": lab.base, "RUN": known, "NOVEL": adapter(novel), "PROBE": adapter(probe)}
+    given = (names.get(word, word) for word in words)
+    outcome = fsseg("predict", *given, "--input", lab.image(1).parent, "--output", tmp_path / "out")
+    assert outcome.code in (1, 2)
+    assert message in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_list_of_live_terms_is_refused(lab: Lab, novel: Path, tmp_path: Path) -> None:
+    state, info = load_adapter(adapter(novel))
+    name = next(name for name in state if name.endswith(".live") and len(state[name]))
+    state[name] = state[name] + 1000
+    path = tmp_path / "damaged.safetensors"
+    save_file(state, path, metadata={"fsseg": info.model_dump_json()})
+    outcome = fsseg("adapter", "merge", path, "--base", lab.base, "--out", tmp_path / "out")
+    assert outcome.code == 1
+    assert "The adapter does not fit its network" in outcome.err
