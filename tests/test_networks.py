@@ -288,16 +288,15 @@ def test_nnunets_networks_switch_deep_supervision() -> None:
 
 
 @pytest.fixture
-def one_head(lab: Lab, tmp_path: Path) -> Iterator[str]:
-    """Preprocess for plans of a network with one head, which read arrays as (x, y, z); return their name."""
+def one_head(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Preprocess, apart from what other tests use, for a network with one head and arrays read as (x, y, z)."""
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
     plans = tiny_plans() | {"plans_name": "one_head", "transpose_forward": [2, 1, 0], "transpose_backward": [2, 1, 0]}
     changes = {"architecture": NETWORKS["genesis"], "data_identifier": "one_head"}
     plans["configurations"]["3d_fullres"].update(changes)
     (tmp_path / "one_head.json").write_text(json.dumps(plans))
     succeed("preprocess", "--dataset", "901", "--plans", tmp_path / "one_head.json")
-    yield "one_head"
-    shutil.rmtree(lab.preprocessed / "one_head")
-    (lab.preprocessed / "one_head.json").unlink()
+    return "one_head"
 
 
 def test_a_network_with_one_head_goes_the_whole_way_to_stock_prediction(
