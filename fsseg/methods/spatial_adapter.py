@@ -33,7 +33,7 @@ class SpatialAdapter(Method):
     decoder_choices = ("frozen",)
     reads_features_only = True
     family = "black_box"
-    not_merged_because = "between its convolutions is a ReLU, so no weights of a 1x1x1 head compute the same."
+    not_merged_because = "between its convolutions is a ReLU, so no weights of a 1x1x1 head compute the same"
 
     def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Make the adapter a submodule of the full-resolution head, which calls it first."""
