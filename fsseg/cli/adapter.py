@@ -6,6 +6,7 @@ from fsseg.cli.options import add_output_options, emit
 
 EXAMPLES = """examples:
   fsseg adapter show runs/larynx/adapter.safetensors
+  fsseg adapter show runs/larynx/adapter.safetensors --json
   fsseg adapter merge runs/larynx/adapter.safetensors --base runs/universal --out runs/larynx_merged
   fsseg adapter merge runs/larynx/adapter.safetensors --base runs/universal --scale 0.7 --out runs/larynx_70
 
