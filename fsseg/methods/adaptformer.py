@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from fsseg.methods import contract
 from fsseg.methods.attached import add_parallel
-from fsseg.methods.targets import TargetOptions, targeted_blocks
+from fsseg.methods.targets import TargetOptions, targeted_blocks, why_no_block
 from fsseg.models.blocks import Block
 
 _NAME = "adaptformer"
@@ -38,9 +38,7 @@ class AdaptFormer(contract.Method):
 
     def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
         """Refuse a part of a network without blocks."""
-        if targeted_blocks(network, self.options.targets, trained_whole):
-            return ""
-        return f"no block of targets={self.options.targets} is left to adapt.\n  Use targets=encoder."
+        return why_no_block(network, self.options.targets, trained_whole)
 
     def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Add a bottleneck to every targeted block."""

@@ -41,3 +41,10 @@ def targeted_blocks(network: nn.Module, targets: Target, trained_whole: frozense
     """Return the blocks of the targeted part that are not trained whole."""
     inside = {module for _, module in targeted_modules(network, targets, trained_whole)}
     return [block for block in blocks_of(network) if inside.issuperset(block.module.modules())]
+
+
+def why_no_block(network: nn.Module, targets: Target, trained_whole: frozenset[nn.Parameter]) -> str:
+    """Return why a method that sits next to blocks is not defined; "" if there are blocks."""
+    if targeted_blocks(network, targets, trained_whole):
+        return ""
+    return f"no block of targets={targets} is left to adapt.\n  Use targets=encoder."
