@@ -31,6 +31,7 @@ from fsseg.methods.low_rank import LowRankUpdate
 from fsseg.methods.registry import METHODS, create_method, method_class, method_names
 from fsseg.models.networks import build_network
 from fsseg.models.parts import parts_of
+from fsseg.training.placement import place
 
 LEARNING_RATE = 1e-2
 # The tiny networks have layers of four channels, and query-key-value projections of twelve inputs.
@@ -342,6 +343,17 @@ def test_bfloat16_autocast_stays_near_float32(case: Case) -> None:
         actual = logits_of(adapted.network)
     assert actual.dtype == torch.bfloat16
     assert (actual.float() - expected).square().mean().sqrt() <= 0.05 * expected.square().mean().sqrt()
+
+
+@every_case
+def test_the_layout_that_training_uses_changes_nothing(case: Case) -> None:
+    adapted = case.adapt()
+    randomise(adapted)
+    expected = logits_of(adapted.network)
+    place(adapted.network, torch.device("cpu"))
+    torch.testing.assert_close(logits_of(adapted.network), expected, rtol=1e-4, atol=1e-4)
+    train(adapted, steps=1)
+    assert not torch.equal(logits_of(adapted.network), expected)
 
 
 @every_convolutional_case

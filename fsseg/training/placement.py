@@ -8,7 +8,9 @@ def place(network: nn.Module, device: torch.device) -> nn.Module:
     """Move a network to a device in the memory layout that is fast there; return it."""
     network.to(device)
     if device.type == "cpu":  # faster 3D convolutions on a CPU; CUDA chooses its layout itself
-        network.to(memory_format=torch.channels_last_3d)
+        for parameter in network.parameters():
+            if parameter.dim() == 5:  # Module.to(memory_format=...) would refuse what has four axes
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
     return network
 
 
