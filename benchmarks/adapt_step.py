@@ -2,8 +2,8 @@
 
 Every method is measured in pairs with full fine-tuning, step by step in turns in one process, so that what else the
 machine does falls on both. Reported are the median seconds of a step, the median of the ratios within the pairs with
-their quartiles, and memory: on CUDA the peak that torch allocated; on a CPU what a step holds at its largest, counted
-exactly: tensors kept for the backward pass, gradients, and AdamW's two moments.
+their quartiles, and memory: on CUDA the peak that torch allocated for it; on a CPU what a step holds at its largest,
+counted exactly: tensors kept for the backward pass, gradients, and AdamW's two moments.
 
     python benchmarks/adapt_step.py                                                  # a small U-Net, 40^3, batch 2
     python benchmarks/adapt_step.py --plans plans/swinunetr_fseft.json --patch 64 --batch 1 --pairs 3
@@ -70,6 +70,7 @@ class Trainer:
 
     def __init__(self, base: Callable[[], nn.Module], arguments: argparse.Namespace, variant: "Variant") -> None:
         self.device = torch.device(arguments.device)
+        self.others = torch.cuda.memory_allocated() if self.device.type == "cuda" else 0
         torch.manual_seed(0)
         network = base()
         self.adapted = AdaptedNetwork(network, create_method(variant.method), variant.decoder)
@@ -93,8 +94,8 @@ class Trainer:
 
     def step(self) -> float:
         """Take a step; return its seconds."""
-        started = self._now()
         with checkpointed(self.adapted.network, enabled=self.variant.checkpointed):
+            started = self._now()  # a training finds the blocks to checkpoint once, not in every step
             optimisation_step(
                 self._loss,
                 optimizer=self.optimizer,
@@ -103,15 +104,15 @@ class Trainer:
                 scaler=self.scaler,
                 before_step=lambda: self.adapted.method.before_step(self.adapted.network),
             )
-        self.adapted.method.after_step(self.adapted.network, RATE)
-        return self._now() - started
+            self.adapted.method.after_step(self.adapted.network, RATE)
+            return self._now() - started
 
     def memory_mib(self) -> float:
         """Return the memory of a step."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
             self.step()
-            return torch.cuda.max_memory_allocated() / 2**20
+            return (torch.cuda.max_memory_allocated() - self.others) / 2**20
         kept: dict[int, int] = {}
         own = {p.untyped_storage().data_ptr() for p in self.adapted.network.parameters()}
 

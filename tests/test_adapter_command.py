@@ -124,6 +124,16 @@ def test_head_row_of_a_novel_structure_stays_as_adapted_at_every_scale(lab: Lab,
     assert torch.equal(half[head], run[head])
 
 
+def test_scale_is_refused_for_what_did_not_start_from_the_base(lab: Lab, tmp_path: Path) -> None:
+    succeed(*lab.adapt_words(tmp_path / "run", "--structure", NOVEL, *STEPS, method="from_scratch"))
+    words = ("adapter", "merge", adapter(tmp_path / "run"), "--base", lab.base, "--out", tmp_path / "out")
+    outcome = fsseg(*words, "--scale", 0.5)
+    assert outcome.code == 2
+    assert "did not start from the base" in outcome.err
+    assert not (tmp_path / "out").exists()
+    succeed(*words)
+
+
 def test_a_method_that_does_not_merge_says_so(lab: Lab, tmp_path: Path) -> None:
     succeed(*lab.adapt_words(tmp_path / "run", "--structure", NOVEL, *STEPS, method="adaptformer"))
     assert not (tmp_path / "run" / "fold_0").exists()
@@ -170,7 +180,8 @@ def test_stacked_networks_compute_what_each_computes_alone(
         moved = image + 1
         assert not torch.equal(stack(moved), stack(image))
     assert stack.shared_encoders == 1
-    sizes = {tensor.data_ptr(): tensor.numel() for tensor in stack.parameters()}
+    stack.double()  # moves every parameter, as going to a device does
+    sizes = {tensor.data_ptr(): tensor.numel() for network in stack.networks for tensor in network.parameters()}
     own = sum(p.numel() for one in loaded for p in one.trainable().values())
     plain = sum({p.data_ptr(): p.numel() for p in base.build_network().parameters()}.values())
     assert sum(sizes.values()) <= plain + own + 1000  # the base once, and what the adapters train

@@ -86,6 +86,9 @@ def named_recipe(name: str, *, method: str, family: str, decoder: str, shots: in
     spacing and intensity window are those of the base's plans (plans/swinunetr_fseft.json), and their sliding window
     overlaps by a quarter (`fsseg predict --tile-step-size 0.75`).
 
+    Two things differ: crops that are not centred on foreground are drawn anywhere, not only on background; and methods
+    that read the last features only go through a fixed pool of crops (`feature_crops`) instead of fresh ones.
+
     Args:
         name: one of RECIPES.
         method: name of the adaptation method, without preset.
@@ -123,7 +126,7 @@ def named_recipe(name: str, *, method: str, family: str, decoder: str, shots: in
 
 
 def _published_rate(method: str, family: str, decoder: str) -> float:
-    """Return FSEFT's learning rate, which is one for everything that is trained (fewshot reference, 3.2)."""
+    """Return FSEFT's learning rate, which is one for everything that is trained."""
     if decoder == "tuned" or method == "spatial_adapter":
         return 1e-4
     return {"low_rank": 1e-3, "whole_network": 1e-4, "scratch": 1e-4}.get(family, 1e-2)

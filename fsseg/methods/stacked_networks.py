@@ -90,12 +90,16 @@ def _replace_encoder(adapted: AdaptedNetwork, encoder: nn.Module) -> None:
 
 
 def _share_untouched(adapted: Sequence[AdaptedNetwork]) -> None:
-    """Let every tensor that an adaptation leaves as it is in the base have one storage in all networks."""
-    storages: dict[str, Tensor] = {}
+    """Let every tensor that an adaptation leaves as it is in the base be one parameter in all networks.
+
+    The parameter and not only its storage: moving the networks to a device copies every parameter on its own.
+    """
+    shared: dict[str, nn.Parameter] = {}
     for one in adapted:
         heads = {p for head in parts_of(one.network).heads for p in head.parameters()}
-        for name, parameter in one.network.named_parameters():
-            if not parameter.requires_grad and parameter not in heads:
-                # Under a parametrization the base's tensor is called parametrizations.weight.original.
-                plain = name.replace(".parametrizations.", ".").removesuffix(".original")
-                parameter.data = storages.setdefault(plain, parameter.data)
+        for name, module in list(one.network.named_modules()):
+            for attribute, parameter in list(module.named_parameters(recurse=False)):
+                if not parameter.requires_grad and parameter not in heads:
+                    # Under a parametrization the base's tensor is called parametrizations.weight.original.
+                    plain = f"{name}.{attribute}".replace(".parametrizations.", ".").removesuffix(".original")
+                    setattr(module, attribute, shared.setdefault(plain, parameter))

@@ -52,7 +52,7 @@ def merge_adapter(config: MergeConfig) -> dict[str, Any]:
     """Write the adapted network as a stock nnU-Net model folder; complete or absent.
 
     Raises:
-        UsageError: the method does not merge, or the output exists.
+        UsageError: the method does not merge, or did not start from the base and is to be scaled; the output exists.
         FssegError: the adapter is damaged, or was made on another base.
     """
     require_new(config.out)
@@ -62,6 +62,11 @@ def merge_adapter(config: MergeConfig) -> dict[str, Any]:
         raise UsageError(
             f"An adapter of {info.method} cannot be merged into plain weights: {adapted.method.not_merged_because}.\n"
             "  Predict with it as it is: fsseg predict --base RUN --adapter FILE"
+        )
+    if config.scale != 1 and not adapted.method.uses_pretrained:
+        raise UsageError(
+            f"--scale {config.scale} goes towards the base, but {info.method} did not start from the base.\n"
+            "  allowed: 1"
         )
     weights = adapted.merged_state_dict()
     if config.scale != 1:
