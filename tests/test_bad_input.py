@@ -294,7 +294,6 @@ BAD_MODEL_FILES: dict[str, tuple[str, Change | bytes | None, int, str]] = {
     "dataset_without_labels": ("dataset.json", lambda c: c.pop("labels"), 1, "labels"),
     "dataset_without_channels": ("dataset.json", lambda c: c.pop("channel_names"), 1, "channel_names"),
     "dataset_without_order": ("dataset.json", lambda c: c.pop("regions_class_order"), 1, "regions_class_order"),
-    "softmax": ("dataset.json", lambda c: c.update(labels={"background": 0, "liver": 1}), 2, "softmax head"),
 }
 
 

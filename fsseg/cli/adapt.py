@@ -14,6 +14,8 @@ EXAMPLES = """examples:
       --method linear_probe --set recipe.max_steps=500 --out runs/mandible
   fsseg adapt --checkpoint runs/fseft --dataset 104 --structure larynx --shots 10 \\
       --method lora:fseft --decoder tuned --recipe fseft --out runs/larynx_fseft
+  fsseg adapt --checkpoint runs/fseft --dataset 22 --structure liver spleen aorta --recipe fseft \\
+      --method spatial_adapter --set recipe.activation=softmax --out runs/three_classes
 
 --set takes options of the method (rank=8) and of the recipe (recipe.max_steps=500);
 `fsseg methods` lists the methods.

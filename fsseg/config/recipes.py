@@ -7,12 +7,17 @@ from pydantic import Field
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import unknown_name
 
+Activation = Literal["sigmoid", "softmax"]
+
 
 class Recipe(StrictModel):
     """How an adaptation is trained; the same for every structure.
 
     Attributes:
-        loss: "bce_dice" is masked cross-entropy plus Dice over the batch; "dice" is soft Dice per patch.
+        activation: "sigmoid" predicts every structure on its own; "softmax" gives every voxel one class, background
+            among them, for structures that exclude each other and are annotated in every support case.
+        loss: "bce_dice" is masked cross-entropy (binary, or of a softmax) plus Dice over the batch; "dice" is soft Dice
+            per patch.
         learning_rates: AdamW rate per method family, of what the method trains itself.
         decoder_learning_rate: rate of a decoder that is tuned besides the method.
         head_learning_rate: rate of the segmentation head; high, because the bias of a rare novel structure starts far
@@ -40,6 +45,7 @@ class Recipe(StrictModel):
             the host only.
     """
 
+    activation: Activation = "sigmoid"
     loss: Literal["bce_dice", "dice"] = "bce_dice"
     learning_rates: dict[str, float] = Field(
         default={
@@ -86,8 +92,12 @@ def named_recipe(name: str, *, method: str, family: str, decoder: str, shots: in
     spacing and intensity window are those of the base's plans (plans/swinunetr_fseft.json), and their sliding window
     overlaps by a quarter (`fsseg predict --tile-step-size 0.75`).
 
-    Two things differ: crops that are not centred on foreground are drawn anywhere, not only on background; and methods
-    that read the last features only go through a fixed pool of crops (`feature_crops`) instead of fresh ones.
+    The activation is the sigmoid, as theirs is for one structure at a time. On FLARE22 they take a softmax over nine
+    organs and background, which is `recipe.activation=softmax`.
+
+    Three things differ: the background row of a softmax starts at zero, as in a sigmoid, and not at random; crops that
+    are not centred on foreground are drawn anywhere, not only on background; and methods that read the last features
+    only go through a fixed pool of crops (`feature_crops`) instead of fresh ones.
 
     Args:
         name: one of RECIPES.

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fsseg.config.errors import FssegError
+from fsseg.config.recipes import Activation
 from fsseg.data.specs import FILE_ENDING, DatasetSpec, NnunetRawLayout
 from fsseg.data.structures import CaseAnnotation, Structures
 
@@ -89,6 +90,17 @@ def region_labels(integers: dict[str, tuple[int, ...]]) -> dict[str, Any]:
     # A region of one integer names it twice: without a list of two entries nnU-Net falls back to softmax.
     regions = {name: list(values) if len(values) > 1 else [values[0]] * 2 for name, values in integers.items()}
     return {"labels": {"background": 0, **regions}, "regions_class_order": class_order(integers)}
+
+
+def head_labels(integers: dict[str, tuple[int, ...]], activation: Activation) -> dict[str, Any]:
+    """Return what dataset.json says of a head: regions for a sigmoid, plain labels for a softmax.
+
+    The integers of a softmax are those of its channels: 0 for background, then one a structure in order.
+    """
+    if activation == "sigmoid":
+        return region_labels(integers)
+    assert list(integers.values()) == [(channel,) for channel in range(1, len(integers) + 1)]
+    return {"labels": {"background": 0, **{name: value for name, (value,) in integers.items()}}}
 
 
 def painting_order(annotations: Iterable[CaseAnnotation], names: Iterable[str]) -> list[str]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fsseg.config.base import StrictModel, validated
 from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.recipes import Activation
 from fsseg.methods.contract import DecoderChoice
 
 ADAPTER_NAME = "adapter.safetensors"
@@ -26,6 +27,7 @@ class AdapterInfo(StrictModel):
         method: name of the method, with its `options` and `decoder` choice.
         structures: adapted structures in channel order, with the base's head row each started from (None: novel).
         integers: the integers of each structure in the label maps that the adapted network writes.
+        activation: of the head; with "softmax" a background row comes before those of the structures.
         base_sha256: hash of the base's weights; the adapter fits no other base.
         base_licence: licence of the base, which goes on with the adapter.
         support: support cases.
@@ -41,6 +43,7 @@ class AdapterInfo(StrictModel):
     decoder: DecoderChoice
     structures: dict[str, int | None]
     integers: dict[str, tuple[int, ...]]
+    activation: Activation = "sigmoid"
     base_sha256: str
     base_licence: str
     support: tuple[str, ...]

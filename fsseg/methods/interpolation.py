@@ -7,25 +7,25 @@ from fsseg.models.parts import parts_of
 
 
 def interpolated_state_dict(
-    base: nn.Module, adapted: dict[str, Tensor], scale: float, novel: list[int]
+    base: nn.Module, adapted: dict[str, Tensor], scale: float, new: list[int]
 ) -> dict[str, Tensor]:
     """Return base + scale * (adapted - base) for every weight (WiSE-FT, Wortsman et al., CVPR 2022).
 
     All that the adaptation changed takes part: low-rank updates, a tuned decoder, the head rows of known structures.
-    The head rows of novel structures have no counterpart in the base and stay as adapted.
+    New head rows have no counterpart in the base and stay as adapted.
 
     Args:
-        base: the pretrained network with heads for the adapted structures; the rows of `novel` may hold anything.
+        base: the pretrained network with heads for the adapted structures; the rows of `new` may hold anything.
         adapted: merged weights of the adapted network, under the plain network's keys.
         scale: 0 gives the base, 1 the adapted network; beyond 1 extrapolates.
-        novel: channels of the novel structures.
+        new: channels that the base has no row of: novel structures, the background of a softmax.
     """
     start = {key: tensor.detach().cpu() for key, tensor in base.state_dict().items()}
     result = {key: _between(start[key], tensor, scale) for key, tensor in adapted.items()}
     heads = {id(p) for p in parts_of(base).head.parameters()}
     for key, tensor in base.state_dict(keep_vars=True).items():
         if id(tensor) in heads:
-            result[key][novel] = adapted[key][novel]
+            result[key][new] = adapted[key][new]
     return result
 
 

@@ -1,6 +1,8 @@
 """Segmentation heads: one row per structure, taken from the pretrained head or new."""
 
 import math
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import nn
@@ -8,16 +10,19 @@ from torch import nn
 from fsseg.models.parts import parts_of
 
 NEW_ROW_STD = 0.01
+BACKGROUND: Literal["background"] = "background"  # first channel of a softmax
+RowSource = int | float | Literal["background"]
 
 
-def replace_heads(network: nn.Module, sources: list[int | float]) -> None:
+def replace_heads(network: nn.Module, sources: Sequence[RowSource]) -> None:
     """Replace all segmentation heads in place by heads with one output channel per adapted structure.
 
     Args:
         network: a network with a pretrained head.
         sources: per new channel either the index (int) of the pretrained row that is its start, or the frequency
             (float in (0, 1)) of a novel structure: its bias starts at the logit of that frequency, so that the first
-            prediction is the prior and not one half, and its weights at N(0, 0.01).
+            prediction is the prior and not one half, and its weights at N(0, 0.01). BACKGROUND is a row of zeros,
+            against which a softmax starts as the sigmoid that every other row was made for.
     """
     heads = parts_of(network).heads
     for index, old in enumerate(heads):
@@ -30,16 +35,19 @@ def logit(frequency: float) -> float:
     return math.log(p / (1 - p))
 
 
-def _new_head(old: nn.Module, sources: list[int | float]) -> nn.Conv3d:
+def _new_head(old: nn.Module, sources: Sequence[RowSource]) -> nn.Conv3d:
     assert isinstance(old, nn.Conv3d)  # heads of all supported networks are 1x1x1 convolutions
     head = nn.Conv3d(old.in_channels, len(sources), old.kernel_size, bias=True)  # type: ignore[arg-type]
     head = head.to(old.weight.device)
     with torch.no_grad():
         for channel, source in enumerate(sources):
-            if isinstance(source, int):
+            if source == BACKGROUND:
+                head.weight[channel] = 0.0
+                head.bias[channel] = 0.0  # type: ignore[index]
+            elif isinstance(source, int):
                 head.weight[channel] = old.weight[source]
                 head.bias[channel] = old.bias[source] if old.bias is not None else 0.0  # type: ignore[index]
-            else:
+            elif isinstance(source, float):
                 head.weight[channel].normal_(0.0, NEW_ROW_STD)
                 head.bias[channel] = logit(source)  # type: ignore[index]
     return head

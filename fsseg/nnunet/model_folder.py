@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.manifest import write_json
-from fsseg.data.assembly import region_labels
+from fsseg.config.recipes import Activation
+from fsseg.data.assembly import head_labels
 from fsseg.data.structures import Structures, structures_of_dataset_json
 from fsseg.models.networks import build_network
 from fsseg.nnunet.checkpoint_file import (
@@ -54,10 +55,17 @@ class ModelFolder:
         """The structures of the head, in channel order."""
         return Structures(integers=structures_of_dataset_json(self.dataset_json, self.path).integers)
 
-    def dataset_json_with(self, integers: dict[str, tuple[int, ...]]) -> dict[str, Any]:
-        """Return the dataset.json of an adaptation: this model's, with the adapted structures as regions."""
+    @property
+    def activation(self) -> Activation:
+        """Activation of the head: sigmoid for regions; with a softmax, background is channel 0."""
+        return "sigmoid" if self.plans_manager().get_label_manager(self.dataset_json).has_regions else "softmax"
+
+    def dataset_json_with(
+        self, integers: dict[str, tuple[int, ...]], activation: Activation = "sigmoid"
+    ) -> dict[str, Any]:
+        """Return the dataset.json of an adaptation: this model's, with the adapted structures instead of its own."""
         kept = {k: v for k, v in self.dataset_json.items() if k not in ("labels", "regions_class_order", "name")}
-        return {**kept, **region_labels(integers)}
+        return {**kept, **head_labels(integers, activation)}
 
     def plans_manager(self) -> PlansManager:
         """Return nnU-Net's view of the plans."""
@@ -69,9 +77,8 @@ class ModelFolder:
 
     def build_network(self) -> nn.Module:
         """Build the network with its pretrained weights; logits of the full resolution only."""
-        network = network_of_plans(
-            self.plans, self.configuration, self.dataset_json, output_channels=len(self.structures.names)
-        )
+        channels = len(self.structures.names) + (self.activation == "softmax")
+        network = network_of_plans(self.plans, self.configuration, self.dataset_json, output_channels=channels)
         try:
             problems = network.load_state_dict(self.weights, strict=False)
         except RuntimeError as error:
@@ -110,7 +117,7 @@ def read_model_folder(path: Path) -> ModelFolder:
     """Read a model folder as `fsseg pretrain`, `fsseg adapt` and nnU-Net leave it.
 
     Raises:
-        UsageError: the folder is no model folder, is unfinished, or has a softmax head.
+        UsageError: the folder is no model folder, or is unfinished.
         FssegError: a file is damaged.
     """
     checkpoint_file = _checkpoint_file(path)
@@ -120,11 +127,7 @@ def read_model_folder(path: Path) -> ModelFolder:
     require_nnunet_checkpoint(checkpoint, checkpoint_file)
     configuration = checkpoint["init_args"]["configuration"]
     _require_configuration(plans, configuration, str(path / "plans.json"))
-    if not _has_regions(plans, dataset_json, path / "dataset.json"):
-        raise UsageError(
-            f"The checkpoint in {path} has a softmax head (labels without regions).\n"
-            "  allowed: region-based checkpoints, as `fsseg pretrain` makes them on an assembled dataset."
-        )
+    _require_labels(plans, dataset_json, path / "dataset.json")
     axes = checkpoint.get("inference_allowed_mirroring_axes")
     return ModelFolder(
         path=path,
@@ -193,8 +196,8 @@ def _require_configuration(plans: dict[str, Any], configuration: str, where: str
         ) from None
 
 
-def _has_regions(plans: dict[str, Any], dataset_json: dict[str, Any], where: Path) -> bool:
+def _require_labels(plans: dict[str, Any], dataset_json: dict[str, Any], where: Path) -> None:
     try:
-        return bool(PlansManager(deepcopy(plans)).get_label_manager(dataset_json).has_regions)
+        PlansManager(deepcopy(plans)).get_label_manager(dataset_json)
     except (KeyError, TypeError, ValueError, AssertionError) as error:
         raise FssegError(f"{where} is damaged: {error}") from None

@@ -20,7 +20,7 @@ from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, raw_fo
 from fsseg.nnunet.model_folder import read_model_folder, write_model_folder
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
-from fsseg.stages.adaptation import Job, build_adapted, make_target, support_volumes
+from fsseg.stages.adaptation import Job, build_adapted, make_target, require_classes, support_volumes
 from fsseg.stages.adaptation_training import train
 from fsseg.stages.estimate import leave_one_out
 from fsseg.training.fit import FitResult
@@ -85,6 +85,11 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
         )
     require_new_or_restart(config.out)
     base = read_model_folder(config.checkpoint)
+    if base.activation != "sigmoid":
+        raise UsageError(
+            f"The checkpoint in {base.path} has a softmax head (labels without regions).\n"
+            "  allowed: region-based checkpoints, as `fsseg pretrain` makes them on an assembled dataset."
+        )
     dataset = read_raw_dataset(dataset_folder(raw_folder(), config.dataset))
     require_known(
         "structure", config.structures, dataset.structures.names, f"{dataset.path.name} annotates the allowed ones."
@@ -92,6 +97,8 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
     _require_same_channels(base.dataset_json, dataset)
     target = make_target(base, dataset, config.structures)
     split = _split(config, dataset)
+    if config.recipe.activation == "softmax":
+        require_classes(target, split.support)
     job = Job(base, target, method, decoder, config.recipe, config.seed, resolve_device(config.device))
     if config.estimate == "loo" and len(split.support) < 2:
         raise UsageError("--estimate loo holds out one support case at a time, so it needs at least 2 shots, got 1.")
@@ -156,6 +163,7 @@ def _adapter_info(
         decoder=job.decoder,
         structures=job.target.base_rows,
         integers=job.integers(),
+        activation=job.recipe.activation,
         base_sha256=job.base.sha256,
         base_licence=str(job.base.dataset_json.get("licence", "unknown")),
         support=split.support,
@@ -176,13 +184,14 @@ def _write_losses(folder: Path, result: FitResult) -> None:
 
 
 def _write_merged(folder: Path, job: Job, adapted: AdaptedNetwork) -> None:
+    model = job.model()
     write_model_folder(
         folder,
-        plans={key: value for key, value in job.base.plans.items() if key != "fsseg"},
-        dataset_json=job.base.dataset_json_with(job.integers()),
-        configuration=job.base.configuration,
+        plans={key: value for key, value in model.plans.items() if key != "fsseg"},
+        dataset_json=model.dataset_json,
+        configuration=model.configuration,
         weights=adapted.merged_state_dict(),
-        mirroring_axes=job.mirror_axes or None,
+        mirroring_axes=model.mirroring_axes,
     )
 
 

@@ -1,20 +1,21 @@
 """Building blocks of an adaptation: the case files, the network with its head, and one training."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 import torch
 
 from fsseg.config.base import StrictModel
-from fsseg.config.errors import FssegError
+from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.recipes import Recipe
 from fsseg.data.assembly import renumbered
 from fsseg.data.structures import Structures
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.contract import DecoderChoice, Method
-from fsseg.models.heads import replace_heads
+from fsseg.models.heads import BACKGROUND, RowSource, replace_heads
 from fsseg.nnunet.augmentation import mirror_axes_for
 from fsseg.nnunet.model_folder import ModelFolder, network_of_plans
 from fsseg.nnunet.preprocessing import CasePreprocessor
@@ -55,6 +56,16 @@ class Job:
     def mirror_axes(self) -> tuple[int, ...]:
         """Axes to mirror: none if any structure of the base or the target has a side."""
         return mirror_axes_for((*self.base.structures.names, *self.target.names))
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """What the channels of the head stand for."""
+        return ((BACKGROUND,) if self.recipe.activation == "softmax" else ()) + self.target.names
+
+    def model(self) -> ModelFolder:
+        """Return the model folder of the adaptation, but for its weights."""
+        dataset_json = self.base.dataset_json_with(self.integers(), self.recipe.activation)
+        return replace(self.base, dataset_json=dataset_json, mirroring_axes=self.mirror_axes or None)
 
     def integers(self) -> dict[str, tuple[int, ...]]:
         """Return the integers of each structure in the label maps that the adapted network writes."""
@@ -100,6 +111,29 @@ def support_volumes(
     return volumes
 
 
+def require_classes(target: Target, cases: Sequence[str]) -> None:
+    """Require that the structures can be classes of a softmax: one a voxel, the rest background.
+
+    Raises:
+        UsageError: structures overlap, or a support case leaves something unknown.
+    """
+    problems = []
+    names, members = target.names, target.structures.table()
+    for first, second in combinations(range(len(names)), 2):
+        if (members[:, first] & members[:, second]).any():
+            problems.append(f"{names[first]} and {names[second]} overlap")
+    for case in cases:
+        annotation = target.structures.annotation(case)
+        unknown = [name for name in names if name not in annotation.annotated or name in annotation.z_extent]
+        if unknown:
+            problems.append(f"{case} leaves (part of) {', '.join(unknown)} unknown, which would count as background")
+    if problems:
+        raise UsageError(
+            "A softmax gives every voxel one class, but here:\n  - " + "\n  - ".join(problems) + "\n"
+            "  Use recipe.activation=sigmoid, or leave these structures or cases out."
+        )
+
+
 def build_adapted(job: Job, volumes: Sequence[Volume]) -> AdaptedNetwork:
     """Build the network, its head and the method, seeded by the job."""
     seed_everything(job.seed)
@@ -112,7 +146,7 @@ def build_adapted(job: Job, volumes: Sequence[Volume]) -> AdaptedNetwork:
             job.base.dataset_json,
             output_channels=len(job.base.structures.names),
         )
-    sources: list[int | float] = []
+    sources: list[RowSource] = [BACKGROUND] if job.recipe.activation == "softmax" else []
     for channel, name in enumerate(job.target.names):
         row = job.target.base_rows[name] if job.method.uses_pretrained else None
         sources.append(frequency(volumes, job.target, channel) if row is None else row)

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from fsseg.config.recipes import Recipe
+from fsseg.config.recipes import Activation, Recipe
 from fsseg.data.crops import CropSampler
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork
@@ -17,11 +17,16 @@ from fsseg.stages.adaptation import Job
 from fsseg.training.crop_batches import Crops, batches
 from fsseg.training.feature_cache import cache_features
 from fsseg.training.fit import FitResult, Loss, fit, solve
-from fsseg.training.losses import masked_bce_dice, masked_patch_dice
+from fsseg.training.losses import masked_bce_dice, masked_patch_dice, softmax_ce_dice
 from fsseg.training.schedule import CosineEpochs, PlateauRule, Schedule, WarmupStableDecay
 from fsseg.training.targets import TargetTable
 
-_LOSSES: dict[str, Loss] = {"bce_dice": partial(masked_bce_dice, reduction="mean"), "dice": masked_patch_dice}
+_LOSSES: dict[tuple[str, Activation], Loss] = {
+    ("bce_dice", "sigmoid"): partial(masked_bce_dice, reduction="mean"),
+    ("bce_dice", "softmax"): softmax_ce_dice,
+    ("dice", "sigmoid"): masked_patch_dice,
+    ("dice", "softmax"): partial(masked_patch_dice, activation="softmax"),
+}
 
 
 def train(job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume], label: str) -> FitResult:
@@ -39,7 +44,7 @@ def train(job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume], label: s
     crops = _crops(job, volumes, count)
     pool = cache_features(adapted.network, crops, gib=recipe.feature_cache_gib, device=job.device, label=label)
     if job.method.training_free:
-        result = solve(adapted, pool, _table(job), job.target.names)
+        result = solve(adapted, pool, _table(job), job.channel_names)
     else:
         result = _fit(job, adapted, parts_of(adapted.network).head, pool.batches(batch_size, job.seed), label)
     return replace(result, seconds=result.seconds + pool.seconds, feature_cache=pool.report())
@@ -61,7 +66,8 @@ def _crops(job: Job, volumes: Sequence[Volume], count: int) -> Crops:
 
 
 def _table(job: Job) -> TargetTable:
-    return TargetTable(torch.from_numpy(job.target.structures.table()))
+    members = torch.from_numpy(job.target.structures.table())
+    return TargetTable(members, background=job.recipe.activation == "softmax")
 
 
 def _fit(
@@ -79,7 +85,7 @@ def _fit(
             head_learning_rate=recipe.head_learning_rate,
         ),
         schedule=_schedule(recipe),
-        loss=_LOSSES[recipe.loss],
+        loss=_LOSSES[recipe.loss, recipe.activation],
         weight_decay=recipe.weight_decay,
         device=job.device,
         checkpoint_activations=recipe.checkpoint_activations,

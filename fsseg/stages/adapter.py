@@ -13,7 +13,7 @@ from fsseg.methods.adapter_file import AdapterInfo, load_adapter
 from fsseg.methods.interpolation import interpolated_state_dict
 from fsseg.nnunet.augmentation import mirror_axes_for
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder, write_model_folder
-from fsseg.stages.load_adapted import base_with_heads, load_adapted
+from fsseg.stages.load_adapted import base_with_heads, load_adapted, row_sources
 
 
 class MergeConfig(StrictModel):
@@ -70,15 +70,15 @@ def merge_adapter(config: MergeConfig) -> dict[str, Any]:
         )
     weights = adapted.merged_state_dict()
     if config.scale != 1:
-        novel = [channel for channel, row in enumerate(info.structures.values()) if row is None]
-        weights = interpolated_state_dict(base_with_heads(base, info), weights, config.scale, novel)
+        new = [channel for channel, source in enumerate(row_sources(info)) if not isinstance(source, int)]
+        weights = interpolated_state_dict(base_with_heads(base, info), weights, config.scale, new)
     manifest = Manifest("adapter merge", config.model_dump(mode="json"))
     manifest.add_inputs([config.adapter])
     with new_run_folder(config.out) as staging:
         write_model_folder(
             staging,
             plans={key: value for key, value in base.plans.items() if key != "fsseg"},
-            dataset_json=base.dataset_json_with(info.integers),
+            dataset_json=base.dataset_json_with(info.integers, info.activation),
             configuration=base.configuration,
             weights=weights,
             mirroring_axes=mirroring_axes_of(base, info) or None,

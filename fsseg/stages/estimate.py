@@ -1,7 +1,6 @@
 """Leave-one-out over the support cases: the DSC to expect, without touching a test case."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,19 +26,24 @@ def leave_one_out(job: Job, volumes: Sequence[Volume]) -> dict[str, Any]:
     """
     if len(volumes) < 2:
         raise UsageError("--estimate loo holds out one support case at a time, so it needs at least 2 shots, got 1.")
-    model = replace(
-        job.base, dataset_json=job.base.dataset_json_with(job.integers()), mirroring_axes=job.mirror_axes or None
-    )
     scores: dict[str, dict[str, float]] = {name: {} for name in job.target.names}
     for index, held_out in enumerate(volumes):
         rest = [volume for volume in volumes if volume is not held_out]
         adapted = build_adapted(job, rest)
         train(job, adapted, rest, label=f"leave-one-out {index + 1}/{len(volumes)}")
-        logits = Predictor(adapted.network, model, job.device).logits(np.asarray(held_out.image))
+        logits = Predictor(adapted.network, job.model(), job.device).logits(np.asarray(held_out.image))
+        masks = _masks(logits.numpy(), job)
         for channel, name in enumerate(job.target.names):
             if name in held_out.locations:
-                scores[name][held_out.case] = _dsc(logits[channel].numpy() > 0, held_out, job, channel)
+                scores[name][held_out.case] = _dsc(masks[channel], held_out, job, channel)
     return {name: _spread(per_case) for name, per_case in scores.items()}
+
+
+def _masks(logits: np.ndarray, job: Job) -> np.ndarray:
+    """Return what is predicted as each structure, (structures, D, H, W) bool."""
+    if job.recipe.activation == "sigmoid":
+        return logits > 0
+    return np.stack([logits.argmax(0) == channel for channel in range(1, len(logits))])
 
 
 def _dsc(prediction: np.ndarray, volume: Volume, job: Job, channel: int) -> float:

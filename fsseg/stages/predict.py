@@ -92,14 +92,21 @@ def _model(config: PredictConfig) -> tuple[ModelFolder, nn.Module | None]:
     base = read_model_folder(config.base)
     loaded = [load_adapted(base, file) for file in config.adapters]
     infos = [info for _, info in loaded]
-    _require_distinct(infos)
+    _require_stackable(infos)
     names = [name for info in infos for name in info.structures]
     axes = mirror_axes_for((*base.structures.names, *names)) or None
-    model = replace(base, dataset_json=base.dataset_json_with(_joined_integers(infos)), mirroring_axes=axes)
+    model = replace(
+        base, dataset_json=base.dataset_json_with(_joined_integers(infos), infos[0].activation), mirroring_axes=axes
+    )
     return model, StackedNetworks([adapted for adapted, _ in loaded])
 
 
-def _require_distinct(infos: Sequence[AdapterInfo]) -> None:
+def _require_stackable(infos: Sequence[AdapterInfo]) -> None:
+    if len(infos) > 1 and any(info.activation == "softmax" for info in infos):
+        raise UsageError(
+            "An adapter with a softmax gives every voxel one of its own classes and shares no label map with others.\n"
+            "  Predict with these adapters one by one."
+        )
     names = [name for info in infos for name in info.structures]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

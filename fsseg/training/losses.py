@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fsseg.config.recipes import Activation
+
 Reduction = Literal["sum", "mean"]
 _DENOMINATOR_FLOOR = 1e-7
 
@@ -39,29 +41,51 @@ def masked_bce_dice(logits: Tensor, target: Tensor, valid: Tensor, reduction: Re
     target = target.to(logits.dtype)
     cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * valid
     cross_entropy = cross_entropy.flatten(2).mean(2)
-    overlap, size = _overlap(torch.sigmoid(logits), target, valid)
-    dice = 2 * overlap / size.clamp(min=_DENOMINATOR_FLOOR)
+    probability = torch.sigmoid(logits)
     if reduction == "sum":
-        return cross_entropy.sum() - dice.sum()
+        overlap, size = _overlap(probability, target, valid)
+        return cross_entropy.sum() - (2 * overlap / size.clamp(min=_DENOMINATOR_FLOOR)).sum()
     pairs = valid.expand_as(logits).flatten(2).amax(2).sum().clamp(min=1)
-    shown = ((target * valid).flatten(2).sum((0, 2)) > 0).to(logits.dtype)
-    return cross_entropy.sum() / pairs + (shown * (1 - dice)).sum() / shown.sum().clamp(min=1)
+    return cross_entropy.sum() / pairs + _missed_dice(probability, target, valid)
 
 
-def masked_patch_dice(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+def softmax_ce_dice(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Cross-entropy over classes plus Dice of the structures, as nnU-Net adds them (Isensee et al., 2021).
+
+    The cross-entropy is a mean over annotated voxels. The Dice term leaves the background out, and structures that no
+    voxel of the batch shows; its sums run over the batch.
+
+    Args:
+        logits: (B, 1 + C, D, H, W), background first.
+        target: (B, 1 + C, D, H, W) bool or 0/1, one class a voxel.
+        valid: (B, 1 + C, D, H, W); a voxel counts where all classes are annotated.
+
+    Returns:
+        A scalar in float32.
+    """
+    logits, target = logits.float(), target.float()
+    known = valid.all(1, keepdim=True).float()
+    log_probability = F.log_softmax(logits, dim=1)
+    cross_entropy = -(known * target * log_probability).sum() / known.sum().clamp(min=1)
+    return cross_entropy + _missed_dice(log_probability.exp()[:, 1:], target[:, 1:], known)
+
+
+def masked_patch_dice(logits: Tensor, target: Tensor, valid: Tensor, activation: Activation = "sigmoid") -> Tensor:
     """Soft Dice per patch and structure, without cross-entropy (FSEFT, Silva-Rodriguez et al. 2025; ARENA).
 
-    With v = valid, p = sigmoid(logits) and sums over the voxels of a patch:
+    With v = valid, p = the activation of the logits and sums over the voxels of a patch:
 
         D[b, c] = (2 sum(v p t) + 1) / (sum(v p) + sum(v t) + 1)
         L = mean_b of the mean over the structures annotated in b of 1 - D[b, c]
 
-    A structure that is annotated but absent from the patch stays in, as in FSEFT.
+    A structure that is annotated but absent from the patch stays in, as in FSEFT; of a softmax, background does too.
 
-    Args and shapes as `masked_bce_dice`. Returns a scalar in float32.
+    Args and shapes as `masked_bce_dice`, with "softmax" as `softmax_ce_dice`. Returns a scalar in float32.
     """
     valid = valid.to(torch.float32).expand_as(logits)
-    probability, target = torch.sigmoid(logits.float()) * valid, target.to(torch.float32) * valid
+    logits = logits.float()
+    probability = valid * (torch.sigmoid(logits) if activation == "sigmoid" else torch.softmax(logits, dim=1))
+    target = target.to(torch.float32) * valid
     overlap = (probability * target).flatten(2).sum(2)
     size = probability.flatten(2).sum(2) + target.flatten(2).sum(2)
     annotated = valid.flatten(2).amax(2)
@@ -88,6 +112,14 @@ def deep_supervision_loss(
         if weight > 0
     ]
     return torch.stack(terms).sum()
+
+
+def _missed_dice(probability: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Return the mean of 1 - Dice over the structures that the batch shows; all arguments are float."""
+    overlap, size = _overlap(probability, target, valid)
+    dice = 2 * overlap / size.clamp(min=_DENOMINATOR_FLOOR)
+    shown = ((target * valid).flatten(2).sum((0, 2)) > 0).to(dice.dtype)
+    return (shown * (1 - dice)).sum() / shown.sum().clamp(min=1)
 
 
 def _overlap(probability: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:

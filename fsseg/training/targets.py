@@ -16,9 +16,11 @@ class TargetTable:
 
     Attributes:
         members: (integers, C) bool; row `i` says which structures integer `i` belongs to.
+        background: a channel "none of them" comes first, C then counts it: the classes of a softmax.
     """
 
     members: Tensor
+    background: bool = False
 
     def expand(self, labels: Tensor, zone_annotated: Tensor) -> tuple[Tensor, Tensor]:
         """Return targets and validity of a batch.
@@ -32,7 +34,11 @@ class TargetTable:
         """
         integers = labels[:, LABEL_CHANNEL].long().clamp(min=0)
         zones = labels[:, ZONE_CHANNEL].long().clamp(min=0)
-        target = self.members.to(labels.device)[integers].movedim(-1, 1)
+        members = self.members.to(labels.device)
+        if self.background:
+            members = torch.cat([~members.any(1, keepdim=True), members], dim=1)
+            zone_annotated = torch.cat([zone_annotated.all(-1, keepdim=True), zone_annotated], dim=-1)
+        target = members[integers].movedim(-1, 1)
         sample = torch.arange(labels.shape[0], device=labels.device).view(-1, 1, 1, 1)
         valid = zone_annotated.to(labels.device)[sample, zones].movedim(-1, 1)
         return target, valid
