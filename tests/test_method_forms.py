@@ -383,6 +383,13 @@ def test_residual_adapter_is_a_1x1x1_convolution_beside(name: str) -> None:
     torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-10)
 
 
+def test_conv_adapter_says_what_it_leaves_out_of_attention() -> None:
+    assert adapted("conv_adapter").notes == []
+    (note,) = adapted("conv_adapter", network="swin").notes
+    assert note.startswith("1 convolution(s) get a branch, ")
+    assert "adaptformer" in note
+
+
 @pytest.mark.parametrize("name", CENTRED)
 def test_conv_adapter_branch_has_the_shape_of_its_convolution(name: str) -> None:
     layer = LAYER_CASES[name]()

@@ -38,6 +38,18 @@ class ConvAdapter(contract.Method):
         """Refuse a part of a network that has no convolution with a spatial extent."""
         return "" if self._targets(network, trained_whole) else "no convolution is left to adapt.\n  Use adaptformer."
 
+    def notes(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
+        """Say how much of an attention network gets no branch."""
+        modules = targeted_modules(network, self.options.targets, trained_whole)
+        linear = sum(isinstance(module, nn.Linear) for _, module in modules)
+        if not linear:
+            return []
+        reached = len(self._targets(network, trained_whole))
+        return [
+            f"{reached} convolution(s) get a branch, {linear} linear layers get none. To adapt the attention blocks use"
+            " adaptformer or lora."
+        ]
+
     def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Add a branch to every targeted convolution."""
         targets = self._targets(network, trained_whole)
