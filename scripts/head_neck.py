@@ -5,7 +5,7 @@ known structures and two novel ones (larynx, esophagus). The pool is the first 1
 last 15. Resumable at any moment: what is finished is not run again.
 
     python scripts/head_neck.py --data ../shared/data                      # quick: 5 methods, 5 shots, 3 seeds
-    python scripts/head_neck.py --data ../shared/data --methods all        # 21 methods, 5 shots, 3 seeds
+    python scripts/head_neck.py --data ../shared/data --methods all --steps 400    # 21 methods at equal steps
     python scripts/head_neck.py --data ../shared/data --preset full        # 1, 5 and 10 shots
     python scripts/head_neck.py --data ../shared/data --score pool         # develop: test cases stay untouched
 """
@@ -52,6 +52,7 @@ class Job:
     seed: int
     out: Path
     folder: Path
+    steps: int | None
 
     @property
     def run(self) -> Path:
@@ -73,9 +74,16 @@ def main() -> None:
     prepare(arguments.data.resolve(), out)
     pretrain(out)
     write_case_lists(out)
+    steps = f"_{arguments.steps}steps" if arguments.steps else ""
+    runs = out / arguments.score
     jobs = [
         Job(
-            label, shots, seed, out, out / arguments.score / f"shots{shots}" / f"seed{seed}" / label.replace(" + ", "_")
+            label,
+            shots,
+            seed,
+            out,
+            runs / f"shots{shots}{steps}" / f"seed{seed}" / label.replace(" + ", "_"),
+            arguments.steps,
         )
         for shots in PRESETS[arguments.preset]
         for seed in range(arguments.seeds)
@@ -87,9 +95,9 @@ def main() -> None:
     zero_shot(out, arguments.score)
     run_all(score, [job for job in jobs if not job.metrics.is_file()], arguments)
     command = " ".join(["python", "scripts/head_neck.py", *sys.argv[1:]])
-    results = out / arguments.score if arguments.score == "pool" else arguments.results
-    stem = arguments.preset if tuple(arguments.methods) == CORE else f"{arguments.preset}_methods"
-    for file in write_tables(jobs, out / arguments.score, results, stem, KNOWN, NOVEL, command):
+    results = runs if arguments.score == "pool" else arguments.results
+    stem = f"{arguments.preset}{'' if tuple(arguments.methods) == CORE else '_methods'}{steps}"
+    for file in write_tables(jobs, runs, results, stem, KNOWN, NOVEL, command):
         sys.stdout.write(f"{file}\n")
 
 
@@ -150,10 +158,12 @@ def run_all(work: Callable[[Job, str], None], jobs: list[Job], arguments: argpar
 
 def adapt(job: Job, split: str) -> None:
     """Adapt to all structures at once from support cases of the pool."""
+    from fsseg.config.recipes import Recipe
     from fsseg.stages.adapt import AdaptConfig, run_adapt
 
     run_adapt(
         AdaptConfig(
+            recipe=Recipe() if job.steps is None else Recipe(max_steps=job.steps),
             checkpoint=job.out / "pretrained",
             dataset=str(TARGET_ID),
             structures=(*KNOWN, *NOVEL),
@@ -217,6 +227,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--score", choices=("test", "pool"), default="test", help="pool: develop without the test cases"
     )
+    parser.add_argument("--steps", type=int, help="cap on the steps of every method, decay included (default: 2000)")
     parser.add_argument("--adapt-only", action="store_true", help="stop before anything is scored")
     parser.add_argument("--workers", type=int, default=2, help="processes with one thread each")
     arguments = parser.parse_args()

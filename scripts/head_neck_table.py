@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,34 +133,44 @@ def _markdown(
 def _dsc_table(
     entries: list[dict], zero: list[dict], methods: Sequence[str], groups: Sequence[str], members: dict[str, list[str]]
 ) -> str:
-    lines = []
-    for group in groups:
-        pretrained = [per for per in _per_seed(zero, "zero-shot", 0, members[group], "dsc") if per]
-        complete = {row["structure"] for row in zero} >= set(members[group])
-        cells = [f"{np.mean(list(pretrained[0].values())):.3f}" if pretrained and complete else "–"]
-        for method in methods:
-            entry = _find(entries, group, method)
-            spread = "" if entry["sd_over_seeds"] is None else f" ± {entry['sd_over_seeds']:.3f}"
-            cells.append(f"{entry['dsc']:.3f}{spread}")
-        lines.append([group, *cells])
-    return markdown_table(["structure", "zero-shot", *methods], lines)
+    complete = {row["structure"] for row in zero}
+
+    def cell(method: str, group: str) -> str:
+        if method == "zero-shot":
+            if not complete >= set(members[group]):
+                return "–"
+            (pretrained,) = _per_seed(zero, method, 0, members[group], "dsc")
+            return f"{np.mean(list(pretrained.values())):.3f}"
+        entry = _find(entries, group, method)
+        spread = "" if entry["sd_over_seeds"] is None else f" ± {entry['sd_over_seeds']:.3f}"
+        return f"{entry['dsc']:.3f}{spread}"
+
+    return _table(["zero-shot", *methods], groups, cell)
 
 
 def _difference_table(entries: list[dict], methods: Sequence[str], groups: Sequence[str], baseline: str) -> str:
-    others = [method for method in methods if method != baseline]
-    lines = []
-    for group in groups:
-        gaps = [_find(entries, group, method)[f"minus_{baseline}"] for method in others]
-        lines.append([group, *(f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]" for mean, low, high in gaps)])
-    return markdown_table(["structure", *others], lines)
+    def cell(method: str, group: str) -> str:
+        mean, low, high = _find(entries, group, method)[f"minus_{baseline}"]
+        return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+    return _table([method for method in methods if method != baseline], groups, cell)
 
 
 def _surface_table(entries: list[dict], methods: Sequence[str], groups: Sequence[str]) -> str:
-    def cell(entry: dict) -> str:
+    def cell(method: str, group: str) -> str:
+        entry = _find(entries, group, method)
         distance = "–" if entry["hd95_mm"] is None else f"{entry['hd95_mm']:.1f}"
         return f"{entry['nsd']:.3f} / {distance}"
 
-    lines = [[group, *(cell(_find(entries, group, method)) for method in methods)] for group in groups]
+    return _table(methods, groups, cell)
+
+
+def _table(methods: Sequence[str], groups: Sequence[str], cell: Callable[[str, str], str]) -> str:
+    """Lay methods and structures out; what there is more of goes down the page."""
+    if len(methods) > len(groups):
+        lines = [[method, *(cell(method, group) for group in groups)] for method in methods]
+        return markdown_table(["method", *groups], lines)
+    lines = [[group, *(cell(method, group) for method in methods)] for group in groups]
     return markdown_table(["structure", *methods], lines)
 
 
