@@ -37,7 +37,7 @@ from fsseg.nnunet.planning import CONFIGURATION, read_plans_file
 from fsseg.reporting.tables import text_table
 from fsseg.training.activation_checkpointing import checkpointed
 from fsseg.training.feature_cache import head_input
-from fsseg.training.losses import masked_bce_dice
+from fsseg.training.losses import MaskedLoss, mean_bce_dice
 from fsseg.training.placement import mixed_precision, place
 from fsseg.training.step import gradient_scaler, optimisation_step
 
@@ -132,7 +132,7 @@ class Trainer:
         return (sum(kept.values()) + 3 * trained) / 2**20
 
     def _loss(self) -> Tensor:
-        loss = masked_bce_dice(self.forward(self.image), self.target, self.valid, reduction="mean")
+        loss = MaskedLoss(mean_bce_dice)(self.forward(self.image), self.target, self.valid)
         penalty = self.adapted.method.penalty(self.adapted.network)
         return loss if penalty is None else loss + penalty
 

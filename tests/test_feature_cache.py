@@ -31,7 +31,7 @@ from fsseg.training.crop_batches import Crops, batches
 from fsseg.training.feature_cache import cache_features, head_input
 from fsseg.training.feature_pool import FEWEST_CROPS, GIB, FeaturePool, room_for
 from fsseg.training.fit import FitResult, fit
-from fsseg.training.losses import masked_bce_dice
+from fsseg.training.losses import MaskedLoss, mean_bce_dice
 from fsseg.training.schedule import PlateauRule, WarmupStableDecay
 from fsseg.training.targets import TargetTable
 
@@ -47,7 +47,7 @@ STRUCTURES_OF_CASES = Structures(
 )
 TABLE = TargetTable(torch.from_numpy(STRUCTURES_OF_CASES.table()))
 POOL = 6
-LOSS = partial(masked_bce_dice, reduction="mean")
+LOSS = MaskedLoss(mean_bce_dice)
 
 
 def volume(case: str, seed: int) -> Volume:

@@ -10,12 +10,20 @@ from torch.nn import functional as F
 from fsseg.data.crops import CropPlan, CropSampler
 from fsseg.data.structures import CaseAnnotation, Structures
 from fsseg.data.volumes import Volume, annotation_zones, foreground_locations
-from fsseg.training.losses import Reduction, deep_supervision_loss, deep_supervision_weights, masked_bce_dice
+from fsseg.training.losses import (
+    FORMULAS,
+    MaskedLoss,
+    deep_supervision_loss,
+    deep_supervision_weights,
+    mean_bce_dice,
+    multitalent,
+)
 from fsseg.training.targets import TargetTable
 
-REDUCTIONS: tuple[Reduction, ...] = ("sum", "mean")
 SHAPE = (3, 4, 5, 6, 7)  # samples, structures, z, y, x
-every_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
+LOSSES = {name: MaskedLoss(formula) for name, formula in (FORMULAS | {"mean_bce_dice": mean_bce_dice}).items()}
+SUM, MEAN = MaskedLoss(multitalent), MaskedLoss(mean_bce_dice)
+every_loss = pytest.mark.parametrize("name", LOSSES)
 
 
 def random_case(seed: int = 0, share: float = 0.3) -> tuple[Tensor, Tensor, Tensor]:
@@ -28,37 +36,69 @@ def random_case(seed: int = 0, share: float = 0.3) -> tuple[Tensor, Tensor, Tens
     return logits, target, valid
 
 
-def reference_loss(logits: np.ndarray, target: np.ndarray, valid: np.ndarray, reduction: str) -> float:
-    """The formula, channel by channel and in float64, with the cross-entropy written out."""
-    probability = 1 / (1 + np.exp(-logits.astype(np.float64)))
-    entropy = dice = 0.0
-    pairs = shown = 0
-    for channel in range(logits.shape[1]):
-        overlap = size = foreground = 0.0
-        for sample in range(logits.shape[0]):
-            p, t, v = (array[sample, channel].ravel() for array in (probability, target, valid))
-            voxel_entropy = -np.where(t, np.log(p), np.log(1 - p))
-            entropy += voxel_entropy[v].sum() / v.size
-            pairs += v.any()
-            overlap += p[v & t].sum()
-            size += p[v].sum() + t[v].sum()
-            foreground += t[v].sum()
-        channel_dice = 2 * overlap / size if size else 0.0
-        if reduction == "sum":
-            dice -= channel_dice
-        elif foreground:
-            shown += 1
-            dice += 1 - channel_dice
-    return entropy + dice if reduction == "sum" else entropy / max(pairs, 1) + dice / max(shown, 1)
+def sums(p: np.ndarray, t: np.ndarray, v: np.ndarray) -> tuple[float, float, float, float]:
+    """Return cross-entropy as a mean over all voxels, overlap, sum of p and sum of t, all of annotated voxels."""
+    entropy = -np.where(t, np.log(p), np.log(1 - p))
+    return entropy[v].sum() / v.size, p[v & t].sum(), p[v].sum(), float(t[v].sum())
 
 
-@every_reduction
+def batch_terms(p: np.ndarray, t: np.ndarray, v: np.ndarray) -> tuple[float, int, list[float], list[bool]]:
+    """Return the summed cross-entropy, annotated pairs, and per structure the Dice of the batch and if it is shown."""
+    entropy, pairs, dice, shown = 0.0, 0, [], []
+    for c in range(p.shape[1]):
+        found = np.array([sums(p[b, c], t[b, c], v[b, c]) for b in range(len(p))])
+        entropy += found[:, 0].sum()
+        pairs += sum(v[b, c].any() for b in range(len(p)))
+        size = found[:, 2:].sum()
+        dice.append(2 * found[:, 1].sum() / size if size else 0.0)
+        shown.append(found[:, 3].sum() > 0)
+    return entropy, pairs, dice, shown
+
+
+def crop_terms(p: np.ndarray, t: np.ndarray, v: np.ndarray) -> list[list[tuple[float, float, float, float]]]:
+    """Return for every crop the sums of its annotated structures."""
+    return [[sums(p[b, c], t[b, c], v[b, c]) for c in range(p.shape[1]) if v[b, c].any()] for b in range(len(p))]
+
+
+def mean(values: list[float]) -> float:
+    return float(np.mean(values)) if values else 0.0
+
+
+def reference_multitalent(p: np.ndarray, t: np.ndarray, v: np.ndarray) -> float:
+    entropy, _, dice, _ = batch_terms(p, t, v)
+    return entropy - sum(dice)
+
+
+def reference_mean_bce_dice(p: np.ndarray, t: np.ndarray, v: np.ndarray) -> float:
+    entropy, pairs, dice, shown = batch_terms(p, t, v)
+    return entropy / max(pairs, 1) + mean([1 - d for d, s in zip(dice, shown, strict=True) if s])
+
+
+def reference_fseft(p: np.ndarray, t: np.ndarray, v: np.ndarray) -> float:
+    crops = crop_terms(p, t, v)
+    return mean([mean([1 - (2 * o + 1) / (a + r + 1) for _, o, a, r in crop]) for crop in crops])
+
+
+def reference_clip_driven(p: np.ndarray, t: np.ndarray, v: np.ndarray) -> float:
+    return mean([mean([e + 1 - 2 * o / (a + r + 1) for e, o, a, r in crop]) for crop in crop_terms(p, t, v)])
+
+
+def reference_suprem(p: np.ndarray, t: np.ndarray, v: np.ndarray) -> float:
+    pairs = [pair for crop in crop_terms(p, t, v) for pair in crop]
+    return mean([e for e, *_ in pairs]) + mean([1 - 2 * o / (a + r + 1) for _, o, a, r in pairs if r])
+
+
+REFERENCES = {name.removeprefix("reference_"): f for name, f in globals().items() if name.startswith("reference_")}
+
+
+@every_loss
 @pytest.mark.parametrize("share", [0.3, 0.02, 0.0])
 @pytest.mark.parametrize("seed", range(5))
-def test_loss_equals_the_formula(seed: int, share: float, reduction: Reduction) -> None:
+def test_loss_equals_the_formula(seed: int, share: float, name: str) -> None:
     logits, target, valid = random_case(seed, share)
-    expected = reference_loss(logits.numpy(), target.numpy(), valid.numpy(), reduction)
-    assert masked_bce_dice(logits, target, valid, reduction).item() == pytest.approx(expected, abs=1e-4)
+    probability = 1 / (1 + np.exp(-logits.numpy().astype(np.float64)))
+    expected = REFERENCES[name](probability, target.numpy(), valid.numpy())
+    assert LOSSES[name](logits, target, valid).item() == pytest.approx(expected, abs=1e-4)
 
 
 def test_loss_equals_ordinary_cross_entropy_and_nnunet_batch_dice_where_everything_is_annotated() -> None:
@@ -69,75 +109,72 @@ def test_loss_equals_ordinary_cross_entropy_and_nnunet_batch_dice_where_everythi
     negative_dice = dice(logits, target.float())
     everything = torch.ones(samples, structures, 1, 1, 1, dtype=torch.bool)
     expected_sum = samples * structures * entropy + structures * negative_dice
-    torch.testing.assert_close(masked_bce_dice(logits, target, everything), expected_sum, rtol=0, atol=1e-4)
-    actual_mean = masked_bce_dice(logits, target, everything, "mean")
+    torch.testing.assert_close(SUM(logits, target, everything), expected_sum, rtol=0, atol=1e-4)
+    actual_mean = MEAN(logits, target, everything)
     torch.testing.assert_close(actual_mean, entropy + 1 + negative_dice, rtol=0, atol=1e-4)
 
 
-@every_reduction
-def test_validity_may_be_given_by_sample_and_structure(reduction: Reduction) -> None:
+@every_loss
+def test_validity_may_be_given_by_sample_and_structure(name: str) -> None:
     logits, target, _ = random_case()
     valid = torch.rand(*SHAPE[:2], 1, 1, 1, generator=torch.Generator().manual_seed(2)) < 0.5
-    broadcast = masked_bce_dice(logits, target, valid, reduction)
-    torch.testing.assert_close(
-        broadcast, masked_bce_dice(logits, target, valid.expand(SHAPE), reduction), rtol=0, atol=1e-6
-    )
+    broadcast = LOSSES[name](logits, target, valid)
+    torch.testing.assert_close(broadcast, LOSSES[name](logits, target, valid.expand(SHAPE)), rtol=0, atol=1e-6)
 
 
-@every_reduction
-def test_gradient_is_exactly_zero_where_nothing_is_annotated_and_nowhere_else(reduction: Reduction) -> None:
+@every_loss
+def test_gradient_is_exactly_zero_where_nothing_is_annotated_and_nowhere_else(name: str) -> None:
     logits, target, valid = random_case()
     logits.requires_grad_(True)
-    masked_bce_dice(logits, target, valid, reduction).backward()
+    LOSSES[name](logits, target, valid).backward()
     assert logits.grad is not None
     assert (~valid).any()
     assert (logits.grad[~valid] == 0).all()
     assert (logits.grad[valid] != 0).all()
 
 
-@every_reduction
-def test_a_channel_that_no_sample_annotates_gets_no_gradient(reduction: Reduction) -> None:
+@every_loss
+def test_a_channel_that_no_sample_annotates_gets_no_gradient(name: str) -> None:
     logits, target, valid = random_case()
     valid[:, 1] = False
     valid[:, 2] = True
     logits.requires_grad_(True)
-    masked_bce_dice(logits, target, valid, reduction).backward()
+    LOSSES[name](logits, target, valid).backward()
     assert logits.grad is not None
     assert (logits.grad[:, 1] == 0).all()
     assert (logits.grad[:, 2] != 0).all()
 
 
-@every_reduction
-def test_what_the_target_says_where_nothing_is_annotated_changes_nothing(reduction: Reduction) -> None:
+@every_loss
+def test_what_the_target_says_where_nothing_is_annotated_changes_nothing(name: str) -> None:
     logits, target, valid = random_case()
     other_target = torch.where(valid, target, ~target)
     other_logits = torch.where(valid, logits, -10 * logits)
     assert not torch.equal(other_target, target)
-    expected = masked_bce_dice(logits, target, valid, reduction)
-    assert masked_bce_dice(other_logits, other_target, valid, reduction).item() == expected.item()
+    expected = LOSSES[name](logits, target, valid)
+    assert LOSSES[name](other_logits, other_target, valid).item() == expected.item()
 
 
-@every_reduction
-def test_a_structure_that_is_not_shown_adds_cross_entropy_only(reduction: Reduction) -> None:
+@pytest.mark.parametrize(("name", "pairs"), [("multitalent", SHAPE[0]), ("mean_bce_dice", 1), ("suprem", 1)])
+def test_a_structure_that_is_not_shown_adds_cross_entropy_only(name: str, pairs: int) -> None:
     logits, target, _ = random_case()
     target[:, 0] = False
     valid = torch.zeros(SHAPE, dtype=torch.bool)
     valid[:, 0] = True
     entropy = F.binary_cross_entropy_with_logits(logits[:, 0], torch.zeros_like(logits[:, 0]))
-    expected = entropy * (SHAPE[0] if reduction == "sum" else 1)
-    torch.testing.assert_close(masked_bce_dice(logits, target, valid, reduction), expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(LOSSES[name](logits, target, valid), pairs * entropy, rtol=0, atol=1e-4)
 
 
-@every_reduction
+@every_loss
 @pytest.mark.parametrize("size", [0.0, 1e4, 1e30])
 @pytest.mark.parametrize("foreground", ["none", "some", "all"])
 @pytest.mark.parametrize("annotated", [False, True])
-def test_loss_and_gradient_are_finite(size: float, foreground: str, annotated: bool, reduction: Reduction) -> None:
+def test_loss_and_gradient_are_finite(size: float, foreground: str, annotated: bool, name: str) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = (size * torch.randn(SHAPE, generator=generator).sign()).requires_grad_(True)
     share = {"none": 0.0, "some": 0.3, "all": 1.0}[foreground]
     target = torch.rand(SHAPE, generator=generator) < share
-    loss = masked_bce_dice(logits, target, torch.full(SHAPE, annotated), reduction)
+    loss = LOSSES[name](logits, target, torch.full(SHAPE, annotated))
     loss.backward()
     assert loss.dtype == torch.float32
     assert torch.isfinite(loss)
@@ -151,25 +188,25 @@ def test_loss_and_gradient_are_finite(size: float, foreground: str, annotated: b
 def test_half_precision_logits_give_a_float32_loss() -> None:
     logits, target, valid = random_case()
     half = logits.half()
-    loss = masked_bce_dice(half, target, valid)
+    loss = SUM(half, target, valid)
     assert loss.dtype == torch.float32
-    assert loss.item() == masked_bce_dice(half.float(), target, valid).item()
+    assert loss.item() == SUM(half.float(), target, valid).item()
 
 
-def test_mean_reduction_of_a_perfect_prediction_is_zero() -> None:
+def test_mean_of_a_perfect_prediction_is_zero() -> None:
     _, target, valid = random_case()
     perfect = torch.where(target, 50.0, -50.0)
-    assert masked_bce_dice(perfect, target, valid, "mean").item() == pytest.approx(0, abs=1e-6)
-    assert masked_bce_dice(-perfect, target, valid, "mean").item() > 1
+    assert MEAN(perfect, target, valid).item() == pytest.approx(0, abs=1e-6)
+    assert MEAN(-perfect, target, valid).item() > 1
 
 
-def test_mean_reduction_does_not_depend_on_how_many_structures_are_annotated() -> None:
+def test_mean_does_not_depend_on_how_many_structures_are_annotated() -> None:
     logits, target, _ = random_case()
     one = torch.zeros(SHAPE, dtype=torch.bool)
     one[:, 0] = True
     repeated_logits, repeated_target = logits[:, :1].expand(SHAPE), target[:, :1].expand(SHAPE)
-    single = masked_bce_dice(logits, target, one, "mean")
-    many = masked_bce_dice(repeated_logits, repeated_target, torch.ones(SHAPE, dtype=torch.bool), "mean")
+    single = MEAN(logits, target, one)
+    many = MEAN(repeated_logits, repeated_target, torch.ones(SHAPE, dtype=torch.bool))
     torch.testing.assert_close(single, many, rtol=0, atol=1e-6)
 
 
@@ -198,7 +235,7 @@ def volume(case: str, slices: int = 10) -> Volume:
     return Volume(case, rendered, labels, locations, zones, 0, zone_annotated)
 
 
-def gradient_of(cases: list[str], corner: tuple[int, int, int], reduction: Reduction) -> Tensor:
+def gradient_of(cases: list[str], corner: tuple[int, int, int], name: str) -> Tensor:
     """Return the gradient of the loss of equal crops of the cases with respect to random logits."""
     size = (14, 8, 8)
     sampler = CropSampler([volume(case) for case in cases], size, crop_size=size, foreground_probability=1.0)
@@ -210,7 +247,7 @@ def gradient_of(cases: list[str], corner: tuple[int, int, int], reduction: Reduc
         annotated[index, : len(v.zone_annotated)] = torch.from_numpy(v.zone_annotated)
     target, valid = TABLE.expand(labels, annotated)
     logits = torch.randn(target.shape, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
-    masked_bce_dice(logits, target, valid, reduction).backward()
+    LOSSES[name](logits, target, valid).backward()
     assert logits.grad is not None
     return logits.grad
 
@@ -224,21 +261,19 @@ def test_nested_structures_share_an_integer() -> None:
     assert valid.flatten(2).tolist() == [[[True, True, True, True], [True, True, True, False]]]
 
 
-@every_reduction
-def test_a_case_that_annotates_only_the_tumour_gives_no_liver_gradient(reduction: Reduction) -> None:
-    gradient = gradient_of(["both", "tumour only"], (-2, 0, 0), reduction)
+@every_loss
+def test_a_case_that_annotates_only_the_tumour_gives_no_liver_gradient(name: str) -> None:
+    gradient = gradient_of(["both", "tumour only"], (-2, 0, 0), name)
     liver, tumour = 0, 1
     assert (gradient[1, liver] == 0).all()
     assert (gradient[1, tumour] != 0).all()
     assert (gradient[0] != 0).all()
 
 
-@every_reduction
+@every_loss
 @pytest.mark.parametrize("first_slice", [-2, 0, 2])
-def test_a_structure_contoured_in_part_gives_no_gradient_outside_its_slices(
-    first_slice: int, reduction: Reduction
-) -> None:
-    gradient = gradient_of(["liver in part"], (first_slice, 0, 0), reduction)
+def test_a_structure_contoured_in_part_gives_no_gradient_outside_its_slices(first_slice: int, name: str) -> None:
+    gradient = gradient_of(["liver in part"], (first_slice, 0, 0), name)
     contoured = (torch.arange(14) + first_slice >= 3) & (torch.arange(14) + first_slice < 7)
     assert (gradient[0, 0, ~contoured] == 0).all()
     assert (gradient[0, 0, contoured] != 0).all()
@@ -246,7 +281,7 @@ def test_a_structure_contoured_in_part_gives_no_gradient_outside_its_slices(
 
 
 def test_padding_is_background_of_what_is_annotated_everywhere_and_unknown_for_the_rest() -> None:
-    gradient = gradient_of(["liver in part"], (-20, 0, 0), "sum")  # slices -20 to -7: all padding
+    gradient = gradient_of(["liver in part"], (-20, 0, 0), "multitalent")  # slices -20 to -7: all padding
     assert (gradient[0, 0] == 0).all()
     assert (gradient[0, 1] > 0).all()
 
@@ -267,8 +302,8 @@ def test_deep_supervision_loss_is_the_weighted_sum_and_leaves_the_lowest_stage_o
     logits, targets, valids = (list(column) for column in zip(*levels, strict=True))
     for tensor in logits:
         tensor.requires_grad_(True)
-    loss = deep_supervision_loss(logits, targets, valids, "mean")
-    terms = [masked_bce_dice(*level, "mean").item() for level in levels]
+    loss = deep_supervision_loss(MEAN, logits, targets, valids)
+    terms = [MEAN(*level).item() for level in levels]
     assert loss.item() == pytest.approx(2 / 3 * terms[0] + 1 / 3 * terms[1], abs=1e-4)
     loss.backward()
     assert logits[1].grad.any()
@@ -280,4 +315,4 @@ def test_deep_supervision_refuses_stages_without_targets() -> None:
     for counts in itertools.permutations((1, 2, 2)):
         lists = [[tensor] * count for tensor, count in zip((logits, target, valid), counts, strict=True)]
         with pytest.raises(ValueError, match="zip"):
-            deep_supervision_loss(*lists)
+            deep_supervision_loss(SUM, *lists)

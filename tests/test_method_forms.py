@@ -26,7 +26,7 @@ from fsseg.methods.registry import create_method
 from fsseg.methods.residual_adapter import CentralTap
 from fsseg.methods.ssf import Scale, ScaleAndShift
 from fsseg.training.fit import fit
-from fsseg.training.losses import masked_patch_dice
+from fsseg.training.losses import MaskedLoss, fseft
 from fsseg.training.schedule import PlateauRule, WarmupStableDecay
 from fsseg.training.targets import TargetTable
 
@@ -490,7 +490,7 @@ def test_gates_shrink_after_a_step_and_not_after_one_that_the_scaler_skipped(
         TargetTable(torch.zeros(1, STRUCTURES, dtype=torch.bool)),
         groups=network.parameter_groups(learning_rate=0.01, decoder_learning_rate=1.0, head_learning_rate=1.0),
         schedule=WarmupStableDecay(1, PlateauRule(), warmup_steps=1),
-        loss=masked_patch_dice,
+        loss=MaskedLoss(fseft),
         weight_decay=0.0,
         device=torch.device("cpu"),
     )

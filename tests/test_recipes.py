@@ -13,7 +13,6 @@ from fsseg.config.errors import UsageError
 from fsseg.config.recipes import Recipe, named_recipe
 from fsseg.nnunet.augmentation import intensity_shift
 from fsseg.training.activation_checkpointing import checkpointed
-from fsseg.training.losses import masked_patch_dice
 from fsseg.training.schedule import CosineEpochs, PlateauRule
 from fsseg.training.seeding import seeded
 
@@ -106,50 +105,6 @@ def test_relative_rule_compares_with_the_loss_itself() -> None:
     losses = [0.1 - 0.003 * step / 19 for step in range(200)]  # falls by 3 % of itself, and by 0.003
     assert stop_of(absolute, losses) == 29
     assert stop_of(relative, losses) is None
-
-
-# Loss
-
-
-def numpy_patch_dice(logits: np.ndarray, target: np.ndarray, valid: np.ndarray) -> float:
-    probability = 1 / (1 + np.exp(-logits))
-    samples = []
-    for p, t, v in zip(probability, target, valid, strict=True):
-        terms = [
-            1 - (2 * (pc * tc * vc).sum() + 1) / ((pc * vc).sum() + (tc * vc).sum() + 1)
-            for pc, tc, vc in zip(p, t, v, strict=True)
-            if vc.any()
-        ]
-        samples.append(np.mean(terms) if terms else 0.0)
-    return float(np.mean(samples))
-
-
-def batch(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(2, 3, 4, 5, 6, generator=generator)
-    target = torch.rand(logits.shape, generator=generator) < 0.3
-    target[0, 1] = False  # annotated, but absent from the patch
-    valid = torch.ones_like(target)
-    valid[0, 2] = False
-    valid[1, 0, :2] = False
-    return logits, target, valid
-
-
-def test_patch_dice_equals_its_formula() -> None:
-    logits, target, valid = batch()
-    expected = numpy_patch_dice(logits.numpy(), target.numpy(), valid.numpy())
-    assert masked_patch_dice(logits, target, valid).item() == pytest.approx(expected, rel=1e-5)
-
-
-def test_patch_dice_has_no_gradient_where_nothing_is_annotated() -> None:
-    logits, target, valid = batch()
-    logits.requires_grad_(True)
-    masked_patch_dice(logits, target, valid).backward()
-    assert logits.grad is not None
-    assert not logits.grad[~valid].any()
-    assert logits.grad[valid].any()
-    nothing = masked_patch_dice(logits, target, torch.zeros_like(valid))
-    assert nothing.item() == 0
 
 
 # Augmentation

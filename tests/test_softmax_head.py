@@ -16,11 +16,12 @@ from fsseg.models.heads import BACKGROUND, replace_heads
 from fsseg.models.parts import parts_of
 from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.stages.load_adapted import load_adapted
-from fsseg.training.losses import masked_patch_dice, softmax_ce_dice
+from fsseg.training.losses import MaskedLoss, fseft, softmax_ce_dice
 from fsseg.training.targets import TargetTable
 
 STEPS = ("recipe.max_steps=6", "recipe.head_learning_rate=0.05", "recipe.activation=softmax")
 NAMES = [NOVEL, KNOWN]
+CE_DICE = MaskedLoss(softmax_ce_dice, "softmax")
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +61,14 @@ def test_cross_entropy_and_dice_of_classes_equal_their_formula() -> None:
         2 * (probability[:, c] * classes[:, c]).sum() / (probability[:, c].sum() + classes[:, c].sum()) for c in (1, 2)
     ]
     expected = cross_entropy + 1 - np.mean(dice)  # without background, and without the class that is not there
-    assert softmax_ce_dice(logits, target, valid).item() == pytest.approx(expected, rel=1e-5)
+    assert CE_DICE(logits, target, valid).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_voxel_with_something_unknown_does_not_count() -> None:
     logits, target, valid = batch()
     valid[0, 2, 0] = False
     logits.requires_grad_(True)
-    softmax_ce_dice(logits, target, valid).backward()
+    CE_DICE(logits, target, valid).backward()
     assert logits.grad is not None
     assert not logits.grad[0, :, 0].any()
     assert logits.grad[0, :, 1:].abs().min() > 0
@@ -78,7 +79,7 @@ def test_patch_dice_of_a_softmax_counts_background_and_absent_classes() -> None:
     probability, classes = softmax(logits.numpy()), target.numpy()
     sums = (2, 3, 4)
     dice = (2 * (probability * classes).sum(sums) + 1) / (probability.sum(sums) + classes.sum(sums) + 1)
-    loss = masked_patch_dice(logits, target, valid, activation="softmax")
+    loss = MaskedLoss(fseft, "softmax")(logits, target, valid)
     assert loss.item() == pytest.approx(1 - dice.mean(), rel=1e-5)
 
 

@@ -28,13 +28,14 @@ from fsseg.nnunet.pretrain_data import (
     stratified_holdout,
 )
 from fsseg.training.crop_batches import Crops, batches
-from fsseg.training.losses import deep_supervision_loss
+from fsseg.training.losses import MaskedLoss, deep_supervision_loss, multitalent
 from fsseg.training.seeding import seed_everything
 from fsseg.training.step import optimisation_step
 from fsseg.training.targets import TargetTable
 from fsseg.training.validation import dice_of_counts, masked_counts
 
 METRICS_NAME = "metrics.jsonl"
+_LOSS = MaskedLoss(multitalent)
 _VALIDATION_SEED_OFFSET = 1_000_003  # validation crops must not repeat training crops
 
 
@@ -186,7 +187,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         image, targets, valids = self._prepare(batch)
 
         def compute_loss() -> Tensor:
-            return deep_supervision_loss(self._logits(image), targets, valids)
+            return deep_supervision_loss(_LOSS, self._logits(image), targets, valids)
 
         loss, _ = optimisation_step(
             compute_loss,
@@ -213,7 +214,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         image, targets, valids = self._prepare(batch)
         with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
             logits = self._logits(image)
-            loss = deep_supervision_loss(logits, targets, valids)
+            loss = deep_supervision_loss(_LOSS, logits, targets, valids)
         return {
             "loss": loss.float().cpu().numpy(),
             "counts": masked_counts(logits[0] > 0, targets[0], valids[0]),

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +15,16 @@ from fsseg.nnunet.augmentation import crop_size_for, intensity_shift, training_a
 from fsseg.stages.adaptation import Job
 from fsseg.training.crop_batches import Crops, batches
 from fsseg.training.feature_cache import cache_features
-from fsseg.training.fit import FitResult, Loss, fit, solve
-from fsseg.training.losses import masked_bce_dice, masked_patch_dice, softmax_ce_dice
+from fsseg.training.fit import FitResult, fit, solve
+from fsseg.training.losses import Formula, MaskedLoss, fseft, mean_bce_dice, softmax_ce_dice
 from fsseg.training.schedule import CosineEpochs, PlateauRule, Schedule, WarmupStableDecay
 from fsseg.training.targets import TargetTable
 
-_LOSSES: dict[tuple[str, Activation], Loss] = {
-    ("bce_dice", "sigmoid"): partial(masked_bce_dice, reduction="mean"),
+_FORMULAS: dict[tuple[str, Activation], Formula] = {
+    ("bce_dice", "sigmoid"): mean_bce_dice,
     ("bce_dice", "softmax"): softmax_ce_dice,
-    ("dice", "sigmoid"): masked_patch_dice,
-    ("dice", "softmax"): partial(masked_patch_dice, activation="softmax"),
+    ("dice", "sigmoid"): fseft,
+    ("dice", "softmax"): fseft,
 }
 
 
@@ -85,7 +84,7 @@ def _fit(
             head_learning_rate=recipe.head_learning_rate,
         ),
         schedule=_schedule(recipe),
-        loss=_LOSSES[recipe.loss, recipe.activation],
+        loss=MaskedLoss(_FORMULAS[recipe.loss, recipe.activation], recipe.activation),
         weight_decay=recipe.weight_decay,
         device=job.device,
         checkpoint_activations=recipe.checkpoint_activations,

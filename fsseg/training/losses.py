@@ -1,10 +1,13 @@
-"""Losses that leave out what a case does not annotate.
+"""Losses that leave out what a case does not annotate; the published variants side by side.
+
+Each is a formula over a few sums per crop and structure. These sums are small, so the crops of several processes can
+be gathered before the formula is applied, and a batch that is spread over processes has the loss of one that is not.
 
 Shapes: B samples, C structures, (D, H, W) voxels in z, y, x.
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,85 +15,159 @@ from torch.nn import functional as F
 
 from fsseg.config.recipes import Activation
 
-Reduction = Literal["sum", "mean"]
 _DENOMINATOR_FLOOR = 1e-7
 
 
-def masked_bce_dice(logits: Tensor, target: Tensor, valid: Tensor, reduction: Reduction = "sum") -> Tensor:
-    """Binary cross-entropy plus Dice over annotated structures only (MultiTalent, Ulrich et al., MICCAI 2023).
+@dataclass(frozen=True)
+class CropStatistics:
+    """What the formulas are made of: one number per crop and structure, (B, C) float32.
 
-    With v = valid and p = sigmoid(logits):
+    With v = valid, t = target and p = the activation of the logits:
 
-        L = sum_{b,c} mean_voxels v BCE(logits, target)  -  sum_c 2 sum(v p t) / (sum(v p) + sum(v t))
-
-    where the sums of the Dice term run over the whole batch. Where v is zero, nothing contributes and the gradient
-    is exactly zero. A structure that no voxel of the batch shows adds nothing to the Dice term.
-
-    Args:
-        logits: (B, C, D, H, W).
-        target: (B, C, D, H, W) bool or 0/1.
-        valid: (B, C, D, H, W), or broadcastable such as (B, C, 1, 1, 1); True where the structure is annotated.
-        reduction: "sum" is MultiTalent's formula. "mean" divides the first term by the annotated (sample, structure)
-            pairs and the second by the structures shown, and adds one, so that a perfect prediction gives 0.
-
-    Returns:
-        A scalar in float32.
+    Attributes:
+        cross_entropy: mean over all voxels of v * cross-entropy: binary, or with a softmax -t log p.
+        overlap: sum of v p t.
+        predicted: sum of v p.
+        reference: sum of v t.
+        annotated: 1 where any voxel is valid, else 0.
     """
-    logits = logits.float()
-    valid = valid.to(logits.dtype)
-    target = target.to(logits.dtype)
-    cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * valid
-    cross_entropy = cross_entropy.flatten(2).mean(2)
-    probability = torch.sigmoid(logits)
-    if reduction == "sum":
-        overlap, size = _overlap(probability, target, valid)
-        return cross_entropy.sum() - (2 * overlap / size.clamp(min=_DENOMINATOR_FLOOR)).sum()
-    pairs = valid.expand_as(logits).flatten(2).amax(2).sum().clamp(min=1)
-    return cross_entropy.sum() / pairs + _missed_dice(probability, target, valid)
+
+    cross_entropy: Tensor
+    overlap: Tensor
+    predicted: Tensor
+    reference: Tensor
+    annotated: Tensor
+
+    def batch_dice(self) -> Tensor:
+        """Return the Dice (C) whose sums run over the batch; 0 where nothing is predicted or to be found."""
+        size = (self.predicted + self.reference).sum(0)
+        return 2 * self.overlap.sum(0) / size.clamp(min=_DENOMINATOR_FLOOR)
+
+    def structures(self, first: int) -> "CropStatistics":
+        """Return the statistics of the structures from `first` on."""
+        return CropStatistics(*(tensor[:, first:] for tensor in self.tensors()))
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return the attributes in order."""
+        return self.cross_entropy, self.overlap, self.predicted, self.reference, self.annotated
 
 
-def softmax_ce_dice(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Cross-entropy over classes plus Dice of the structures, as nnU-Net adds them (Isensee et al., 2021).
-
-    The cross-entropy is a mean over annotated voxels. The Dice term leaves the background out, and structures that no
-    voxel of the batch shows; its sums run over the batch.
+def crop_statistics(
+    logits: Tensor, target: Tensor, valid: Tensor, activation: Activation = "sigmoid"
+) -> CropStatistics:
+    """Reduce a batch to its statistics, in float32.
 
     Args:
-        logits: (B, 1 + C, D, H, W), background first.
-        target: (B, 1 + C, D, H, W) bool or 0/1, one class a voxel.
-        valid: (B, 1 + C, D, H, W); a voxel counts where all classes are annotated.
-
-    Returns:
-        A scalar in float32.
+        logits: (B, C, D, H, W); of a softmax background comes first.
+        target: (B, C, D, H, W) bool or 0/1; of a softmax one class a voxel.
+        valid: (B, C, D, H, W), or broadcastable such as (B, C, 1, 1, 1); True where the structure is annotated. With a
+            softmax a voxel counts where all classes are annotated.
+        activation: what turns logits into probabilities.
     """
     logits, target = logits.float(), target.float()
-    known = valid.all(1, keepdim=True).float()
-    log_probability = F.log_softmax(logits, dim=1)
-    cross_entropy = -(known * target * log_probability).sum() / known.sum().clamp(min=1)
-    return cross_entropy + _missed_dice(log_probability.exp()[:, 1:], target[:, 1:], known)
+    if activation == "sigmoid":
+        valid = valid.float().expand_as(logits)
+        probability = torch.sigmoid(logits)
+        cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    else:
+        valid = valid.all(1, keepdim=True).float().expand_as(logits)
+        log_probability = F.log_softmax(logits, dim=1)
+        probability, cross_entropy = log_probability.exp(), -target * log_probability
+    probability, target = probability * valid, target * valid
+    return CropStatistics(
+        cross_entropy=(cross_entropy * valid).flatten(2).mean(2),
+        overlap=(probability * target).flatten(2).sum(2),
+        predicted=probability.flatten(2).sum(2),
+        reference=target.flatten(2).sum(2),
+        annotated=valid.flatten(2).amax(2),
+    )
 
 
-def masked_patch_dice(logits: Tensor, target: Tensor, valid: Tensor, activation: Activation = "sigmoid") -> Tensor:
-    """Soft Dice per patch and structure, without cross-entropy (FSEFT, Silva-Rodriguez et al. 2025; ARENA).
+def multitalent(s: CropStatistics) -> Tensor:
+    """Cross-entropy plus Dice, both as sums (MultiTalent, Ulrich et al., MICCAI 2023).
 
-    With v = valid, p = the activation of the logits and sums over the voxels of a patch:
+        L = sum_{b,c} mean_voxels v BCE  -  sum_c 2 sum_b(overlap) / sum_b(predicted + reference)
 
-        D[b, c] = (2 sum(v p t) + 1) / (sum(v p) + sum(v t) + 1)
-        L = mean_b of the mean over the structures annotated in b of 1 - D[b, c]
-
-    A structure that is annotated but absent from the patch stays in, as in FSEFT; of a softmax, background does too.
-
-    Args and shapes as `masked_bce_dice`, with "softmax" as `softmax_ce_dice`. Returns a scalar in float32.
+    The sums of the Dice run over the batch, so a structure that no crop shows adds nothing to its numerator.
     """
-    valid = valid.to(torch.float32).expand_as(logits)
-    logits = logits.float()
-    probability = valid * (torch.sigmoid(logits) if activation == "sigmoid" else torch.softmax(logits, dim=1))
-    target = target.to(torch.float32) * valid
-    overlap = (probability * target).flatten(2).sum(2)
-    size = probability.flatten(2).sum(2) + target.flatten(2).sum(2)
-    annotated = valid.flatten(2).amax(2)
-    missed = annotated * (1 - (2 * overlap + 1) / (size + 1))
-    return (missed.sum(1) / annotated.sum(1).clamp(min=1)).mean()
+    return s.cross_entropy.sum() - s.batch_dice().sum()
+
+
+def mean_bce_dice(s: CropStatistics) -> Tensor:
+    """MultiTalent's terms as means: a perfect prediction gives 0, however many structures are annotated.
+
+    The cross-entropy is divided by the annotated (crop, structure) pairs; 1 - Dice is averaged over the structures that
+    the batch shows.
+    """
+    shown = (s.reference.sum(0) > 0).float()
+    missed = (shown * (1 - s.batch_dice())).sum() / shown.sum().clamp(min=1)
+    return s.cross_entropy.sum() / s.annotated.sum().clamp(min=1) + missed
+
+
+def softmax_ce_dice(s: CropStatistics) -> Tensor:
+    """Cross-entropy over classes plus Dice of the structures, as nnU-Net adds them (Isensee et al., 2021).
+
+    The Dice term leaves out the background, which is class 0, and structures that no crop of the batch shows.
+    """
+    foreground = s.structures(1)
+    shown = (foreground.reference.sum(0) > 0).float()
+    missed = (shown * (1 - foreground.batch_dice())).sum() / shown.sum().clamp(min=1)
+    return s.cross_entropy.sum(1).mean() + missed
+
+
+def fseft(s: CropStatistics) -> Tensor:
+    """Soft Dice per crop and structure, no cross-entropy (FSEFT, Silva-Rodriguez et al. 2025; ARENA 2025).
+
+        D[b,c] = (2 overlap + 1) / (predicted + reference + 1)
+        L      = mean_b of the mean over the structures annotated in b of 1 - D[b,c]
+
+    A structure that is annotated but absent from the crop stays in; of a softmax, background does too.
+    """
+    missed = s.annotated * (1 - (2 * s.overlap + 1) / (s.predicted + s.reference + 1))
+    return (missed.sum(1) / s.annotated.sum(1).clamp(min=1)).mean()
+
+
+def clip_driven(s: CropStatistics) -> Tensor:
+    """Mean over the structures annotated in a crop of BCE + 1 - Dice, mean over crops (CLIP-Driven, ICCV 2023).
+
+    Dice is 2 overlap / (predicted + reference + 1) of the whole crop; the published code takes it slice by slice.
+    """
+    terms = s.annotated * (s.cross_entropy + 1 - _crop_dice(s))
+    return (terms.sum(1) / s.annotated.sum(1).clamp(min=1)).mean()
+
+
+def suprem(s: CropStatistics) -> Tensor:
+    """Mean BCE over annotated (crop, structure) pairs plus mean 1 - Dice over those shown (SuPreM, ICLR 2024).
+
+    SuPreM's data annotate everything, so its own code has no mask. Dice as in `clip_driven`.
+    """
+    shown = (s.reference > 0).float()
+    missed = (shown * (1 - _crop_dice(s))).sum() / shown.sum().clamp(min=1)
+    return s.cross_entropy.sum() / s.annotated.sum().clamp(min=1) + missed
+
+
+def _crop_dice(s: CropStatistics) -> Tensor:
+    return 2 * s.overlap / (s.predicted + s.reference + 1)
+
+
+Formula = Callable[[CropStatistics], Tensor]
+FORMULAS: dict[str, Formula] = {
+    "multitalent": multitalent,
+    "suprem": suprem,
+    "clip_driven": clip_driven,
+    "fseft": fseft,
+}
+
+
+@dataclass(frozen=True)
+class MaskedLoss:
+    """A formula on logits, target and validity, shaped as `crop_statistics` says; gives a float32 scalar."""
+
+    formula: Formula
+    activation: Activation = "sigmoid"
+
+    def __call__(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+        return self.formula(crop_statistics(logits, target, valid, self.activation))
 
 
 def deep_supervision_weights(levels: int) -> tuple[float, ...]:
@@ -102,29 +179,16 @@ def deep_supervision_weights(levels: int) -> tuple[float, ...]:
 
 
 def deep_supervision_loss(
-    logits: Sequence[Tensor], targets: Sequence[Tensor], valids: Sequence[Tensor], reduction: Reduction = "sum"
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor],
+    logits: Sequence[Tensor],
+    targets: Sequence[Tensor],
+    valids: Sequence[Tensor],
 ) -> Tensor:
-    """Return the weighted sum of `masked_bce_dice` over decoder stages, highest resolution first."""
+    """Return the weighted sum of a loss over decoder stages, highest resolution first."""
     weights = deep_supervision_weights(len(logits))
     terms = [
-        weight * masked_bce_dice(level_logits, target, valid, reduction)
+        weight * loss(level_logits, target, valid)
         for weight, level_logits, target, valid in zip(weights, logits, targets, valids, strict=True)
         if weight > 0
     ]
     return torch.stack(terms).sum()
-
-
-def _missed_dice(probability: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Return the mean of 1 - Dice over the structures that the batch shows; all arguments are float."""
-    overlap, size = _overlap(probability, target, valid)
-    dice = 2 * overlap / size.clamp(min=_DENOMINATOR_FLOOR)
-    shown = ((target * valid).flatten(2).sum((0, 2)) > 0).to(dice.dtype)
-    return (shown * (1 - dice)).sum() / shown.sum().clamp(min=1)
-
-
-def _overlap(probability: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    probability = probability * valid
-    target = target * valid
-    overlap = (probability * target).flatten(2).sum((0, 2))
-    size = probability.flatten(2).sum((0, 2)) + target.flatten(2).sum((0, 2))
-    return overlap, size
