@@ -36,6 +36,7 @@ from fsseg.nnunet.model_folder import network_of_plans
 from fsseg.nnunet.planning import CONFIGURATION, read_plans_file
 from fsseg.reporting.tables import text_table
 from fsseg.training.activation_checkpointing import checkpointed
+from fsseg.training.cost import kept_for_backward, mib_of
 from fsseg.training.feature_cache import head_input
 from fsseg.training.losses import MaskedLoss, mean_bce_dice
 from fsseg.training.placement import mixed_precision, place
@@ -113,23 +114,11 @@ class Trainer:
             torch.cuda.reset_peak_memory_stats()
             self.step()
             return (torch.cuda.max_memory_allocated() - self.others) / 2**20
-        kept: dict[int, int] = {}
-        own = {p.untyped_storage().data_ptr() for p in self.adapted.network.parameters()}
-
-        def keep(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in own:
-                kept[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
-        with (
-            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-            checkpointed(self.adapted.network, enabled=self.variant.checkpointed),
-        ):
+        network = self.adapted.network
+        with kept_for_backward(network) as kept, checkpointed(network, enabled=self.variant.checkpointed):
             loss = self._loss()
         del loss
-        trained = sum(p.numel() * p.element_size() for p in self.parameters)
-        return (sum(kept.values()) + 3 * trained) / 2**20
+        return sum(kept.values()) / 2**20 + 3 * mib_of(self.parameters)
 
     def _loss(self) -> Tensor:
         loss = MaskedLoss(mean_bce_dice)(self.forward(self.image), self.target, self.valid)

@@ -469,7 +469,7 @@ def trainer(lab: Lab, tmp_path: Path) -> Any:
         plans=plans,
         fold=0,
         dataset_json=read_json(lab.preprocessed / "dataset.json"),
-        device_name="cpu",
+        device=torch.device("cpu"),
         folder=tmp_path,
         resume_from=None,
     )

@@ -9,9 +9,16 @@ EXAMPLES = """examples:
   fsseg pretrain --dataset 901 --plans headneck_cpu --steps 2000 --device cpu --out runs/headneck
   fsseg pretrain --dataset 901 --plans headneck_cpu --steps 2000 --out runs/headneck --resume
   fsseg pretrain --dataset 901 --plans headneck_cpu --steps 2000 --out runs/sgd --set optimizer=sgd learning_rate=0.01
+  fsseg pretrain --dataset 901 --plans genesis_unet --recipe suprem --steps 200000 --out runs/suprem --set ema=0.999
+  torchrun --nproc-per-node 4 -m fsseg pretrain --dataset 901 --plans multitalent_unet --recipe multitalent \\
+      --steps 500000 --out runs/multitalent
 
---set takes: steps_per_epoch, validation_crops, optimizer (adamw or sgd), learning_rate, weight_decay,
-foreground_probability, validation_share, workers (processes that prepare crops).
+--recipe decides loss, sampling, augmentation, optimiser and schedule; patch, spacing and window are in the plans.
+--set takes: steps_per_epoch, validation_crops, loss (multitalent, suprem, clip_driven or fseft), optimizer (adamw or
+sgd), learning_rate, schedule (poly or cosine), warmup, weight_decay, accumulate (batches a step), ema (decay of the
+averaged weights), foreground_probability, sampling (sqrt, cases or sources), augmentation (nnunet or turn_and_shift),
+validation_share, checkpoint_minutes, workers (processes that prepare crops), unannotated (masked; or background, the
+mistake, for comparisons). With torchrun the batch size of the plans is that of all processes together.
 """
 
 
@@ -21,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plans", required=True, help="name of the plans made by `fsseg preprocess`")
     parser.add_argument("--steps", type=int, required=True, help="optimisation steps")
     parser.add_argument("--out", required=True, help="run folder to make (an nnU-Net model folder)")
+    parser.add_argument("--recipe", default="default", help="default (ours), multitalent, suprem or fseft")
     parser.add_argument("--seed", type=int, default=0, help="decides initialisation and sampling (default: 0)")
     parser.add_argument(
         "--fold", default="0", help="0 holds out a tenth of every source, all trains on all (default: 0)"
@@ -34,13 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the stage."""
     from fsseg.config.base import validated
+    from fsseg.config.pretraining import recipe_settings
     from fsseg.stages.pretrain import PretrainConfig, run_pretrain
 
-    settings = {"steps": arguments.steps, "seed": arguments.seed, **parse_set(arguments.set)}
+    settings = {"steps": arguments.steps, "seed": arguments.seed}
+    settings |= recipe_settings(arguments.recipe) | parse_set(arguments.set)
     names = ("dataset", "plans", "out", "fold", "device", "resume")
     values = {name: getattr(arguments, name) for name in names} | {"settings": settings}
     result = run_pretrain(validated(PretrainConfig, values, "the options"), dry_run=arguments.dry_run)
-    emit(result, _text(result, arguments.out, arguments.dry_run), arguments.json)
+    if result:  # the first of several processes speaks for all
+        emit(result, _text(result, arguments.out, arguments.dry_run), arguments.json)
     return 0
 
 
@@ -48,7 +59,11 @@ def _text(result: dict, out: str, dry_run: bool) -> str:
     if dry_run:
         return (
             f"would train {', '.join(result['structures'])} on {result['cases']} cases of {result['dataset']}"
-            f" for {result['steps']} steps, patch {result['patch_size']}, batch {result['batch_size']}"
+            f" for {result['steps']} steps, patch {result['patch_size']}, batch {result['batch_size']}\n"
+            f"{result['seconds_per_step']:.3g} s a step without data loading, {result['hours']:.3g} h in all;"
+            f" {result['memory_mib']:,.0f} MiB of memory;"
+            f" disk: {result['preprocessed_mib']:,.0f} MiB preprocessed data,"
+            f" {result['checkpoints_mib']:,.0f} MiB checkpoints"
         )
     dice = "  ".join(f"{name} {value}" for name, value in result["validation_dice"].items())
     return f"validation Dice on held-out crops: {dice}\n{out} is complete ({result['seconds']:.0f} s)"

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from fsseg.config.base import StrictModel, validated
+from fsseg.config.errors import unknown_name
 
 PLANS_KEY = "fsseg"
 
@@ -17,12 +18,25 @@ class PretrainSettings(StrictModel):
         steps_per_epoch: steps between two validations and checkpoints.
         validation_crops: validation crops an epoch.
         seed: decides initialisation, sampling and augmentation.
+        loss: formula of training/losses.py.
+        unannotated: "masked" leaves out of the loss what a case does not annotate; "background" counts it as
+            background, which is wrong wherever the structure is visible: for comparisons only.
         optimizer: "sgd" is nnU-Net's and MultiTalent's (Nesterov momentum 0.99); "adamw" reaches more in few steps.
-        learning_rate: initial rate; decays with exponent 0.9 to zero.
+        learning_rate: the highest rate.
+        schedule: "poly" decays with exponent 0.9 to zero; "cosine" along a cosine. Both change with the epoch.
+        warmup: share of the epochs in which the rate rises linearly from a tenth, before the decay.
         weight_decay: of either optimizer.
+        accumulate: batches whose gradients are averaged into one step.
+        ema: decay of an exponential moving average of the weights, which is then what is validated and saved; None for
+            the weights themselves.
         foreground_probability: share of crops drawn for an annotated structure.
+        sampling: a source with n cases is drawn in proportion to sqrt(n) ("sqrt", MultiTalent), to n ("cases"), or as
+            often as any other ("sources").
+        augmentation: "nnunet" is nnU-Net's; "turn_and_shift" turns by quarters and shifts intensities in [0, 1], which
+            is what SuPreM and FSEFT do.
         validation_share: share of every source's cases that is held out for validation (at least one case of a source
             with five or more).
+        checkpoint_minutes: longest time between two checkpoints; one is written after every epoch, too.
         workers: processes that prepare crops; 0 prepares them in the training process.
     """
 
@@ -30,12 +44,70 @@ class PretrainSettings(StrictModel):
     steps_per_epoch: int = Field(default=250, ge=1)
     validation_crops: int = Field(default=50, ge=1)
     seed: int = Field(default=0, ge=0)
+    loss: Literal["multitalent", "suprem", "clip_driven", "fseft"] = "multitalent"
+    unannotated: Literal["masked", "background"] = "masked"
     optimizer: Literal["sgd", "adamw"] = "adamw"
     learning_rate: float = Field(default=1e-3, gt=0)
+    schedule: Literal["poly", "cosine"] = "poly"
+    warmup: float = Field(default=0.0, ge=0, lt=1)
     weight_decay: float = Field(default=3e-5, ge=0)
+    accumulate: int = Field(default=1, ge=1)
+    ema: float | None = Field(default=None, gt=0, lt=1)
     foreground_probability: float = Field(default=0.67, ge=0, le=1)
+    sampling: Literal["sqrt", "cases", "sources"] = "sqrt"
+    augmentation: Literal["nnunet", "turn_and_shift"] = "nnunet"
     validation_share: float = Field(default=0.1, ge=0, lt=1)
+    checkpoint_minutes: float = Field(default=10.0, gt=0)
     workers: int = Field(default=0, ge=0)
+
+
+# Patch, spacing and intensity window are those of the plans: for the networks of the papers
+# plans/multitalent_unet.json, plans/genesis_unet.json and plans/swinunetr_fseft.json.
+RECIPES: dict[str, dict[str, Any]] = {
+    "default": {},
+    # Ulrich et al., MICCAI 2023: 2,000 epochs of 250 steps, batch 4.
+    "multitalent": {
+        "loss": "multitalent",
+        "sampling": "sqrt",
+        "augmentation": "nnunet",
+        "foreground_probability": 0.33,
+        "optimizer": "sgd",
+        "learning_rate": 1e-2,
+        "schedule": "poly",
+        "weight_decay": 3e-5,
+    },
+    # Li et al., ICLR 2024: 800 epochs, 20 of them warm-up, batch 8 (U-Net) on each of 8 devices.
+    "suprem": {
+        "loss": "suprem",
+        "sampling": "cases",
+        "augmentation": "turn_and_shift",
+        "foreground_probability": 0.67,
+        "optimizer": "adamw",
+        "learning_rate": 1e-3,
+        "schedule": "cosine",
+        "warmup": 0.025,
+        "weight_decay": 1e-5,
+    },
+    # Silva-Rodriguez et al., MedIA 2025: 1,000 epochs, 10 of them warm-up, 6 crops on each of 4 devices.
+    "fseft": {
+        "loss": "fseft",
+        "sampling": "sources",
+        "augmentation": "turn_and_shift",
+        "foreground_probability": 0.8,
+        "optimizer": "adamw",
+        "learning_rate": 1e-4,
+        "schedule": "cosine",
+        "warmup": 0.01,
+        "weight_decay": 1e-5,
+    },
+}
+
+
+def recipe_settings(name: str) -> dict[str, Any]:
+    """Return the settings of a published pretraining, or none for "default"; raise `UsageError` for another name."""
+    if name not in RECIPES:
+        raise unknown_name("recipe", name, tuple(RECIPES))
+    return RECIPES[name]
 
 
 def settings_of_plans(plans: dict[str, Any]) -> PretrainSettings:

@@ -2,7 +2,9 @@
 
 import json
 import math
+import time
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from fsseg.config.errors import FssegError
@@ -19,7 +23,13 @@ from fsseg.config.pretraining import settings_of_plans
 from fsseg.data.crops import CropSampler
 from fsseg.data.structures import load_structures
 from fsseg.models.networks import build_network, supports_deep_supervision
-from fsseg.nnunet.augmentation import centre_patch, crop_size_for, mirror_axes_for, training_augmentation
+from fsseg.nnunet.augmentation import (
+    centre_patch,
+    crop_size_for,
+    mirror_axes_for,
+    training_augmentation,
+    turn_and_shift,
+)
 from fsseg.nnunet.checkpoint_file import load_checkpoint_safely, save_checkpoint
 from fsseg.nnunet.pretrain_data import (
     preprocessed_volume,
@@ -28,14 +38,16 @@ from fsseg.nnunet.pretrain_data import (
     stratified_holdout,
 )
 from fsseg.training.crop_batches import Crops, batches
-from fsseg.training.losses import MaskedLoss, deep_supervision_loss, multitalent
+from fsseg.training.losses import FORMULAS, MaskedLoss, deep_supervision_loss
+from fsseg.training.placement import mixed_precision, place
+from fsseg.training.processes import Processes
+from fsseg.training.schedule import WarmupCosine
 from fsseg.training.seeding import seed_everything
-from fsseg.training.step import optimisation_step
+from fsseg.training.step import gradient_scaler, optimisation_step
 from fsseg.training.targets import TargetTable
 from fsseg.training.validation import dice_of_counts, masked_counts
 
 METRICS_NAME = "metrics.jsonl"
-_LOSS = MaskedLoss(multitalent)
 _VALIDATION_SEED_OFFSET = 1_000_003  # validation crops must not repeat training crops
 
 
@@ -43,9 +55,9 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
     """Universal pretraining: one sigmoid channel per structure, loss over annotated structures only.
 
     nnU-Net's are the plans, the network, the augmentation, the loop and the checkpoint format. Its own are the masked
-    loss (MultiTalent's formula), the sampling of cases (in proportion to the square root of a source's size) and of
-    foreground (annotated structures only), validation Dice over annotated structures, and random state that makes a
-    resumed run equal to an uninterrupted one. Settings come from the "fsseg" key of the plans.
+    loss, the sampling of cases (sources balanced) and of foreground (annotated structures only), validation Dice over
+    annotated structures, several processes on CPUs too, and random state that makes a resumed run equal to an
+    uninterrupted one. Settings come from the "fsseg" key of the plans.
     """
 
     def __init__(
@@ -56,7 +68,11 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature, read by introspection
     ) -> None:
+        self.processes = Processes.current()  # first, because nnU-Net's constructor writes to the log
         super().__init__(plans, configuration, fold, dataset_json, device)
+        if self.processes.count > 1:  # nnU-Net's own way needs CUDA and takes the device's number for the rank
+            self.is_ddp, self.local_rank, self.device = False, 0, device
+        self.grad_scaler = gradient_scaler(self.device)
         self.settings = settings_of_plans(self.plans_manager.plans)
         self.structures = load_structures(Path(str(self.preprocessed_dataset_folder_base)))
         self.table = TargetTable(torch.from_numpy(self.structures.table()))
@@ -68,6 +84,9 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         self.num_val_iterations_per_epoch = math.ceil(self.settings.validation_crops / batch_size)
         self.inference_allowed_mirroring_axes = mirror_axes_for(self.structures.names) or None
         self.step_losses: list[float] = []
+        self.steps_in_epoch = 0
+        self.saved_at = time.monotonic()
+        self.average: AveragedModel | None = None
         self.progress: tqdm | None = None
 
     def write_to(self, folder: Path) -> None:
@@ -78,9 +97,25 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         self.log_file = str(Path(self.output_folder) / "training_log.txt")
 
     def initialize(self) -> None:
-        """Build network and optimiser from the seed."""
+        """Build network and optimiser from the seed, the same in all processes."""
         seed_everything(self.settings.seed)
         super().initialize()
+        place(self.plain_network, self.device)
+        if self.settings.ema is not None:
+            self.average = AveragedModel(self.plain_network, multi_avg_fn=get_ema_multi_avg_fn(self.settings.ema))
+        self.parallel_network = self.network
+        if self.processes.count > 1:
+            devices = [self.device] if self.device.type == "cuda" else None
+            # The lowest head of deep supervision takes no part in the loss.
+            unused = self.enable_deep_supervision
+            self.parallel_network = DistributedDataParallel(
+                self.network, device_ids=devices, find_unused_parameters=unused
+            )
+
+    @property
+    def plain_network(self) -> nn.Module:
+        """The network itself, whether or not nnU-Net compiled it."""
+        return getattr(self.network, "_orig_mod", self.network)  # type: ignore[return-value]
 
     @staticmethod
     def build_network_architecture(
@@ -104,7 +139,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
             super().set_deep_supervision_enabled(enabled)
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
-        """Return SGD as nnU-Net's, or AdamW, with nnU-Net's polynomial decay."""
+        """Return SGD as nnU-Net's, or AdamW; and nnU-Net's polynomial decay, or a cosine with warm-up."""
         settings, parameters = self.settings, self.network.parameters()
         optimizer: torch.optim.Optimizer
         if settings.optimizer == "sgd":
@@ -113,6 +148,9 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
             )
         else:
             optimizer = torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
+        if settings.schedule == "cosine":
+            warmup_epochs = round(settings.warmup * self.num_epochs)
+            return optimizer, WarmupCosine(optimizer, settings.learning_rate, self.num_epochs, warmup_epochs)
         return optimizer, PolyLRScheduler(optimizer, settings.learning_rate, self.num_epochs)
 
     def do_split(self) -> tuple[list[str], list[str]]:
@@ -125,20 +163,18 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
     def get_dataloaders(self) -> tuple[Any, Any]:
         """Return the crops from the current epoch on, and the fixed validation crops."""
         training, validation = self.do_split()
-        patch_size, batch_size = self.configuration_manager.patch_size, self.batch_size
-        mirror = mirror_axes_for(self.structures.names)
-        train_sampler = self._sampler(training, crop_size_for(patch_size))
+        settings, patch_size, batch_size = self.settings, self.configuration_manager.patch_size, self.batch_size
+        self.processes.share_of(batch_size)
+        rotated = settings.augmentation == "nnunet"  # a rotated patch is cut from a larger crop
+        train_sampler = self._sampler(training, crop_size_for(patch_size) if rotated else patch_size)
         require_every_structure(
             train_sampler.volumes, self.structures.names, Path(str(self.preprocessed_dataset_folder))
         )
-        done, total = self.steps_done * batch_size, self.settings.steps * batch_size
-        crops = Crops(
-            train_sampler,
-            training_augmentation(patch_size, mirror),
-            first=done,
-            count=total - done,
-            seed=self.settings.seed,
-        )
+        mirror = mirror_axes_for(self.structures.names)
+        augmentation = training_augmentation(patch_size, mirror) if rotated else turn_and_shift(patch_size)
+        of_a_step = batch_size * settings.accumulate
+        done, total = self.steps_done * of_a_step, settings.steps * of_a_step
+        crops = Crops(train_sampler, augmentation, first=done, count=total - done, seed=settings.seed)
         self.validation_batches: list[dict[str, Tensor]] = []
         if validation:
             held_out = Crops(
@@ -148,10 +184,14 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
                 count=self.num_val_iterations_per_epoch * batch_size,
                 seed=self.settings.seed + _VALIDATION_SEED_OFFSET,
             )
-            self.validation_batches = list(batches(held_out, batch_size, 0, pin_memory=False))
+            self.validation_batches = list(self._loader(held_out, workers=0, pin_memory=False))
         self.num_val_iterations_per_epoch = len(self.validation_batches)
-        loader = batches(crops, batch_size, self.settings.workers, pin_memory=self.device.type == "cuda")
+        loader = self._loader(crops, workers=settings.workers, pin_memory=self.device.type == "cuda")
         return iter(loader), None
+
+    def _loader(self, crops: Crops, *, workers: int, pin_memory: bool) -> Any:
+        part, parts = self.processes.rank, self.processes.count
+        return batches(crops, self.batch_size, workers, pin_memory=pin_memory, part=part, parts=parts)
 
     def on_train_start(self) -> None:
         """Write what makes the folder a model folder, and start the progress bar."""
@@ -159,6 +199,8 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
             self.initialize()
         self.dataloader_train, self.dataloader_val = self.get_dataloaders()
         self.set_deep_supervision_enabled(self.enable_deep_supervision)
+        if not self.processes.writes:
+            return
         folder = Path(str(self.output_folder_base))
         write_json(folder / "plans.json", self.plans_manager.plans)
         write_json(folder / "dataset.json", self.dataset_json)
@@ -169,56 +211,78 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
 
     @property
     def steps_done(self) -> int:
-        """Optimisation steps of all finished epochs."""
-        return min(self.current_epoch * self.settings.steps_per_epoch, self.settings.steps)
+        """Optimisation steps taken."""
+        return min(self.current_epoch * self.settings.steps_per_epoch + self.steps_in_epoch, self.settings.steps)
 
     def on_train_epoch_start(self) -> None:
         """Set training mode and learning rate; the last epoch has the steps that are left."""
         super().on_train_epoch_start()
-        left = self.settings.steps - self.steps_done
-        self.num_iterations_per_epoch = min(self.settings.steps_per_epoch, left)
+        self.num_iterations_per_epoch = self._epoch_steps() - self.steps_in_epoch
+
+    def _epoch_steps(self) -> int:
+        first = self.current_epoch * self.settings.steps_per_epoch
+        return min(self.settings.steps_per_epoch, self.settings.steps - first)
 
     def print_to_log_file(self, *args: Any, also_print_to_console: bool = True, add_timestamp: bool = True) -> None:
         """Write nnU-Net's messages to its log file only; standard output is for results."""
-        super().print_to_log_file(*args, also_print_to_console=False, add_timestamp=add_timestamp)
+        if self.processes.writes:
+            super().print_to_log_file(*args, also_print_to_console=False, add_timestamp=add_timestamp)
 
     def train_step(self, batch: dict[str, Tensor]) -> dict[str, Any]:
-        """Take one optimisation step on a batch of crops."""
-        image, targets, valids = self._prepare(batch)
-
-        def compute_loss() -> Tensor:
-            return deep_supervision_loss(_LOSS, self._logits(image), targets, valids)
-
+        """Take one optimisation step on a batch of crops, and on those that are accumulated with it."""
+        more = [next(self.dataloader_train) for _ in range(self.settings.accumulate - 1)]
         loss, _ = optimisation_step(
-            compute_loss,
+            *[partial(self._compute_loss, each) for each in (batch, *more)],
             optimizer=self.optimizer,
             parameters=self.network.parameters(),
             device=self.device,
             scaler=self.grad_scaler,
         )
+        loss /= self.processes.count
         if not np.isfinite(loss):
             raise FssegError(f"The loss became {loss}; lower the learning rate.")
+        if self.average is not None:
+            self.average.update_parameters(self.plain_network)
         self.step_losses.append(loss)
+        self.steps_in_epoch += 1
         if self.progress is not None:
             self.progress.update()
             self.progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        self._save_if_due()
         return {"loss": np.array(loss)}
+
+    def _compute_loss(self, batch: dict[str, Tensor]) -> Tensor:
+        image, targets, valids = self._prepare(batch)
+        if self.settings.unannotated == "background":
+            valids = [torch.ones_like(valid) for valid in valids]
+        loss = MaskedLoss(FORMULAS[self.settings.loss], gather=self.processes.gather)
+        value = deep_supervision_loss(loss, self._logits(self.parallel_network, image), targets, valids)
+        return value * self.processes.count  # the processes' gradients are averaged
+
+    def _save_if_due(self) -> None:
+        """Write a checkpoint within an epoch when the last one is too old; one follows the epoch anyway."""
+        due = time.monotonic() - self.saved_at > 60 * self.settings.checkpoint_minutes
+        if due and self.steps_in_epoch < self._epoch_steps():
+            self.save_checkpoint(str(Path(str(self.output_folder)) / "checkpoint_latest.pth"))
 
     def on_validation_epoch_start(self) -> None:
         """Evaluate on the fixed validation crops."""
-        self.network.eval()
+        self._evaluated().eval()
         self.dataloader_val = iter(self.validation_batches)
+
+    def _evaluated(self) -> nn.Module:
+        """Return the network that is validated and saved in the end: the averaged one if there is one."""
+        return self.plain_network if self.average is None else self.average.module
 
     def validation_step(self, batch: dict[str, Tensor]) -> dict[str, Any]:
         """Count true and false positives and negatives over annotated voxels only."""
         image, targets, valids = self._prepare(batch)
-        with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
-            logits = self._logits(image)
-            loss = deep_supervision_loss(_LOSS, logits, targets, valids)
-        return {
-            "loss": loss.float().cpu().numpy(),
-            "counts": masked_counts(logits[0] > 0, targets[0], valids[0]),
-        }
+        loss = MaskedLoss(FORMULAS[self.settings.loss], gather=self.processes.gather)
+        with mixed_precision(self.device):
+            logits = self._logits(self._evaluated(), image)
+            value = deep_supervision_loss(loss, logits, targets, valids)
+        counts = torch.from_numpy(masked_counts(logits[0] > 0, targets[0], valids[0])).to(self.device)
+        return {"loss": value.float().cpu().numpy(), "counts": self.processes.sum(counts).cpu().numpy()}
 
     def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
         """Log the Dice of every structure; one that no validation crop annotates has none."""
@@ -237,14 +301,16 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
             zip(self.structures.names, (None if np.isnan(d) else round(d, 4) for d in dice), strict=True)
         )
         line = {
-            "step": self.steps_done + self.num_iterations_per_epoch,
+            "step": self.steps_done,
             "losses": [round(loss, 6) for loss in self.step_losses],
             "validation_dice": per_structure,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
         }
-        with (Path(str(self.output_folder_base)) / METRICS_NAME).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        if self.processes.writes:
+            with (Path(str(self.output_folder_base)) / METRICS_NAME).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
         self.step_losses = []
+        self.steps_in_epoch = 0
         self.current_epoch += 1
         if self.current_epoch < self.num_epochs:
             self.save_checkpoint(str(Path(str(self.output_folder)) / "checkpoint_latest.pth"))
@@ -255,33 +321,48 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
             self.progress.close()
         folder = Path(str(self.output_folder))
         self.save_checkpoint(str(folder / "checkpoint_final.pth"))
-        (folder / "checkpoint_latest.pth").unlink(missing_ok=True)
+        if self.processes.writes:
+            (folder / "checkpoint_latest.pth").unlink(missing_ok=True)
 
     def save_checkpoint(self, filename: str) -> None:
-        """Write weights, optimiser, logs and random state; complete or absent."""
+        """Write weights, optimiser, logs and random state; complete or absent. The last one has averaged weights."""
+        if not self.processes.writes:
+            return
+        finished = self.current_epoch >= self.num_epochs
+        average = None if self.average is None or finished else self.average.state_dict()
         save_checkpoint(
             Path(filename),
-            self.network.state_dict(),
+            (self._evaluated() if finished else self.plain_network).state_dict(),
             self.configuration_name,
             self.inference_allowed_mirroring_axes,
             optimizer_state=self.optimizer.state_dict(),
             grad_scaler_state=None if self.grad_scaler is None else self.grad_scaler.state_dict(),
-            logging=_plain(self.logger.get_checkpoint()),
+            # What nnU-Net logged of an epoch that is not over, it logs again when that epoch goes on.
+            logging=_plain({key: log[: self.current_epoch] for key, log in self.logger.get_checkpoint().items()}),
             current_epoch=self.current_epoch,
+            steps_in_epoch=self.steps_in_epoch,
+            step_losses=self.step_losses,
+            average=average,
             random_state=torch.get_rng_state(),
         )
+        self.saved_at = time.monotonic()
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """Continue from a checkpoint that `save_checkpoint` wrote."""
         if not self.was_initialized:
             self.initialize()
         state = load_checkpoint_safely(Path(filename_or_checkpoint))
-        self.network.load_state_dict(state["network_weights"])
+        self.plain_network.load_state_dict(state["network_weights"])
+        if self.average is not None and state["average"] is not None:
+            self.average.load_state_dict(state["average"])
+        elif self.average is not None:  # the training had ended: what was saved is the average
+            self.average.module.load_state_dict(state["network_weights"])
         self.optimizer.load_state_dict(state["optimizer_state"])
         if self.grad_scaler is not None and state["grad_scaler_state"] is not None:
             self.grad_scaler.load_state_dict(state["grad_scaler_state"])
         self.logger.load_checkpoint(state["logging"])
         self.current_epoch = state["current_epoch"]
+        self.steps_in_epoch, self.step_losses = state["steps_in_epoch"], state["step_losses"]
         torch.set_rng_state(state["random_state"])
 
     def _sampler(self, cases: list[str], crop_size: Any) -> CropSampler:
@@ -292,7 +373,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
             self.configuration_manager.patch_size,
             crop_size=crop_size,
             foreground_probability=self.settings.foreground_probability,
-            weights=source_weights(cases, self.structures),
+            weights=source_weights(cases, self.structures, self.settings.sampling),
         )
 
     def _prepare(self, batch: dict[str, Tensor]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
@@ -302,9 +383,9 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         scales = self._get_deep_supervision_scales() or [[1.0, 1.0, 1.0]]
         return image, *self.table.expand_levels(labels, zone_annotated, scales)
 
-    def _logits(self, image: Tensor) -> list[Tensor]:
+    def _logits(self, network: nn.Module, image: Tensor) -> list[Tensor]:
         """Return the logits of every decoder stage that is supervised, highest resolution first."""
-        logits = self.network(image)
+        logits = network(image)
         return logits if self.enable_deep_supervision else [logits]
 
 

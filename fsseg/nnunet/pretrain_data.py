@@ -28,13 +28,18 @@ def preprocessed_volume(case: str, dataset: nnUNetBaseDataset, structures: Struc
     return Volume(case, image, labels, locations, zones, zone_axis(plans), zone_annotated)
 
 
-def source_weights(cases: Sequence[str], structures: Structures) -> list[float]:
-    """Return case weights 1/sqrt(n) of the source's n cases, so that a source is drawn in proportion to sqrt(n).
+_CASE_WEIGHT_EXPONENTS = {"cases": 0.0, "sqrt": -0.5, "sources": -1.0}
 
-    This is MultiTalent's balance between large and small collections (Ulrich et al., MICCAI 2023).
+
+def source_weights(cases: Sequence[str], structures: Structures, sampling: str) -> list[float]:
+    """Return a weight per case, by the n cases of its source.
+
+    With "sqrt" it is 1/sqrt(n), so that a source is drawn in proportion to sqrt(n): MultiTalent's balance between large
+    and small collections (Ulrich et al., MICCAI 2023). With "cases" all cases weigh the same, with "sources" all
+    sources.
     """
     sources = [structures.annotation(case).source for case in cases]
-    return [sources.count(source) ** -0.5 for source in sources]
+    return [sources.count(source) ** _CASE_WEIGHT_EXPONENTS[sampling] for source in sources]
 
 
 def stratified_holdout(

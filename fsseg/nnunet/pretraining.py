@@ -5,11 +5,12 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fsseg.nnunet.environment import temporary_results_folder
 from fsseg.nnunet.partial_label_trainer import METRICS_NAME, nnUNetTrainerPartialLabel
 from fsseg.nnunet.planning import CONFIGURATION
 from fsseg.nnunet.quiet import quiet
-from fsseg.training.seeding import resolve_device
 
 
 def make_trainer(
@@ -17,7 +18,7 @@ def make_trainer(
     plans: dict[str, Any],
     fold: int | str,
     dataset_json: dict[str, Any],
-    device_name: str,
+    device: torch.device,
     folder: Path,
     resume_from: Path | None,
 ) -> nnUNetTrainerPartialLabel:
@@ -27,7 +28,7 @@ def make_trainer(
         plans: the plans, with settings under the key "fsseg".
         fold: 0, or "all".
         dataset_json: the dataset.json of the assembled dataset.
-        device_name: auto, cpu, cuda or mps.
+        device: where to train.
         folder: becomes the nnU-Net model folder.
         resume_from: checkpoint of an unfinished run.
     """
@@ -38,13 +39,14 @@ def make_trainer(
                 configuration=CONFIGURATION,
                 fold=fold,  # type: ignore[arg-type]
                 dataset_json=dataset_json,
-                device=resolve_device(device_name),
+                device=device,
             )
         trainer.write_to(folder)
         trainer.initialize()
         if resume_from is not None:
             trainer.load_checkpoint(str(resume_from))
-    _keep_finished_epochs(folder / METRICS_NAME, trainer.steps_done)
+    if trainer.processes.writes:
+        _keep_finished_epochs(folder / METRICS_NAME, trainer.steps_done)
     return trainer
 
 

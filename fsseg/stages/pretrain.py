@@ -1,16 +1,23 @@
 """Stage: train one universal encoder on a partially labelled dataset."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import UsageError, unknown_name
 from fsseg.config.manifest import Manifest
 from fsseg.config.pretraining import PLANS_KEY, PretrainSettings
-from fsseg.config.run_folder import new_run_folder, require_new
+from fsseg.config.run_folder import new_run_folder, require_new, staging_of
 from fsseg.data.structures import load_structures
 from fsseg.nnunet.environment import dataset_folder, preprocessed_folder
+from fsseg.stages.pretraining_cost import pretraining_cost
+from fsseg.training.processes import Processes, several_processes
+from fsseg.training.seeding import resolve_device
 
 
 class PretrainConfig(StrictModel):
@@ -38,6 +45,8 @@ class PretrainConfig(StrictModel):
 def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, Any]:
     """Pretrain; the run folder is complete or absent, and an unfinished run can be resumed.
 
+    Of several processes the first returns the manifest and the others nothing.
+
     Raises:
         UsageError: unknown dataset or plans, or the output folder exists.
         FssegError: a structure that no case shows, damaged data or checkpoint, no space left.
@@ -56,16 +65,35 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
         "batch_size": plans["configurations"]["3d_fullres"]["batch_size"],
     }
     if dry_run:
-        return {**facts, "steps": config.settings.steps, "out": str(config.out)}
+        cost = pretraining_cost(plans, preprocessed, config.settings, resolve_device(config.device))
+        return {**facts, "steps": config.settings.steps, "out": str(config.out), **cost}
     manifest = Manifest("pretrain", config.model_dump(mode="json"), config.settings.seed)
     manifest.add_inputs([preprocessed / f"{config.plans}.json", preprocessed / "structures.json"])
-    with new_run_folder(config.out, checkpoints="fold_*/checkpoint_*.pth", resume=config.resume) as staging:
-        trainer = _trainer(config, plans, preprocessed, staging)
-        manifest.add(**facts, parameters=sum(p.numel() for p in trainer.network.parameters()))
+    with several_processes(resolve_device(config.device)) as (processes, device), _run_folder(config) as staging:
+        trainer = _trainer(config, plans, preprocessed, staging, device)
+        manifest.add(**facts, processes=processes.count)
+        manifest.add(parameters=sum(p.numel() for p in trainer.network.parameters()))
         trainer.run_training()
+        if not processes.writes:
+            return {}
         manifest.add(validation_dice=_last_validation(staging))
         content = manifest.write(staging)
     return content
+
+
+@contextmanager
+def _run_folder(config: PretrainConfig) -> Iterator[Path]:
+    """Yield the staging folder: made, completed or removed by the first of the processes."""
+    processes = Processes.current()
+    if processes.writes:
+        with new_run_folder(config.out, checkpoints="fold_*/checkpoint_*.pth", resume=config.resume) as staging:
+            processes.wait()
+            yield staging
+            processes.wait()
+    else:
+        processes.wait()
+        yield staging_of(config.out)
+        processes.wait()
 
 
 def _read_plans(preprocessed: Path, config: PretrainConfig) -> dict[str, Any]:
@@ -82,7 +110,9 @@ def _read_plans(preprocessed: Path, config: PretrainConfig) -> dict[str, Any]:
     return plans
 
 
-def _trainer(config: PretrainConfig, plans: dict[str, Any], preprocessed: Path, staging: Path) -> Any:
+def _trainer(
+    config: PretrainConfig, plans: dict[str, Any], preprocessed: Path, staging: Path, device: torch.device
+) -> Any:
     from fsseg.nnunet.pretraining import make_trainer
 
     fold = staging / f"fold_{config.fold}"
@@ -92,7 +122,7 @@ def _trainer(config: PretrainConfig, plans: dict[str, Any], preprocessed: Path, 
         plans=plans,
         fold=config.fold if config.fold == "all" else int(config.fold),
         dataset_json=json.loads((preprocessed / "dataset.json").read_text(encoding="utf-8")),
-        device_name=config.device,
+        device=device,
         folder=staging,
         resume_from=found[0] if config.resume and found else None,
     )

@@ -67,9 +67,15 @@ class Crops(Dataset[dict[str, Tensor]]):
         return int(np.random.default_rng((self.seed, turn_round, volumes)).permutation(volumes)[turn])
 
 
-def batches(crops: Crops, batch_size: int, workers: int, *, pin_memory: bool) -> DataLoader[dict[str, Tensor]]:
-    """Return a loader over the crops in order.
+def batches(
+    crops: Crops, batch_size: int, workers: int, *, pin_memory: bool, part: int = 0, parts: int = 1
+) -> DataLoader[dict[str, Tensor]]:
+    """Return a loader over the crops in order, or over one of several equal parts of every batch.
 
-    Each batch holds image (B, channels, D, H, W), labels (B, 2, D, H, W) and zone_annotated (B, Z, C).
+    Each batch holds image (B, channels, D, H, W), labels (B, 2, D, H, W) and zone_annotated (B, Z, C), where B is
+    `batch_size` / `parts`; the parts one behind the other are the batch of one process.
     """
-    return DataLoader(crops, batch_size, num_workers=workers, pin_memory=pin_memory)
+    share = batch_size // parts
+    starts = range(part * share, len(crops), batch_size)
+    own = [list(range(first, min(first + share, len(crops)))) for first in starts]
+    return DataLoader(crops, batch_sampler=own, num_workers=workers, pin_memory=pin_memory)

@@ -161,13 +161,21 @@ FORMULAS: dict[str, Formula] = {
 
 @dataclass(frozen=True)
 class MaskedLoss:
-    """A formula on logits, target and validity, shaped as `crop_statistics` says; gives a float32 scalar."""
+    """A formula on logits, target and validity, shaped as `crop_statistics` says; gives a float32 scalar.
+
+    Attributes:
+        formula: what is computed.
+        activation: of the logits.
+        gather: adds the crops of other processes to those at hand.
+    """
 
     formula: Formula
     activation: Activation = "sigmoid"
+    gather: Callable[[CropStatistics], CropStatistics] | None = None
 
     def __call__(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-        return self.formula(crop_statistics(logits, target, valid, self.activation))
+        statistics = crop_statistics(logits, target, valid, self.activation)
+        return self.formula(statistics if self.gather is None else self.gather(statistics))
 
 
 def deep_supervision_weights(levels: int) -> tuple[float, ...]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 
 
 class Schedule(Protocol):
@@ -99,6 +100,33 @@ class WarmupStableDecay:
             if self.plateau or step >= latest_decay_start:
                 self.decay_start = step
         return step >= self.end
+
+
+class WarmupCosine:
+    """A rate for every epoch: linear from a tenth, then a cosine to zero. Called as nnU-Net calls its schedulers.
+
+    Args:
+        optimizer: whose groups all get the same rate.
+        learning_rate: the highest rate.
+        epochs: of the whole training.
+        warmup_epochs: epochs of the linear rise.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, learning_rate: float, epochs: int, warmup_epochs: int) -> None:
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.epochs = epochs
+        self.warmup_epochs = warmup_epochs
+
+    def step(self, epoch: int) -> None:
+        """Set the rate of an epoch, the first being 0."""
+        if epoch < self.warmup_epochs:
+            factor = 0.1 + 0.9 * epoch / self.warmup_epochs
+        else:
+            done = (epoch - self.warmup_epochs) / max(1, self.epochs - self.warmup_epochs)
+            factor = (1 + math.cos(math.pi * done)) / 2
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * factor
 
 
 class CosineEpochs:

@@ -11,8 +11,7 @@ CLIP_NORM = 12.0  # nnU-Net's
 
 
 def optimisation_step(
-    compute_loss: Callable[[], Tensor],
-    *,
+    *compute_losses: Callable[[], Tensor],
     optimizer: torch.optim.Optimizer,
     parameters: Iterable[nn.Parameter],
     device: torch.device,
@@ -22,7 +21,8 @@ def optimisation_step(
     """Forward, backward, clip and step, with mixed precision on CUDA.
 
     Args:
-        compute_loss: runs the forward pass and returns the scalar loss; called under autocast on CUDA.
+        compute_losses: each runs a forward pass and returns a scalar loss; called under autocast on CUDA. Of several
+            the mean is taken, one backward pass at a time.
         optimizer: stepped once.
         parameters: whose gradient norm is clipped to 12.
         device: where the network is.
@@ -33,12 +33,13 @@ def optimisation_step(
         The loss, and whether the optimiser stepped: False when the scaler found infinite gradients and skipped.
     """
     optimizer.zero_grad(set_to_none=True)
-    with mixed_precision(device):
-        loss = compute_loss()
-    if scaler is None:
-        loss.backward()
-    else:
-        scaler.scale(loss).backward()
+    losses = []
+    for compute_loss in compute_losses:
+        with mixed_precision(device):
+            loss = compute_loss() / len(compute_losses)
+        (loss if scaler is None else scaler.scale(loss)).backward()
+        losses.append(loss.detach())
+    if scaler is not None:
         scaler.unscale_(optimizer)
     if before_step is not None:
         before_step()
@@ -51,7 +52,7 @@ def optimisation_step(
         scaler.step(optimizer)
         scaler.update()
         stepped = scaler.get_scale() >= scale
-    return float(loss.detach()), stepped
+    return float(sum(losses)), stepped
 
 
 def gradient_scaler(device: torch.device) -> torch.amp.GradScaler | None:

@@ -1,0 +1,315 @@
+"""Pretraining beyond one plain run: recipes, averaged weights, accumulation, checkpoints within an epoch, processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import PLANS_NAME, Lab, fsseg, succeed
+
+from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.pretraining import RECIPES, PretrainSettings
+from fsseg.config.run_folder import staging_of
+from fsseg.data.structures import CaseAnnotation, Structures
+from fsseg.nnunet.augmentation import turn_and_shift
+from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
+from fsseg.nnunet.pretrain_data import source_weights
+from fsseg.training.processes import Processes, several_processes
+from fsseg.training.schedule import WarmupCosine
+from fsseg.training.seeding import seeded
+
+FINAL = "fold_0/checkpoint_final.pth"
+
+
+def losses(run: Path) -> list[float]:
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [loss for line in lines for loss in json.loads(line)["losses"]]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint_safely(run / FINAL)["network_weights"]
+
+
+def equal(one: Path, other: Path) -> bool:
+    ours, theirs = weights(one), weights(other)
+    return all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.fixture(scope="module")
+def plain(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six plain steps."""
+    out = tmp_path_factory.mktemp("pretraining") / "plain"
+    succeed(*lab.pretrain_words(out, steps=6))
+    return out
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "loss=suprem",
+        "loss=clip_driven",
+        "loss=fseft",
+        "unannotated=background",
+        "schedule=cosine",
+        "schedule=cosine warmup=0.5",
+        "accumulate=2",
+        "ema=0.5",
+        "augmentation=turn_and_shift",
+        "foreground_probability=0.1",
+        "optimizer=sgd",
+        "weight_decay=0.5",
+        "learning_rate=0.005",
+        "seed=1",
+    ],
+)
+def test_every_setting_changes_the_result(lab: Lab, plain: Path, tmp_path: Path, setting: str) -> None:
+    succeed(*lab.pretrain_words(tmp_path / "run", *setting.split(), steps=6))
+    assert not equal(tmp_path / "run", plain)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_sets_what_it_names_and_gives_way_to_set(lab: Lab, tmp_path: Path, recipe: str) -> None:
+    words = lab.pretrain_words(tmp_path / "run", "weight_decay=0.125", "--recipe", recipe, steps=2)
+    used = succeed(*words)["config"]["settings"]
+    expected = PretrainSettings(**{"steps": 2, **RECIPES[recipe], "steps_per_epoch": 2, "weight_decay": 0.125})
+    assert used == expected.model_dump(mode="json")
+
+
+def test_an_unknown_recipe_is_refused(lab: Lab, tmp_path: Path) -> None:
+    outcome = fsseg(*lab.pretrain_words(tmp_path / "run", "--recipe", "multitalen"))
+    assert outcome.code == 2
+    assert "Did you mean 'multitalent'" in outcome.err
+
+
+def test_sources_are_balanced_as_asked() -> None:
+    cases = {
+        f"{source}{i}": CaseAnnotation(source=source, annotated=())
+        for source, n in (("a", 9), ("b", 4))
+        for i in range(n)
+    }
+    structures = Structures(integers={"liver": (1,)}, cases=cases)
+    shares = {}
+    for sampling in ("cases", "sqrt", "sources"):
+        found = dict(zip(cases, source_weights(list(cases), structures, sampling), strict=True))
+        of = {source: sum(w for case, w in found.items() if case[0] == source) for source in "ab"}
+        shares[sampling] = of["a"] / of["b"]
+    assert shares == pytest.approx({"cases": 9 / 4, "sqrt": 3 / 2, "sources": 1})
+
+
+def test_cosine_rises_from_a_tenth_and_falls_to_zero() -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 1.0)
+    schedule = WarmupCosine(optimizer, 2.0, epochs=14, warmup_epochs=4)
+    rates = []
+    for epoch in range(15):
+        schedule.step(epoch)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates[:5] == pytest.approx([0.2, 0.65, 1.1, 1.55, 2.0])
+    assert rates[9] == pytest.approx(1.0)
+    assert rates[14] == pytest.approx(0)
+
+
+def test_turns_move_image_and_labels_alike_and_never_reflect() -> None:
+    augment = turn_and_shift((3, 6, 6))
+    image = np.arange(3 * 36, dtype=np.float32).reshape(1, 3, 6, 6)
+    labels = np.concatenate([image, image]).astype(np.int16)
+    turned = 0
+    for number in range(100):
+        with seeded(0, number):
+            patch, patch_labels = augment(image, labels)
+        shift = (patch[0] - patch_labels[0]).unique()
+        assert shift.max() - shift.min() < 1e-4
+        turns = [k for k in range(4) if torch.equal(patch_labels[0], torch.from_numpy(labels[0]).rot90(k, (-2, -1)))]
+        assert len(turns) == 1  # one of the four rotations, none of the reflections
+        turned += turns != [0]
+    assert 2 <= turned <= 25  # 10 expected
+    with seeded(0, 0):
+        assert turn_and_shift((6, 6, 3))(image.reshape(1, 6, 6, 3), labels.reshape(2, 6, 6, 3))[0].shape == (1, 6, 6, 3)
+
+
+# Averaged weights, accumulation
+
+
+def test_averaged_weights_follow_their_formula(lab: Lab, tmp_path: Path) -> None:
+    from fsseg.nnunet.pretraining import make_trainer
+
+    settings = {"steps": 4, "steps_per_epoch": 4, "validation_crops": 2, "ema": 0.75}
+    plans = json.loads((lab.preprocessed / f"{PLANS_NAME}.json").read_text()) | {"fsseg": {"pretrain": settings}}
+    dataset_json = json.loads((lab.preprocessed / "dataset.json").read_text())
+    trainer = make_trainer(
+        plans=plans, fold=0, dataset_json=dataset_json, device=torch.device("cpu"), folder=tmp_path, resume_from=None
+    )
+    expected: list[torch.Tensor] = []
+    step = trainer.train_step
+
+    def recorded(batch: dict[str, torch.Tensor]) -> dict[str, Any]:
+        outputs = step(batch)
+        now = [p.detach().clone() for p in trainer.network.parameters()]
+        expected[:] = now if not expected else [0.75 * e + 0.25 * p for e, p in zip(expected, now, strict=True)]
+        return outputs
+
+    trainer.train_step = recorded
+    trainer.run_training()
+    saved = load_checkpoint_safely(tmp_path / FINAL)["network_weights"]
+    for (name, parameter), mean in zip(trainer.network.named_parameters(), expected, strict=True):
+        torch.testing.assert_close(saved[name], mean, rtol=0, atol=1e-6)
+        assert parameter.grad is None or not torch.equal(saved[name], parameter)
+
+
+def test_accumulated_batches_are_averaged_into_one_step() -> None:
+    from fsseg.training.step import optimisation_step
+
+    def weight_after(*targets: float) -> float:
+        weight = torch.nn.Parameter(torch.zeros(1))
+        value, _ = optimisation_step(
+            *[lambda target=target: (weight - target).square().sum() for target in targets],
+            optimizer=torch.optim.SGD([weight], 0.1),
+            parameters=[weight],
+            device=torch.device("cpu"),
+        )
+        assert value == pytest.approx(np.mean([target**2 for target in targets]))
+        return weight.item()
+
+    assert weight_after(1.0, 3.0) == pytest.approx((weight_after(1.0) + weight_after(3.0)) / 2)
+
+
+# Checkpoints within an epoch
+
+
+def longer_epochs(words: list[object]) -> list[object]:
+    """Leave the setting of two steps an epoch out of a command, to make room for another."""
+    return [word for word in words if word != "steps_per_epoch=2"]
+
+
+@pytest.mark.parametrize("more", [(), ("ema=0.9", "accumulate=2", "optimizer=sgd")], ids=["plain", "ema"])
+def test_a_run_killed_within_an_epoch_resumes_to_the_same_losses(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    settings = ("steps_per_epoch=4", "checkpoint_minutes=1.0e-9", *more)
+    words = longer_epochs(lab.pretrain_words(tmp_path / "whole", *settings, steps=8))
+    succeed(*words)
+    run = tmp_path / "run"
+    words[words.index(tmp_path / "whole")] = run
+    from fsseg.nnunet.partial_label_trainer import nnUNetTrainerPartialLabel
+
+    step = nnUNetTrainerPartialLabel.train_step
+
+    def stop(trainer: Any, batch: Any) -> Any:
+        if trainer.steps_done == 6:
+            raise KeyboardInterrupt
+        return step(trainer, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nnUNetTrainerPartialLabel, "train_step", stop)
+        assert fsseg(*words).code == 1
+    latest = load_checkpoint_safely(staging_of(run) / "fold_0/checkpoint_latest.pth")
+    assert (latest["current_epoch"], latest["steps_in_epoch"], len(latest["step_losses"])) == (1, 2, 2)
+    succeed(*words, "--resume")
+    assert (run / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
+    assert equal(run, tmp_path / "whole")
+
+
+# What it will cost
+
+
+def test_dry_run_says_what_a_pretraining_will_cost(lab: Lab, tmp_path: Path) -> None:
+    words = (*lab.pretrain_words(tmp_path / "run", steps=100), "--dry-run")
+    facts = succeed(*words)
+    averaged = succeed(*words, "--set", "steps_per_epoch=2", "ema=0.9")
+    assert facts["hours"] == pytest.approx(100 * facts["seconds_per_step"] / 3600, abs=6e-4)
+    assert 0 < facts["memory_mib"] < 500
+    assert averaged["checkpoints_mib"] == pytest.approx(4 / 3 * facts["checkpoints_mib"], rel=0.2)
+    files = [file.stat().st_size for file in lab.preprocessed.rglob("*") if file.is_file()]
+    assert facts["preprocessed_mib"] == pytest.approx(sum(files) / 2**20, abs=0.1)
+    text = fsseg(*words).out
+    assert "s a step without data loading" in text
+    assert "MiB checkpoints" in text
+    assert list(tmp_path.iterdir()) == []
+
+
+# Several processes
+
+
+def torchrun(*words: object, processes: int = 2) -> subprocess.Popen:
+    """Start the command line in several processes, as torchrun does."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return subprocess.Popen(
+        [*launcher, "-m", "fsseg", *map(str, words)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize("loss", ["multitalent", "fseft"])
+def test_two_processes_train_as_one_does_on_the_same_batches(lab: Lab, tmp_path: Path, loss: str) -> None:
+    settings = (f"loss={loss}", "optimizer=sgd", "learning_rate=0.01", "ema=0.5")
+    succeed(*lab.pretrain_words(tmp_path / "one", *settings, steps=6))
+    process = torchrun(*lab.pretrain_words(tmp_path / "two", *settings, steps=6), "--json")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert json.loads(out)["processes"] == 2  # the first alone speaks
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=2e-5)
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-4)
+    dice = [json.loads((tmp_path / run / "manifest.json").read_text())["validation_dice"] for run in ("one", "two")]
+    assert dice[0] == pytest.approx(dice[1], abs=0.01)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
+def test_when_a_process_dies_all_stop_and_the_run_can_go_on(lab: Lab, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = torchrun(*lab.pretrain_words(run, steps=100_000))
+    latest = staging_of(run) / "fold_0/checkpoint_latest.pth"
+    try:
+        while not latest.exists():
+            assert process.poll() is None, process.communicate()[1]
+        (second,) = [pid for pid in workers_of(process.pid) if environment(pid).get("RANK") == "1"]
+        os.kill(second, signal.SIGKILL)
+        _, err = process.communicate(timeout=120)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode != 0
+    assert "SIGKILL" in err
+    assert latest.exists()
+    assert not run.exists()
+
+
+def workers_of(parent: int) -> list[int]:
+    children = Path(f"/proc/{parent}/task/{parent}/children")
+    return [int(word) for word in children.read_text().split()]
+
+
+def environment(pid: int) -> dict[str, str]:
+    pairs = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+
+
+def test_a_batch_that_cannot_be_split_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"A batch of 5 crops cannot be split over 2 processes"):
+        Processes(rank=0, count=2).share_of(5)
+
+
+def test_a_lost_process_is_named_and_other_errors_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda *_: None)
+    monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: None)
+    with pytest.raises(FssegError, match="Another process of this training stopped"), several_processes(CPU):
+        raise RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer [127.0.0.1]:4711")
+    with pytest.raises(RuntimeError, match="mat1 and mat2"), several_processes(CPU):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+
+CPU = torch.device("cpu")
