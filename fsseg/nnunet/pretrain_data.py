@@ -47,12 +47,13 @@ def stratified_holdout(
 ) -> tuple[list[str], list[str]]:
     """Split cases into training and validation, the same share of every source.
 
-    A source with fewer than five cases gives none to validation.
+    A source with fewer than five cases gives none to validation. Which cases of a source are held out does not depend on
+    the other sources, so that a network of one source and one of all of them are validated on the same cases.
     """
-    generator = np.random.default_rng(seed)
     validation: list[str] = []
     for source in sorted({structures.annotation(case).source for case in cases}):
         members = sorted(case for case in cases if structures.annotation(case).source == source)
+        generator = np.random.default_rng([seed, *source.encode()])
         count = max(1, round(share * len(members))) if len(members) >= 5 and share > 0 else 0
         validation += [members[index] for index in generator.permutation(len(members))[:count]]
     return sorted(set(cases) - set(validation)), sorted(validation)

@@ -1,0 +1,149 @@
+"""Tables of scripts/head_neck_pretraining.py: held-out source cases, and adaptation to the target site."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fsseg.evaluation.aggregation import mean_over_seeds, paired_difference, summarise, summarise_seeds
+from fsseg.reporting.tables import markdown_table
+
+BASELINE = "default"
+PerCase = dict[str, float]
+
+
+def write_tables(
+    encoders: Sequence[Any],
+    results: Path,
+    known: Sequence[str],
+    novel: Sequence[str],
+    seeds: int,
+    command: str,
+) -> list[Path]:
+    """Write per-case CSV, JSON summary and Markdown; return their paths.
+
+    Args:
+        encoders: finished encoders with label, run, held_out_metrics and adapted_metrics(seed).
+        results: folder to write into.
+        known, novel: structures.
+        seeds: adaptations of every encoder.
+        command: the command that made the tables.
+    """
+    results.mkdir(parents=True, exist_ok=True)
+    held_out = [{"encoder": e.label, "seed": "", **row} for e in encoders for row in _read(e.held_out_metrics)]
+    adapted = [
+        {"encoder": e.label, "seed": seed, **row}
+        for e in encoders
+        for seed in range(seeds)
+        for row in _read(e.adapted_metrics(seed))
+    ]
+    stem = results / "head_neck_pretraining"
+    per_case, summary_file, table = (
+        stem.with_name(f"{stem.name}{ending}") for ending in ("_per_case.csv", ".json", ".md")
+    )
+    with per_case.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(held_out[0]))
+        writer.writeheader()
+        writer.writerows(held_out + adapted)
+    labels = [encoder.label for encoder in encoders]
+    groups = {name: [name] for name in (*known, *novel)} | {"mean of known": list(known), "mean of novel": list(novel)}
+    summary = {"held_out": _held_out(held_out, labels, known), "adapted": _adapted(adapted, labels, groups, seeds)}
+    summary_file.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    table.write_text(_markdown(summary, labels, known, groups, encoders, command), encoding="utf-8")
+    return [per_case, summary_file, table]
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _per_case(rows: list[dict], names: Sequence[str]) -> PerCase:
+    """Return case -> mean DSC over the named structures that the case annotates."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        if row["structure"] in names and row["dsc"] not in ("", "nan"):
+            values.setdefault(row["case"], []).append(float(row["dsc"]))
+    return {case: float(np.mean(found)) for case, found in values.items()}
+
+
+def _interval(summary: Any) -> dict[str, float]:
+    return {"dsc": summary.mean, "low": summary.low, "high": summary.high, "cases": summary.n}
+
+
+def _held_out(rows: list[dict], labels: Sequence[str], names: Sequence[str]) -> list[dict[str, Any]]:
+    entries = []
+    for label in labels:
+        own = [row for row in rows if row["encoder"] == label]
+        for name in names:
+            found = _per_case(own, [name])
+            if found:  # a network of one dataset knows that dataset's structures only
+                baseline = _per_case([row for row in rows if row["encoder"] == BASELINE], [name])
+                shared = {case: baseline[case] for case in found}
+                gap = paired_difference(found, shared)
+                entry = {"encoder": label, "structure": name, **_interval(summarise(found.values()))}
+                entries.append(entry | {f"minus_{BASELINE}": [gap.mean, gap.low, gap.high]})
+    return entries
+
+
+def _adapted(rows: list[dict], labels: Sequence[str], groups: dict[str, list[str]], seeds: int) -> list[dict[str, Any]]:
+    def per_seed(label: str, group: str) -> list[PerCase]:
+        of_label = [row for row in rows if row["encoder"] == label]
+        return [_per_case([r for r in of_label if r["seed"] == seed], groups[group]) for seed in range(seeds)]
+
+    entries = []
+    for label in labels:
+        for group in groups:
+            own = per_seed(label, group)
+            spread = summarise_seeds(own)
+            gap = paired_difference(mean_over_seeds(own), mean_over_seeds(per_seed(BASELINE, group)))
+            entry = {"encoder": label, "structure": group, **_interval(spread.over_cases)}
+            entry |= {"sd_over_seeds": spread.sd_over_seeds, f"minus_{BASELINE}": [gap.mean, gap.low, gap.high]}
+            entries.append(entry)
+    return entries
+
+
+def _markdown(
+    summary: dict[str, list[dict[str, Any]]],
+    labels: Sequence[str],
+    known: Sequence[str],
+    groups: dict[str, list[str]],
+    encoders: Sequence[Any],
+    command: str,
+) -> str:
+    steps = encoders[0].steps
+    parts = [
+        f"Made by `{command}`: {steps} steps of pretraining for every encoder.\n",
+        "**Held-out source cases**, DSC of annotated structures, mean over cases [95 % bootstrap interval]:\n",
+        _table(summary["held_out"], labels, known, _with_interval),
+        f"\nPaired difference to {BASELINE}:\n",
+        _table(summary["held_out"], [label for label in labels if label != BASELINE], known, _gap),
+        "\n**After adaptation to five cases of the target site** (full fine-tuning), DSC on its test cases ± sd over"
+        " seeds:\n",
+        _table(summary["adapted"], labels, list(groups), _with_sd),
+        f"\nPaired difference to {BASELINE}:\n",
+        _table(summary["adapted"], [label for label in labels if label != BASELINE], list(groups), _gap),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _table(entries: list[dict[str, Any]], labels: Sequence[str], names: Sequence[str], cell: Any) -> str:
+    found = {(entry["encoder"], entry["structure"]): cell(entry) for entry in entries}
+    lines = [[label, *(found.get((label, name), "–") for name in names)] for label in labels]
+    return markdown_table(["encoder", *names], lines)
+
+
+def _with_interval(entry: dict[str, Any]) -> str:
+    return f"{entry['dsc']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
+
+
+def _with_sd(entry: dict[str, Any]) -> str:
+    return f"{entry['dsc']:.3f} ± {entry['sd_over_seeds']:.3f}"
+
+
+def _gap(entry: dict[str, Any]) -> str:
+    mean, low, high = entry[f"minus_{BASELINE}"]
+    return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
