@@ -19,7 +19,7 @@ from fsseg.config.run_folder import staging_of
 from fsseg.data.structures import CaseAnnotation, Structures
 from fsseg.nnunet.augmentation import turn_and_shift
 from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
-from fsseg.nnunet.pretrain_data import source_weights
+from fsseg.nnunet.pretrain_data import source_weights, stratified_holdout
 from fsseg.training.processes import Processes, several_processes
 from fsseg.training.schedule import WarmupCosine
 from fsseg.training.seeding import seeded
@@ -103,6 +103,21 @@ def test_sources_are_balanced_as_asked() -> None:
         of = {source: sum(w for case, w in found.items() if case[0] == source) for source in "ab"}
         shares[sampling] = of["a"] / of["b"]
     assert shares == pytest.approx({"cases": 9 / 4, "sqrt": 3 / 2, "sources": 1})
+
+
+def test_the_same_share_of_every_source_is_held_out_whatever_the_other_sources() -> None:
+    cases = {
+        f"{source}{i}": CaseAnnotation(source=source, annotated=())
+        for source, n in (("a", 20), ("b", 10), ("c", 4))
+        for i in range(n)
+    }
+    structures = Structures(integers={"liver": (1,)}, cases=cases)
+    training, held_out = stratified_holdout(list(cases), structures, 0.2, seed=0)
+    assert [sum(case[0] == source for case in held_out) for source in "abc"] == [4, 2, 0]
+    assert sorted([*training, *held_out]) == sorted(cases)
+    _, alone = stratified_holdout([case for case in cases if case[0] == "b"], structures, 0.2, seed=0)
+    assert alone == [case for case in held_out if case[0] == "b"]
+    assert stratified_holdout(list(cases), structures, 0.2, seed=1)[1] != held_out
 
 
 def test_cosine_rises_from_a_tenth_and_falls_to_zero() -> None:

@@ -47,8 +47,8 @@ def stratified_holdout(
 ) -> tuple[list[str], list[str]]:
     """Split cases into training and validation, the same share of every source.
 
-    A source with fewer than five cases gives none to validation. Which cases of a source are held out does not depend on
-    the other sources, so that a network of one source and one of all of them are validated on the same cases.
+    A source with fewer than five cases gives none to validation. Which cases of a source are held out does not depend
+    on the other sources, so that a network of one source and one of all of them are validated on the same cases.
     """
     validation: list[str] = []
     for source in sorted({structures.annotation(case).source for case in cases}):
