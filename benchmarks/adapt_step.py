@@ -3,7 +3,8 @@
 Every method is measured in pairs with full fine-tuning, step by step in turns in one process, so that what else the
 machine does falls on both. Reported are the median seconds of a step, the median of the ratios within the pairs with
 their quartiles, and memory: on CUDA the peak that torch allocated for it; on a CPU what a step holds at its largest,
-counted exactly: tensors kept for the backward pass, gradients, and AdamW's two moments.
+counted exactly: tensors kept for the backward pass, gradients, and AdamW's two moments. "plain" is full fine-tuning
+without what all other lines have: the channels-last layout on a CPU, mixed precision on CUDA.
 
     python benchmarks/adapt_step.py                                                  # a small U-Net, 40^3, batch 2
     python benchmarks/adapt_step.py --plans plans/swinunetr_fseft.json --patch 64 --batch 1 --pairs 3
@@ -18,6 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -75,7 +77,9 @@ class Trainer:
         torch.manual_seed(0)
         network = base()
         self.adapted = AdaptedNetwork(network, create_method(variant.method), variant.decoder)
-        place(network, self.device)
+        network.to(self.device)
+        if not variant.plain:
+            place(network, self.device)
         self.adapted.train_mode()
         parameters = list(self.adapted.trainable().values())
         self.parameters = parameters
@@ -121,6 +125,10 @@ class Trainer:
         return sum(kept.values()) / 2**20 + 3 * mib_of(self.parameters)
 
     def _loss(self) -> Tensor:
+        with torch.autocast(self.device.type, enabled=False) if self.variant.plain else nullcontext():
+            return self._value()
+
+    def _value(self) -> Tensor:
         loss = MaskedLoss(mean_bce_dice)(self.forward(self.image), self.target, self.valid)
         penalty = self.adapted.method.penalty(self.adapted.network)
         return loss if penalty is None else loss + penalty
@@ -133,19 +141,28 @@ class Trainer:
 
 @dataclass(frozen=True)
 class Variant:
-    """A method with a decoder choice, and what is saved."""
+    """A method with a decoder choice, and what is saved.
+
+    Attributes:
+        method, decoder: what is trained.
+        cached: trains on cached features.
+        checkpointed: computes activations again in the backward pass.
+        plain: without what all others have: on a CPU the channels-last layout, on CUDA mixed precision.
+    """
 
     method: str
     decoder: DecoderChoice
     cached: bool = False
     checkpointed: bool = False
+    plain: bool = False
 
     @property
     def label(self) -> str:
         """How the table calls it."""
         both = len(method_class(self.method).decoder_choices) > 1
         parts = [self.method, "+ decoder" * (both and self.decoder == "tuned"), "cached" * self.cached]
-        return ", ".join([" ".join(filter(None, parts)), *["checkpointed"] * self.checkpointed])
+        more = ["checkpointed"] * self.checkpointed + ["plain"] * self.plain
+        return ", ".join([" ".join(filter(None, parts)), *more])
 
 
 FULL = Variant("full", "tuned")
@@ -153,7 +170,7 @@ FULL = Variant("full", "tuned")
 
 def variants(names: list[str]) -> list[Variant]:
     """Return the lines to measure: every method with every decoder choice, alone and with what saves."""
-    found = []
+    found = [Variant("full", "tuned", plain=True)]
     for name in names:
         kind = method_class(name)
         if kind.training_free or name == "from_scratch":
