@@ -517,7 +517,7 @@ def test_a_step_on_a_case_leaves_the_rows_of_what_it_does_not_annotate(
 ) -> None:
     north = [case for case in trainer.structures.cases if "North" in case]
     trainer.do_split = lambda: (north, [])
-    monkeypatch.setattr("fsseg.nnunet.partial_label_trainer.require_every_structure", lambda *_: None)
+    monkeypatch.setattr("fsseg.nnunet.pretrain_loaders.require_every_structure", lambda *_: None)
     trainer.on_train_start()
     before = [tensor.clone() for tensor in head_of(trainer.network)]
     trainer.train_step(next(trainer.dataloader_train))

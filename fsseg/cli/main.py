@@ -22,6 +22,7 @@ COMMANDS = {
     "predict": "segment images with a run",
     "evaluate": "compare predictions with references (DSC, NSD, HD95, volume)",
     "adapter": "look at an adapter file, or merge it into a stock nnU-Net model",
+    "nnunet": "use fsseg's trainers from nnU-Net's own commands",
     "methods": "list the adaptation methods",
 }
 

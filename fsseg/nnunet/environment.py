@@ -8,6 +8,8 @@ from pathlib import Path
 
 from fsseg.config.errors import UsageError, unknown_name
 
+SPLITS_NAME = "splits_final.json"  # nnU-Net's folds, in the folder of a preprocessed dataset
+
 
 def raw_folder() -> Path:
     """Return nnUNet_raw; raise `UsageError` with the line to type where it is not set."""
@@ -47,6 +49,11 @@ def existing_datasets(base: Path) -> list[Path]:
     """Return the complete dataset folders (DatasetNNN_Name) below `base`, sorted by name."""
     folders = base.glob("Dataset[0-9][0-9][0-9]_*")
     return sorted(folder for folder in folders if folder.is_dir() and "." not in folder.name)
+
+
+def trainers_folder() -> Path:
+    """Return the folder that nnUNet_extTrainer must name for nnU-Net's commands to find fsseg's trainers."""
+    return Path(__file__).parent / "trainers"
 
 
 @contextmanager

@@ -3,13 +3,13 @@
 import json
 import math
 import time
-from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
@@ -20,24 +20,15 @@ from tqdm import tqdm
 from fsseg.config.errors import FssegError
 from fsseg.config.manifest import write_json
 from fsseg.config.pretraining import settings_of_plans
-from fsseg.data.crops import CropSampler
-from fsseg.data.structures import load_structures
+from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures
 from fsseg.models.networks import build_network, supports_deep_supervision
-from fsseg.nnunet.augmentation import (
-    centre_patch,
-    crop_size_for,
-    mirror_axes_for,
-    training_augmentation,
-    turn_and_shift,
-)
+from fsseg.nnunet.augmentation import mirror_axes_for
 from fsseg.nnunet.checkpoint_file import load_checkpoint_safely, save_checkpoint
-from fsseg.nnunet.pretrain_data import (
-    preprocessed_volume,
-    require_every_structure,
-    source_weights,
-    stratified_holdout,
-)
-from fsseg.training.crop_batches import Crops, batches
+from fsseg.nnunet.environment import SPLITS_NAME, raw_folder
+from fsseg.nnunet.pretrain_data import stratified_holdout
+from fsseg.nnunet.pretrain_loaders import PretrainLoaders
+from fsseg.nnunet.pretrain_state import restore_training, training_state
+from fsseg.nnunet.validation import Validation
 from fsseg.training.losses import FORMULAS, MaskedLoss, deep_supervision_loss
 from fsseg.training.placement import mixed_precision, place
 from fsseg.training.processes import Processes
@@ -48,7 +39,6 @@ from fsseg.training.targets import TargetTable
 from fsseg.training.validation import dice_of_counts, masked_counts
 
 METRICS_NAME = "metrics.jsonl"
-_VALIDATION_SEED_OFFSET = 1_000_003  # validation crops must not repeat training crops
 
 
 class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds trainers by this spelling
@@ -74,7 +64,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
             self.is_ddp, self.local_rank, self.device = False, 0, device
         self.grad_scaler = gradient_scaler(self.device)
         self.settings = settings_of_plans(self.plans_manager.plans)
-        self.structures = load_structures(Path(str(self.preprocessed_dataset_folder_base)))
+        self.structures = self._load_structures()
         self.table = TargetTable(torch.from_numpy(self.structures.table()))
         architecture = self.configuration_manager.configuration["architecture"]
         self.enable_deep_supervision = supports_deep_supervision(architecture)
@@ -88,6 +78,13 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         self.saved_at = time.monotonic()
         self.average: AveragedModel | None = None
         self.progress: tqdm | None = None
+
+    def _load_structures(self) -> Structures:
+        """Read structures.json beside the preprocessed cases; stock preprocessing leaves it with the raw ones."""
+        preprocessed = Path(str(self.preprocessed_dataset_folder_base))
+        if (preprocessed / STRUCTURES_NAME).is_file():
+            return load_structures(preprocessed)
+        return load_structures(raw_folder() / preprocessed.name)
 
     def write_to(self, folder: Path) -> None:
         """Make `folder` the model folder, instead of nnU-Net's results tree."""
@@ -154,44 +151,36 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         return optimizer, PolyLRScheduler(optimizer, settings.learning_rate, self.num_epochs)
 
     def do_split(self) -> tuple[list[str], list[str]]:
-        """Hold out the same share of every source; fold "all" trains on everything."""
+        """Hold out the same share of every source, other cases in every fold; fold "all" trains on everything.
+
+        Where the dataset has nnU-Net's splits_final.json, its folds count.
+        """
         cases = sorted(self.dataset_class.get_identifiers(str(self.preprocessed_dataset_folder)))
         if self.fold == "all":
             return cases, []
-        return stratified_holdout(cases, self.structures, self.settings.validation_share, self.settings.seed)
+        if (Path(str(self.preprocessed_dataset_folder_base)) / SPLITS_NAME).is_file():
+            training, held_out = super().do_split()
+            return list(training), list(held_out)
+        share, seed = self.settings.validation_share, self.settings.seed
+        return stratified_holdout(cases, self.structures, share, seed, int(self.fold))
 
     def get_dataloaders(self) -> tuple[Any, Any]:
-        """Return the crops from the current epoch on, and the fixed validation crops."""
-        training, validation = self.do_split()
-        settings, patch_size, batch_size = self.settings, self.configuration_manager.patch_size, self.batch_size
-        self.processes.share_of(batch_size)
-        rotated = settings.augmentation == "nnunet"  # a rotated patch is cut from a larger crop
-        train_sampler = self._sampler(training, crop_size_for(patch_size) if rotated else patch_size)
-        require_every_structure(
-            train_sampler.volumes, self.structures.names, Path(str(self.preprocessed_dataset_folder))
+        """Return the crops from the current step on; the validation crops are the same in every epoch."""
+        training, held_out = self.do_split()
+        loaders = PretrainLoaders(
+            folder=Path(str(self.preprocessed_dataset_folder)),
+            dataset_class=self.dataset_class,
+            structures=self.structures,
+            plans=self.plans_manager,
+            patch_size=tuple(self.configuration_manager.patch_size),
+            batch_size=self.batch_size,
+            settings=self.settings,
+            processes=self.processes,
         )
-        mirror = mirror_axes_for(self.structures.names)
-        augmentation = training_augmentation(patch_size, mirror) if rotated else turn_and_shift(patch_size)
-        of_a_step = batch_size * settings.accumulate
-        done, total = self.steps_done * of_a_step, settings.steps * of_a_step
-        crops = Crops(train_sampler, augmentation, first=done, count=total - done, seed=settings.seed)
-        self.validation_batches: list[dict[str, Tensor]] = []
-        if validation:
-            held_out = Crops(
-                self._sampler(validation, patch_size),
-                centre_patch(patch_size),
-                first=0,
-                count=self.num_val_iterations_per_epoch * batch_size,
-                seed=self.settings.seed + _VALIDATION_SEED_OFFSET,
-            )
-            self.validation_batches = list(self._loader(held_out, workers=0, pin_memory=False))
+        self.validation_batches = loaders.validation(held_out, self.num_val_iterations_per_epoch)
         self.num_val_iterations_per_epoch = len(self.validation_batches)
-        loader = self._loader(crops, workers=settings.workers, pin_memory=self.device.type == "cuda")
+        loader = loaders.training(training, self.steps_done, pin_memory=self.device.type == "cuda")
         return iter(loader), None
-
-    def _loader(self, crops: Crops, *, workers: int, pin_memory: bool) -> Any:
-        part, parts = self.processes.rank, self.processes.count
-        return batches(crops, self.batch_size, workers, pin_memory=pin_memory, part=part, parts=parts)
 
     def on_train_start(self) -> None:
         """Write what makes the folder a model folder, and start the progress bar."""
@@ -324,26 +313,48 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         if self.processes.writes:
             (folder / "checkpoint_latest.pth").unlink(missing_ok=True)
 
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Predict the held-out cases and score what they annotate: `fold_X/validation/summary.json`."""
+        _, cases = self.do_split()
+        if not cases:
+            self.print_to_log_file("No case is held out, so there is nothing to validate on.")
+        if not cases or not self.processes.writes:
+            return
+        self.set_deep_supervision_enabled(False)
+        network = self.plain_network.eval()
+        predictor = nnUNetPredictor(use_mirroring=True, device=self.device, allow_tqdm=False)
+        predictor.manual_initialization(
+            network,
+            self.plans_manager,
+            self.configuration_manager,
+            None,
+            self.dataset_json,
+            self.__class__.__name__,
+            self.inference_allowed_mirroring_axes,
+        )
+        summary = Validation(
+            preprocessed=Path(str(self.preprocessed_dataset_folder_base)),
+            dataset=self.dataset_class(str(self.preprocessed_dataset_folder), cases),
+            structures=self.structures,
+            plans=self.plans_manager,
+            configuration=self.configuration_manager,
+            dataset_json=self.dataset_json,
+            predict=lambda image: predictor.predict_sliding_window_return_logits(torch.from_numpy(image)).cpu(),
+        ).run(cases, Path(str(self.output_folder)) / "validation", save_probabilities=save_probabilities)
+        self.print_to_log_file("Mean Validation Dice: ", summary["foreground_mean"]["Dice"])
+        self.set_deep_supervision_enabled(self.enable_deep_supervision)
+
     def save_checkpoint(self, filename: str) -> None:
         """Write weights, optimiser, logs and random state; complete or absent. The last one has averaged weights."""
         if not self.processes.writes:
             return
         finished = self.current_epoch >= self.num_epochs
-        average = None if self.average is None or finished else self.average.state_dict()
         save_checkpoint(
             Path(filename),
             (self._evaluated() if finished else self.plain_network).state_dict(),
             self.configuration_name,
             self.inference_allowed_mirroring_axes,
-            optimizer_state=self.optimizer.state_dict(),
-            grad_scaler_state=None if self.grad_scaler is None else self.grad_scaler.state_dict(),
-            # What nnU-Net logged of an epoch that is not over, it logs again when that epoch goes on.
-            logging=_plain({key: log[: self.current_epoch] for key, log in self.logger.get_checkpoint().items()}),
-            current_epoch=self.current_epoch,
-            steps_in_epoch=self.steps_in_epoch,
-            step_losses=self.step_losses,
-            average=average,
-            random_state=torch.get_rng_state(),
+            **training_state(self, average=not finished),
         )
         self.saved_at = time.monotonic()
 
@@ -351,30 +362,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         """Continue from a checkpoint that `save_checkpoint` wrote."""
         if not self.was_initialized:
             self.initialize()
-        state = load_checkpoint_safely(Path(filename_or_checkpoint))
-        self.plain_network.load_state_dict(state["network_weights"])
-        if self.average is not None and state["average"] is not None:
-            self.average.load_state_dict(state["average"])
-        elif self.average is not None:  # the training had ended: what was saved is the average
-            self.average.module.load_state_dict(state["network_weights"])
-        self.optimizer.load_state_dict(state["optimizer_state"])
-        if self.grad_scaler is not None and state["grad_scaler_state"] is not None:
-            self.grad_scaler.load_state_dict(state["grad_scaler_state"])
-        self.logger.load_checkpoint(state["logging"])
-        self.current_epoch = state["current_epoch"]
-        self.steps_in_epoch, self.step_losses = state["steps_in_epoch"], state["step_losses"]
-        torch.set_rng_state(state["random_state"])
-
-    def _sampler(self, cases: list[str], crop_size: Any) -> CropSampler:
-        dataset = self.dataset_class(str(self.preprocessed_dataset_folder), list(cases))
-        volumes = [preprocessed_volume(case, dataset, self.structures, self.plans_manager) for case in cases]
-        return CropSampler(
-            volumes,
-            self.configuration_manager.patch_size,
-            crop_size=crop_size,
-            foreground_probability=self.settings.foreground_probability,
-            weights=source_weights(cases, self.structures, self.settings.sampling),
-        )
+        restore_training(self, load_checkpoint_safely(Path(filename_or_checkpoint)))
 
     def _prepare(self, batch: dict[str, Tensor]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         image = batch["image"].to(self.device, non_blocking=True)
@@ -387,12 +375,3 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         """Return the logits of every decoder stage that is supervised, highest resolution first."""
         logits = network(image)
         return logits if self.enable_deep_supervision else [logits]
-
-
-def _plain(value: Any) -> Any:
-    """Turn numpy scalars and arrays inside nested containers into plain Python values."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return deepcopy(value.tolist()) if hasattr(value, "tolist") else value

@@ -1,6 +1,7 @@
 """Plans of a dataset: made by nnU-Net's planner, or shipped with the architecture already decided."""
 
 import json
+import shutil
 import sys
 from copy import deepcopy
 from pathlib import Path
@@ -22,6 +23,7 @@ from fsseg.config.errors import FssegError, UsageError, unknown_name
 from fsseg.config.manifest import write_json
 from fsseg.models.networks import total_strides
 from fsseg.nnunet.quiet import quiet
+from fsseg.nnunet.validation import REFERENCE_FOLDER
 
 CONFIGURATION = "3d_fullres"
 _PLANNERS = ("ExperimentPlanner", "nnUNetPlannerResEncM", "nnUNetPlannerResEncL", "nnUNetPlannerResEncXL")
@@ -128,7 +130,20 @@ def preprocess_dataset(raw: Path, preprocessed: Path, plans_name: str, workers: 
                 )
         except (RuntimeError, AssertionError, ValueError) as error:
             raise FssegError(f"Case {case!r} of {raw.name} cannot be preprocessed: {error}") from None
+        _keep_reference(Path(paths["label"]), preprocessed / REFERENCE_FOLDER, case, dataset_json["file_ending"])
     return len(infer_dataset_class(str(out)).get_identifiers(str(out)))
+
+
+def preprocessed_cases(preprocessed: Path) -> list[str]:
+    """Return the cases of a dataset's folder in nnUNet_preprocessed; its reference label maps name them."""
+    ending = json.loads((preprocessed / "dataset.json").read_text(encoding="utf-8"))["file_ending"]
+    return sorted(file.name.removesuffix(ending) for file in preprocessed.glob(f"{REFERENCE_FOLDER}/*{ending}"))
+
+
+def _keep_reference(label: Path, folder: Path, case: str, ending: str) -> None:
+    """Copy a label map to where nnU-Net's validation looks for it, as nnU-Net's own preprocessing does."""
+    folder.mkdir(exist_ok=True)
+    shutil.copyfile(label, folder / f"{case}{ending}")
 
 
 def _extract_fingerprint(dataset_id: int) -> None:

@@ -8,24 +8,16 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import Field
-from tqdm import tqdm
 
 from fsseg.config.base import StrictModel
-from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.errors import UsageError
 from fsseg.config.manifest import MANIFEST_NAME, Manifest
-from fsseg.data.structures import Structures
 from fsseg.evaluation.aggregation import BOOTSTRAP_SEED, CaseRow, StructureSummary, summarise_structures
-from fsseg.evaluation.label_folders import (
-    LabelFolder,
-    cases_to_compare,
-    open_label_folder,
-    structures_to_compare,
-)
-from fsseg.evaluation.label_maps import LabelMap, read_label_map, require_same_grid
-from fsseg.evaluation.metrics import segmentation_metrics
+from fsseg.evaluation.comparison import compare
+from fsseg.evaluation.label_folders import cases_to_compare, open_label_folder, structures_to_compare
 
 logger = logging.getLogger(__name__)
 
@@ -50,14 +42,6 @@ class EvaluateConfig(StrictModel):
     tolerance_mm: float = Field(default=2.0, ge=0, allow_inf_nan=False)
 
 
-class _Pair(NamedTuple):
-    """The label maps of a case, and for each annotated structure its z-extent (None: the whole volume)."""
-
-    prediction: LabelMap
-    reference: LabelMap
-    z_extents: dict[str, tuple[int, int] | None]
-
-
 def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Compare, write the CSV and its manifest, and return the summary as JSON values, None for undefined.
 
@@ -72,7 +56,7 @@ def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
     prediction, reference = open_label_folder(config.prediction), open_label_folder(config.reference)
     structures = structures_to_compare(prediction, reference, config.structures)
     cases = cases_to_compare(prediction, reference, config.cases)
-    rows = _compare(prediction, reference, cases, structures, config.tolerance_mm)
+    rows = compare(prediction, reference, cases, structures, config.tolerance_mm)
     result = _result(config, cases, structures, rows)
     manifest.add_inputs([prediction.definition, reference.definition])
     manifest.add_inputs(folder.files[case] for case in cases for folder in (prediction, reference))
@@ -93,60 +77,6 @@ def _require_new_csv(out: Path) -> None:
         )
     if out.suffix != ".csv":
         raise UsageError(f"--out must be a file ending in .csv, got {out}")
-
-
-def _compare(
-    prediction: LabelFolder,
-    reference: LabelFolder,
-    cases: Sequence[str],
-    structures: Sequence[str],
-    tolerance_mm: float,
-) -> list[CaseRow]:
-    rows: list[CaseRow] = []
-    problems: list[str] = []
-    for case in tqdm(cases, desc="evaluate", unit="case", disable=None):
-        try:
-            pair = _read_pair(prediction, reference, case, structures)
-        except FssegError as error:
-            problems.append(str(error))
-            continue
-        if not problems:  # else the run fails anyway, and the remaining cases are only checked
-            rows += _score(pair, case, prediction.structures, reference.structures, tolerance_mm)
-    if problems:
-        listing = "\n".join(problems)
-        raise FssegError(f"{len(problems)} of {len(cases)} cases cannot be compared:\n{listing}")
-    if not rows:
-        raise FssegError(
-            f"Nothing to compare: {reference.definition} annotates none of {', '.join(structures)} "
-            f"in the {len(cases)} cases.\n  Choose other structures with --structure, or other cases."
-        )
-    return rows
-
-
-def _read_pair(prediction: LabelFolder, reference: LabelFolder, case: str, structures: Sequence[str]) -> _Pair:
-    annotated = reference.annotated(case)
-    predicted = read_label_map(prediction.files[case], prediction.structures)
-    truth = read_label_map(reference.files[case], reference.structures)
-    require_same_grid(predicted, truth)
-    slices = truth.labels.shape[0]
-    extents = {name: reference.z_extent(case, name, slices) for name in structures if name in annotated}
-    return _Pair(predicted, truth, extents)
-
-
-def _score(
-    pair: _Pair, case: str, predicted_as: Structures, annotated_as: Structures, tolerance_mm: float
-) -> list[CaseRow]:
-    rows = []
-    for name, z_extent in pair.z_extents.items():
-        metrics = segmentation_metrics(
-            pair.prediction.mask(predicted_as.integers[name]),
-            pair.reference.mask(annotated_as.integers[name]),
-            pair.reference.spacing_zyx_mm,
-            tolerance_mm,
-            z_extent,
-        )
-        rows.append(CaseRow(case, name, **asdict(metrics)))
-    return rows
 
 
 def _result(

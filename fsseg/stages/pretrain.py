@@ -71,7 +71,7 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
     manifest.add_inputs([preprocessed / f"{config.plans}.json", preprocessed / "structures.json"])
     with several_processes(resolve_device(config.device)) as (processes, device), _run_folder(config) as staging:
         trainer = _trainer(config, plans, preprocessed, staging, device)
-        manifest.add(**facts, processes=processes.count)
+        manifest.add(**facts, processes=processes.count, held_out=trainer.do_split()[1])
         manifest.add(parameters=sum(p.numel() for p in trainer.network.parameters()))
         trainer.run_training()
         if not processes.writes:

@@ -1,0 +1,46 @@
+"""Use fsseg's trainers from nnU-Net's own commands, and make splits that a few cases allow."""
+
+import argparse
+import shlex
+
+from fsseg.cli.options import add_output_options, emit
+
+EXAMPLES = """examples:
+  eval "$(fsseg nnunet env)"
+  nnUNetv2_train 901 3d_fullres 0 -p nnUNetResEncUNetMPlans -tr nnUNetTrainerPartialLabel
+  fsseg nnunet splits --dataset 104 --shots 5 --folds 3
+  fsseg nnunet splits --dataset 104
+
+`env` prints one line for the shell: with it, nnU-Net's commands find fsseg's trainers. `splits` writes
+splits_final.json of a preprocessed dataset: leave-one-out, or folds that train on --shots cases each and are nested for
+growing --shots. Stock nnU-Net makes none for fewer than five cases.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    env = actions.add_parser("env", help="print the line that makes nnU-Net find fsseg's trainers", allow_abbrev=False)
+    add_output_options(env)
+    splits = actions.add_parser("splits", help="write splits_final.json for few cases", allow_abbrev=False)
+    splits.add_argument("--dataset", required=True, help="number or name of a preprocessed dataset")
+    splits.add_argument("--shots", type=int, help="training cases of a fold (default: all but one, leave-one-out)")
+    splits.add_argument("--folds", type=int, help="folds with --shots, each of another seed (default: 3)")
+    add_output_options(splits)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the action."""
+    if arguments.action == "env":
+        from fsseg.nnunet.environment import trainers_folder
+
+        folder = str(trainers_folder())
+        emit({"nnUNet_extTrainer": folder}, f"export nnUNet_extTrainer={shlex.quote(folder)}", arguments.json)
+        return 0
+    from fsseg.config.base import validated
+    from fsseg.stages.nnunet_splits import SplitsConfig, run_splits
+
+    values = {name: getattr(arguments, name) for name in ("dataset", "shots", "folds")}
+    result = run_splits(validated(SplitsConfig, values, "the options"))
+    emit(result, f"{result['out']}: {len(result['splits'])} folds", arguments.json)
+    return 0

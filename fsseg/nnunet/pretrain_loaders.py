@@ -1,0 +1,90 @@
+"""Training and validation crops of a pretraining."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from fsseg.config.pretraining import PretrainSettings
+from fsseg.data.crops import CropSampler
+from fsseg.data.structures import Structures
+from fsseg.nnunet.augmentation import (
+    centre_patch,
+    crop_size_for,
+    mirror_axes_for,
+    training_augmentation,
+    turn_and_shift,
+)
+from fsseg.nnunet.pretrain_data import preprocessed_volume, require_every_structure, source_weights
+from fsseg.training.crop_batches import Crops, batches
+from fsseg.training.processes import Processes
+
+_VALIDATION_SEED_OFFSET = 1_000_003  # validation crops must not repeat training crops
+
+
+@dataclass(frozen=True)
+class PretrainLoaders:
+    """Makes the crops of a preprocessed, partially labelled dataset.
+
+    Attributes:
+        folder: the preprocessed cases.
+        dataset_class: nnU-Net's class that opens them.
+        structures: what they annotate.
+        plans: plans manager.
+        patch_size: in z, y, x.
+        batch_size: crops of a batch, of all processes together.
+        settings: sampling, augmentation, seed.
+        processes: who trains together; each takes its part of every batch.
+    """
+
+    folder: Path
+    dataset_class: Any
+    structures: Structures
+    plans: Any
+    patch_size: tuple[int, ...]
+    batch_size: int
+    settings: PretrainSettings
+    processes: Processes
+
+    def training(self, cases: Sequence[str], steps_done: int, *, pin_memory: bool) -> DataLoader[dict[str, Tensor]]:
+        """Return augmented crops for the steps that are left."""
+        self.processes.share_of(self.batch_size)
+        rotated = self.settings.augmentation == "nnunet"  # a rotated patch is cut from a larger crop
+        sampler = self._sampler(cases, crop_size_for(self.patch_size) if rotated else self.patch_size)
+        require_every_structure(sampler.volumes, self.structures.names, self.folder)
+        mirror = mirror_axes_for(self.structures.names)
+        augmentation = training_augmentation(self.patch_size, mirror) if rotated else turn_and_shift(self.patch_size)
+        of_a_step = self.batch_size * self.settings.accumulate
+        first, last = steps_done * of_a_step, self.settings.steps * of_a_step
+        crops = Crops(sampler, augmentation, first=first, count=last - first, seed=self.settings.seed)
+        return self._loader(crops, workers=self.settings.workers, pin_memory=pin_memory)
+
+    def validation(self, cases: Sequence[str], count: int) -> list[dict[str, Tensor]]:
+        """Return `count` batches of crops as they are, or none without cases."""
+        if not cases:
+            return []
+        crops = Crops(
+            self._sampler(cases, self.patch_size),
+            centre_patch(self.patch_size),
+            first=0,
+            count=count * self.batch_size,
+            seed=self.settings.seed + _VALIDATION_SEED_OFFSET,
+        )
+        return list(self._loader(crops, workers=0, pin_memory=False))
+
+    def _loader(self, crops: Crops, *, workers: int, pin_memory: bool) -> DataLoader[dict[str, Tensor]]:
+        part, parts = self.processes.rank, self.processes.count
+        return batches(crops, self.batch_size, workers, pin_memory=pin_memory, part=part, parts=parts)
+
+    def _sampler(self, cases: Sequence[str], crop_size: Sequence[int]) -> CropSampler:
+        dataset = self.dataset_class(str(self.folder), list(cases))
+        return CropSampler(
+            [preprocessed_volume(case, dataset, self.structures, self.plans) for case in cases],
+            self.patch_size,
+            crop_size=crop_size,
+            foreground_probability=self.settings.foreground_probability,
+            weights=source_weights(cases, self.structures, self.settings.sampling),
+        )

@@ -1,0 +1,5 @@
+"""What nnU-Net finds when nnUNet_extTrainer names this folder: it imports every module of it on its own."""
+
+from fsseg.nnunet.partial_label_trainer import nnUNetTrainerPartialLabel
+
+__all__ = ["nnUNetTrainerPartialLabel"]

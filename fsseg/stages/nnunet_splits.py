@@ -1,0 +1,69 @@
+"""Stage: splits_final.json of nnU-Net for a dataset of few cases."""
+
+from typing import Any
+
+from pydantic import Field
+
+from fsseg.config.base import StrictModel
+from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.manifest import write_json
+from fsseg.data.splits import make_split
+from fsseg.nnunet.environment import SPLITS_NAME, dataset_folder, preprocessed_folder
+
+_DEFAULT_FOLDS = 3
+
+
+class SplitsConfig(StrictModel):
+    """What to split.
+
+    Attributes:
+        dataset: number or name of a preprocessed dataset.
+        shots: training cases of a fold; None is leave-one-out.
+        folds: folds with `shots`; fold f holds the support cases that `fsseg adapt --seed f` draws.
+    """
+
+    dataset: str
+    shots: int | None = Field(default=None, ge=1)
+    folds: int | None = Field(default=None, ge=1)
+
+
+def run_splits(config: SplitsConfig) -> dict[str, Any]:
+    """Write the splits; nnU-Net uses them instead of its five folds, for which it needs five cases.
+
+    Raises:
+        UsageError: unknown dataset, more shots than cases leave for validation, or splits exist.
+        FssegError: the dataset has no preprocessed case.
+    """
+    from fsseg.nnunet.planning import preprocessed_cases
+
+    if config.folds is not None and config.shots is None:
+        raise UsageError("--folds goes with --shots; leave-one-out has a fold for every case.")
+    folder = dataset_folder(preprocessed_folder(), config.dataset)
+    out = folder / SPLITS_NAME
+    if out.exists():
+        raise UsageError(
+            f"Splits exist already: {out}\n  Trainings refer to them. Delete the file if none does any more."
+        )
+    cases = preprocessed_cases(folder)
+    if not cases:
+        raise FssegError(f"{folder} holds no preprocessed case.\n  Run `fsseg preprocess` first.")
+    splits = _leave_one_out(cases) if config.shots is None else _few_shot(cases, config.shots, config.folds)
+    write_json(out, splits)
+    return {"out": str(out), "dataset": folder.name, "splits": splits}
+
+
+def _leave_one_out(cases: list[str]) -> list[dict[str, list[str]]]:
+    """Return a fold for every case; a single case is its own validation, as with nnU-Net's fold "all"."""
+    if len(cases) == 1:
+        return [{"train": cases, "val": cases}]
+    return [{"train": [other for other in cases if other != case], "val": [case]} for case in cases]
+
+
+def _few_shot(cases: list[str], shots: int, folds: int | None) -> list[dict[str, list[str]]]:
+    if shots >= len(cases):
+        raise UsageError(
+            f"{shots} shots leave none of {len(cases)} case(s) for validation.\n"
+            "  Choose fewer, or leave --shots out: leave-one-out works from one case on."
+        )
+    drawn = [make_split(cases, shots=shots, seed=seed).support for seed in range(folds or _DEFAULT_FOLDS)]
+    return [{"train": sorted(few), "val": [case for case in cases if case not in few]} for few in drawn]

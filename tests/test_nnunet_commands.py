@@ -1,0 +1,194 @@
+"""nnU-Net's own commands with fsseg's trainers, as processes of their own."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+from conftest import PLANS_NAME, SOURCES, TARGET, Lab, fsseg, succeed
+
+from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
+from fsseg.nnunet.model_folder import read_model_folder
+
+TRAINER = "nnUNetTrainerPartialLabel"
+CONFIGURATION = "3d_fullres"
+FINAL = "fold_0/checkpoint_final.pth"
+
+
+def environment(lab: Lab, results: Path) -> dict[str, str]:
+    """Return the environment of a user who typed what `fsseg nnunet env` prints."""
+    (line,) = fsseg("nnunet", "env").out.splitlines()
+    name, _, folder = shlex.split(line)[1].partition("=")
+    folders = {"nnUNet_raw": lab.root / "raw", "nnUNet_preprocessed": lab.root / "preprocessed"}
+    few = {"nnUNet_def_n_proc": "1", "nnUNet_n_proc_DA": "1", "OMP_NUM_THREADS": "1"}
+    return (
+        os.environ
+        | {key: str(value) for key, value in folders.items()}
+        | few
+        | {
+            name: folder,
+            "nnUNet_results": str(results),
+        }
+    )
+
+
+def run(command: str, *words: object, env: dict[str, str]) -> str:
+    """Run one of nnU-Net's commands; return what it printed."""
+    binary = Path(sys.executable).parent / command
+    done = subprocess.run([binary, *map(str, words)], env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def short_plans(lab: Lab) -> str:
+    """Plans with settings for a training of four steps, beside the others of the sources."""
+    plans = json.loads((lab.preprocessed / f"{PLANS_NAME}.json").read_text(encoding="utf-8"))
+    plans["fsseg"] = {"pretrain": {"steps": 4, "steps_per_epoch": 2, "validation_crops": 4, "validation_share": 0.3}}
+    plans["plans_name"] = "short"
+    (lab.preprocessed / "short.json").write_text(json.dumps(plans), encoding="utf-8")
+    return "short"
+
+
+@pytest.fixture(scope="module")
+def trained(
+    lab: Lab, short_plans: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, dict[str, str]]]:
+    """A pretraining by `nnUNetv2_train`, with its validation."""
+    results = tmp_path_factory.mktemp("results")
+    env = environment(lab, results)
+    cases = sorted(json.loads((lab.preprocessed / "structures.json").read_text(encoding="utf-8"))["cases"])
+    splits = [{"train": cases[1:], "val": [cases[0], cases[-1]]}]
+    (lab.preprocessed / "splits_final.json").write_text(json.dumps(splits), encoding="utf-8")
+    run("nnUNetv2_train", 901, CONFIGURATION, 0, "-p", short_plans, "-tr", TRAINER, "-device", "cpu", env=env)
+    yield results / SOURCES / f"{TRAINER}__{short_plans}__{CONFIGURATION}", env
+    (lab.preprocessed / "splits_final.json").unlink()
+
+
+def test_stock_training_leaves_a_model_folder(trained: tuple[Path, dict[str, str]]) -> None:
+    folder, _ = trained
+    model = read_model_folder(folder)
+    assert model.build_network() is not None
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [2, 4]
+
+
+def test_stock_validation_scores_annotated_structures_only(trained: tuple[Path, dict[str, str]], lab: Lab) -> None:
+    folder, _ = trained
+    structures = json.loads((lab.preprocessed / "structures.json").read_text(encoding="utf-8"))
+    integers = {str(tuple(v) if len(v) > 1 else (v[0], v[0])): name for name, v in structures["integers"].items()}
+    summary = json.loads((folder / "fold_0" / "validation" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["metric_per_case"]
+    for entry in summary["metric_per_case"]:
+        case = Path(entry["reference_file"]).name.removesuffix(".nii.gz")
+        scored = {integers[key] for key in entry["metrics"]}
+        assert scored == set(structures["cases"][case]["annotated"])
+        assert len(scored) < len(structures["integers"])
+        assert all(score["Dice"] is None or 0 <= score["Dice"] <= 1 for score in entry["metrics"].values())
+    means = [entry["Dice"] for entry in summary["mean"].values() if entry["Dice"] is not None]
+    assert summary["foreground_mean"]["Dice"] == pytest.approx(np.mean(means))
+
+
+def test_stock_train_continues_and_validates_alone(
+    trained: tuple[Path, dict[str, str]], lab: Lab, short_plans: str, tmp_path: Path
+) -> None:
+    folder, _ = trained
+    env = environment(lab, tmp_path)
+    words = (901, CONFIGURATION, 0, "-p", short_plans, "-tr", TRAINER, "-device", "cpu")
+    stop_after = "import fsseg.nnunet.partial_label_trainer as m\n_end = m.nnUNetTrainerPartialLabel.on_epoch_end\n"
+    stop_after += "def on_epoch_end(self):\n    _end(self)\n    raise SystemExit(3)\n"
+    stop_after += "m.nnUNetTrainerPartialLabel.on_epoch_end = on_epoch_end\n"
+    entry = f"{stop_after}from nnunetv2.run.run_training import run_training_entry\nrun_training_entry()\n"
+    killed = subprocess.run([sys.executable, "-c", entry, *map(str, words)], env=env, capture_output=True, check=False)
+    assert killed.returncode == 3, killed.stderr[-2000:]
+    run("nnUNetv2_train", *words, "--c", env=env)
+    again = tmp_path / SOURCES / folder.name
+    assert (again / "metrics.jsonl").read_text() == (folder / "metrics.jsonl").read_text()
+    ours, theirs = (load_checkpoint_safely(f / FINAL)["network_weights"] for f in (again, folder))
+    assert all((ours[name] == theirs[name]).all() for name in theirs)
+    (again / "fold_0" / "validation" / "summary.json").unlink()
+    run("nnUNetv2_train", *words, "--val", env=env)
+    summaries = [json.loads((f / "fold_0/validation/summary.json").read_text())["mean"] for f in (again, folder)]
+    assert summaries[0] == summaries[1]
+
+
+def test_stock_prediction_accepts_the_result(trained: tuple[Path, dict[str, str]], lab: Lab, tmp_path: Path) -> None:
+    env = {key: value for key, value in trained[1].items() if key != "nnUNet_extTrainer"}  # it names a stock trainer
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / lab.image(0).name).symlink_to(lab.image(0))
+    words = ("-i", images, "-o", tmp_path / "out", "-d", 901, "-c", CONFIGURATION, "-f", 0, "-device", "cpu")
+    run("nnUNetv2_predict", *words, "-tr", TRAINER, "-p", "short", "-npp", 1, "-nps", 1, env=env)
+    written = SimpleITK.ReadImage(str(tmp_path / "out" / f"{lab.case(0)}.nii.gz"))
+    assert written.GetSize() == SimpleITK.ReadImage(str(lab.image(0))).GetSize()
+
+
+# Splits of few cases
+
+
+@pytest.fixture
+def few(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A preprocessed folder that holds the reference label maps of three cases."""
+    folder = tmp_path / "preprocessed" / TARGET
+    (folder / "gt_segmentations").mkdir(parents=True)
+    for index in range(3):
+        (folder / "gt_segmentations" / f"{lab.case(index)}.nii.gz").symlink_to(lab.label(index))
+    (folder / "dataset.json").write_bytes((lab.target / "dataset.json").read_bytes())
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    return folder
+
+
+def test_leave_one_out_of_three_cases(lab: Lab, few: Path) -> None:
+    splits = succeed("nnunet", "splits", "--dataset", 804)["splits"]
+    assert splits == json.loads((few / "splits_final.json").read_text())
+    assert [split["val"] for split in splits] == [[lab.case(index)] for index in range(3)]
+    assert all(sorted(split["train"] + split["val"]) == [lab.case(index) for index in range(3)] for split in splits)
+
+
+def test_one_case_is_trained_and_validated_on(lab: Lab, few: Path) -> None:
+    for index in (1, 2):
+        (few / "gt_segmentations" / f"{lab.case(index)}.nii.gz").unlink()
+    assert succeed("nnunet", "splits", "--dataset", 804)["splits"] == [{"train": [lab.case(0)], "val": [lab.case(0)]}]
+
+
+def test_folds_of_shots_are_nested_and_those_of_adapt(lab: Lab, few: Path, tmp_path: Path) -> None:
+    from fsseg.data.splits import make_split
+
+    one = succeed("nnunet", "splits", "--dataset", 804, "--shots", 1, "--folds", 4)["splits"]
+    (few / "splits_final.json").unlink()
+    two = succeed("nnunet", "splits", "--dataset", 804, "--shots", 2, "--folds", 4)["splits"]
+    cases = [lab.case(index) for index in range(3)]
+    for seed, (small, large) in enumerate(zip(one, two, strict=True)):
+        assert tuple(small["train"]) == make_split(cases, shots=1, seed=seed).support
+        assert set(small["train"]) < set(large["train"])
+        assert sorted(large["train"] + large["val"]) == cases
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--shots", 3), "3 shots leave none of 3 case"),
+        (("--folds", 2), "--folds goes with --shots"),
+        (("--shots", 0), "shots"),
+        (("--dataset", 999), "Unknown dataset '999'"),
+    ],
+)
+def test_bad_splits_are_refused(few: Path, words: tuple[object, ...], message: str) -> None:
+    outcome = fsseg("nnunet", "splits", *(() if "--dataset" in words else ("--dataset", 804)), *words)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert not (few / "splits_final.json").exists()
+
+
+def test_splits_that_exist_stay(few: Path) -> None:
+    (few / "splits_final.json").write_text("[]")
+    outcome = fsseg("nnunet", "splits", "--dataset", 804)
+    assert outcome.code == 2
+    assert "Splits exist already" in outcome.err
+    assert (few / "splits_final.json").read_text() == "[]"
