@@ -100,7 +100,15 @@ def train(
     groups = adapted.parameter_groups(learning_rate=1e-2, decoder_learning_rate=1e-2, head_learning_rate=1e-2)
     schedule = WarmupStableDecay(steps, PlateauRule(), warmup_steps=2)
     return fit(
-        adapted, forward, batches, TABLE, groups=groups, schedule=schedule, loss=LOSS, weight_decay=0.0, device=device
+        adapted,
+        forward,
+        lambda _: batches,
+        TABLE,
+        groups=groups,
+        schedule=schedule,
+        loss=LOSS,
+        weight_decay=0.0,
+        device=device,
     )
 
 

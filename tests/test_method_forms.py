@@ -486,7 +486,7 @@ def test_gates_shrink_after_a_step_and_not_after_one_that_the_scaler_skipped(
     fit(
         network,
         network.network,
-        [batch],
+        lambda _: [batch],
         TargetTable(torch.zeros(1, STRUCTURES, dtype=torch.bool)),
         groups=network.parameter_groups(learning_rate=0.01, decoder_learning_rate=1.0, head_learning_rate=1.0),
         schedule=WarmupStableDecay(1, PlateauRule(), warmup_steps=1),

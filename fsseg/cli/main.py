@@ -43,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _report(f"fsseg {name}: {error}", debug)
         return error.exit_code
     except KeyboardInterrupt:
-        _report(f"fsseg {name}: stopped by Ctrl-C. Finished results are kept; --resume continues a training.", debug)
+        going_on = "a training goes on with the same command (pretrain: --resume)"
+        _report(f"fsseg {name}: stopped by Ctrl-C. Finished results are kept; {going_on}.", debug)
         return 1
     except OSError as error:
         _report(f"fsseg {name}: {error.strerror or error}: {error.filename or ''}", debug)

@@ -1,6 +1,7 @@
 """AdaLoRA: a budget of rank-one terms, spent on the layers where they matter."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -79,6 +80,17 @@ class AdaLoRA(GatedMethod):
         self._budget_end = max(self._budget_start + 1, round(shrink * self.options.budget_end))
         self._step = 0
 
+    def training_state(self, network: nn.Module) -> dict[str, Any]:
+        """Return the step and the moving averages of the importance."""
+        averages = [self._importance[p] for p in _terms(network) if p in self._importance]
+        return {"step": self._step, "averages": [(average.mean, average.deviation) for average in averages]}
+
+    def load_training_state(self, network: nn.Module, state: dict[str, Any]) -> None:
+        """Go on from a `training_state`."""
+        self._step = state["step"]
+        for parameter, averages in zip(_terms(network), state["averages"], strict=False):
+            self._importance[parameter] = _Importance(*(average.to(parameter.device) for average in averages))
+
     def penalty(self, network: nn.Module) -> Tensor:
         """Return the orthogonality penalty."""
         penalties = [
@@ -93,12 +105,11 @@ class AdaLoRA(GatedMethod):
     @torch.no_grad()
     def before_step(self, network: nn.Module) -> None:
         """Update the importance of every weight from its gradient."""
-        for update in updates_of(network, GatedUpdate).values():
-            for parameter in (update.gate, update.left, update.right):
-                if parameter not in self._importance:
-                    self._importance[parameter] = _Importance(*(torch.zeros_like(parameter) for _ in range(2)))
-                assert parameter.grad is not None
-                self._importance[parameter].update((parameter * parameter.grad).abs(), self.options.beta)
+        for parameter in _terms(network):
+            if parameter not in self._importance:
+                self._importance[parameter] = _Importance(*(torch.zeros_like(parameter) for _ in range(2)))
+            assert parameter.grad is not None
+            self._importance[parameter].update((parameter * parameter.grad).abs(), self.options.beta)
 
     @torch.no_grad()
     def after_step(self, network: nn.Module, learning_rate: float) -> None:
@@ -127,6 +138,11 @@ class AdaLoRA(GatedMethod):
             for importance in (self._importance[p] for p in (update.gate, update.left, update.right))
         )
         return gate + torch.cat([block.mean(0) for block in left.chunk(update.blocks)]) + right.mean(1)
+
+
+def _terms(network: nn.Module) -> list[nn.Parameter]:
+    updates = updates_of(network, GatedUpdate).values()
+    return [parameter for update in updates for parameter in (update.gate, update.left, update.right)]
 
 
 def _distance_from_identity(matrix: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ the module it is given. Neither puts a module in the place of another.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -104,6 +104,13 @@ class Method:
 
     def after_step(self, network: nn.Module, learning_rate: float) -> None:
         """Change parameters after an optimiser step that was taken (not called when the gradient scaler skips one)."""
+
+    def training_state(self, network: nn.Module) -> dict[str, Any]:
+        """Return what a training that goes on later needs besides the trained tensors; plain values and tensors."""
+        return {}
+
+    def load_training_state(self, network: nn.Module, state: dict[str, Any]) -> None:
+        """Go on from a `training_state`; called after `start`."""
 
     def ranks(self, network: nn.Module) -> dict[str, int]:
         """Return the effective rank of every layer that has a low-rank update, by layer name."""

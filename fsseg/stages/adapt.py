@@ -1,6 +1,8 @@
 """Stage: fit a pretrained network to known or novel structures from a few labelled cases."""
 
+import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,9 +26,11 @@ from fsseg.stages.adaptation import Job, build_adapted, make_target, require_cla
 from fsseg.stages.adaptation_training import train
 from fsseg.stages.estimate import leave_one_out
 from fsseg.training.fit import FitResult
+from fsseg.training.fit_checkpoint import FitCheckpoint
 from fsseg.training.seeding import resolve_device
 
 CACHE_NAME = "fsseg_cache"
+TRAINING_NAME = "training.pt"  # the state of a training that has not ended
 DEFAULT_SHOTS = 5
 
 
@@ -67,7 +71,7 @@ class AdaptConfig(StrictModel):
 
 
 def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
-    """Adapt; the run folder is complete or absent.
+    """Adapt; the run folder is complete or absent. An adaptation that was stopped goes on with the same command.
 
     It holds adapter.safetensors, split.json, metrics.jsonl, manifest.json and, for methods that merge, the files of a
     stock nnU-Net model folder.
@@ -83,7 +87,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
             f"recipe.learning_rates has no rate of the family {method.family!r}, to which {config.method} belongs.\n"
             f"  Add it, for example --set 'recipe.learning_rates={{{method.family}: 0.001}}'"
         )
-    require_new_or_restart(config.out)
+    require_new_or_unfinished(config.out)
     base = read_model_folder(config.checkpoint)
     if base.activation != "sigmoid":
         raise UsageError(
@@ -118,9 +122,11 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
     if dry_run:
         return {**facts, "max_steps": config.recipe.max_steps, "out": str(config.out)}
     manifest.add_inputs([path for case in split.support for path in (*dataset.images(case), dataset.label(case))])
-    with new_run_folder(config.out) as staging:
+    with new_run_folder(config.out, checkpoints=TRAINING_NAME, resume=True) as staging:
+        _keep_checkpoint_only(staging)
+        checkpoint = FitCheckpoint(staging / TRAINING_NAME, _fingerprint(config, job, split))
         estimate = leave_one_out(job, volumes) if config.estimate == "loo" else None
-        result = train(job, adapted, volumes, label=f"adapt {config.method}")
+        result = train(job, adapted, volumes, label=f"adapt {config.method}", checkpoint=checkpoint)
         split.save(staging)
         _write_estimate(staging, estimate)
         _write_losses(staging, result)
@@ -130,12 +136,29 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
         ranks = method.ranks(adapted.network)
         manifest.add(**facts, **_training_facts(result), ranks=ranks, merged=not method.not_merged_because)
         manifest.add(feature_cache=result.feature_cache)
+        checkpoint.remove()
         return manifest.write(staging)
 
 
-def require_new_or_restart(out: Path) -> None:
-    """Raise `UsageError` if `out` exists; an unfinished folder of a killed run is no obstacle, it starts again."""
+def require_new_or_unfinished(out: Path) -> None:
+    """Raise `UsageError` if `out` exists; an unfinished folder of a killed run is no obstacle."""
     require_new(out, resume=True)
+
+
+def _keep_checkpoint_only(staging: Path) -> None:
+    """Delete what a killed run left behind, but for the state of its training."""
+    for path in staging.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != TRAINING_NAME:
+            path.unlink()
+
+
+def _fingerprint(config: AdaptConfig, job: Job, split: Split) -> str:
+    """Return what decides a training: a state of another one must not be used."""
+    decides = config.model_dump(mode="json", exclude={"out", "pool", "test", "estimate", "checkpoint"})
+    facts = {**decides, "support": split.support, "base": job.base.sha256, "device": job.device.type}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _split(config: AdaptConfig, dataset: RawDataset) -> Split:

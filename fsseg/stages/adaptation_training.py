@@ -1,7 +1,8 @@
 """One training of an adapted network on its support cases, by the recipe."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from fsseg.stages.adaptation import Job
 from fsseg.training.crop_batches import Crops, batches
 from fsseg.training.feature_cache import cache_features
 from fsseg.training.fit import FitResult, fit, solve
+from fsseg.training.fit_checkpoint import FitCheckpoint
 from fsseg.training.losses import Formula, MaskedLoss, fseft, mean_bce_dice, softmax_ce_dice
 from fsseg.training.schedule import CosineEpochs, PlateauRule, Schedule, WarmupStableDecay
 from fsseg.training.targets import TargetTable
@@ -28,8 +30,10 @@ _FORMULAS: dict[tuple[str, Activation], Formula] = {
 }
 
 
-def train(job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume], label: str) -> FitResult:
-    """Train an adapted network on volumes by the job's recipe.
+def train(
+    job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume], label: str, checkpoint: FitCheckpoint | None = None
+) -> FitResult:
+    """Train an adapted network on volumes by the job's recipe, or go on from a checkpoint.
 
     A method that reads the last features only is trained, or solved, on the features of a fixed pool of crops.
     """
@@ -37,19 +41,27 @@ def train(job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume], label: s
     batch_size = recipe.batch_size or job.base.configuration_manager().batch_size
     used = recipe.max_steps * batch_size
     if not job.method.reads_features_only:
-        loader = batches(_crops(job, volumes, used), batch_size, 0, pin_memory=job.device.type == "cuda")
-        return _fit(job, adapted, adapted.network, loader, label)
+
+        def crops_from(step: int) -> Iterable[dict[str, Tensor]]:
+            left = _crops(job, volumes, used, first=step * batch_size)
+            return batches(left, batch_size, 0, pin_memory=job.device.type == "cuda")
+
+        return _fit(job, adapted, adapted.network, crops_from, label, checkpoint)
     count = recipe.feature_crops if job.method.training_free else min(recipe.feature_crops, used)
     crops = _crops(job, volumes, count)
     pool = cache_features(adapted.network, crops, gib=recipe.feature_cache_gib, device=job.device, label=label)
     if job.method.training_free:
         result = solve(adapted, pool, _table(job), job.channel_names)
     else:
-        result = _fit(job, adapted, parts_of(adapted.network).head, pool.batches(batch_size, job.seed), label)
+
+        def features_from(step: int) -> Iterable[dict[str, Tensor]]:
+            return islice(pool.batches(batch_size, job.seed), step, None)
+
+        result = _fit(job, adapted, parts_of(adapted.network).head, features_from, label, checkpoint)
     return replace(result, seconds=result.seconds + pool.seconds, feature_cache=pool.report())
 
 
-def _crops(job: Job, volumes: Sequence[Volume], count: int) -> Crops:
+def _crops(job: Job, volumes: Sequence[Volume], last: int, first: int = 0) -> Crops:
     recipe, patch = job.recipe, job.patch_size
     rotated = recipe.augmentation == "nnunet"  # a rotated patch is cut from a larger crop
     sampler = CropSampler(
@@ -61,7 +73,7 @@ def _crops(job: Job, volumes: Sequence[Volume], count: int) -> Crops:
     )
     augmentation = training_augmentation(patch, job.mirror_axes) if rotated else intensity_shift(patch)
     turns = recipe.crops_per_volume
-    return Crops(sampler, augmentation, first=0, count=count, seed=job.seed, crops_per_volume=turns)
+    return Crops(sampler, augmentation, first=first, count=last - first, seed=job.seed, crops_per_volume=turns)
 
 
 def _table(job: Job) -> TargetTable:
@@ -70,13 +82,18 @@ def _table(job: Job) -> TargetTable:
 
 
 def _fit(
-    job: Job, adapted: AdaptedNetwork, forward: nn.Module, samples: Iterable[dict[str, Tensor]], label: str
+    job: Job,
+    adapted: AdaptedNetwork,
+    forward: nn.Module,
+    batches_from: Callable[[int], Iterable[dict[str, Tensor]]],
+    label: str,
+    checkpoint: FitCheckpoint | None,
 ) -> FitResult:
     recipe = job.recipe
     return fit(
         adapted,
         forward,
-        samples,
+        batches_from,
         _table(job),
         groups=adapted.parameter_groups(
             learning_rate=recipe.learning_rates[job.method.family],
@@ -88,6 +105,7 @@ def _fit(
         weight_decay=recipe.weight_decay,
         device=job.device,
         checkpoint_activations=recipe.checkpoint_activations,
+        checkpoint=checkpoint,
         label=label,
     )
 

@@ -15,6 +15,7 @@ from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.models.parts import parts_of
 from fsseg.training.activation_checkpointing import checkpointed
 from fsseg.training.feature_pool import FeaturePool
+from fsseg.training.fit_checkpoint import FitCheckpoint, fit_state, restore_fit
 from fsseg.training.placement import place
 from fsseg.training.schedule import Schedule
 from fsseg.training.step import gradient_scaler, optimisation_step
@@ -43,7 +44,7 @@ class FitResult:
 def fit(
     adapted: AdaptedNetwork,
     forward: nn.Module,
-    batches: Iterable[dict[str, Tensor]],
+    batches: Callable[[int], Iterable[dict[str, Tensor]]],
     table: TargetTable,
     *,
     groups: list[dict],
@@ -52,6 +53,7 @@ def fit(
     weight_decay: float,
     device: torch.device,
     checkpoint_activations: bool = False,
+    checkpoint: FitCheckpoint | None = None,
     label: str = "adapt",
 ) -> FitResult:
     """Train what `adapted` trains until the schedule ends.
@@ -59,7 +61,7 @@ def fit(
     Args:
         adapted: network and method; the network is moved to `device`.
         forward: gives logits from the "image" of a batch: the network, or its head where batches hold features.
-        batches: at least `schedule.max_steps`, on any device.
+        batches: gives the batches from a step on, until `schedule.max_steps`, on any device.
         table: meaning of the label integers.
         groups: AdamW parameter groups with their learning rates.
         schedule: learning-rate factor and end of training.
@@ -67,6 +69,7 @@ def fit(
         weight_decay: of AdamW.
         device: where to train; mixed precision on CUDA.
         checkpoint_activations: compute activations again in the backward pass instead of keeping them.
+        checkpoint: keeps the state; a training of which it has one goes on.
         label: text of the progress bar.
 
     Raises:
@@ -80,11 +83,15 @@ def fit(
     parameters = list(adapted.trainable().values())
     adapted.train_mode()
     method.start(network, schedule.max_steps)
+    state = None if checkpoint is None else checkpoint.load()
+    if state is not None:
+        restore_fit(adapted, optimizer, scaler, schedule, state)
+    done = len(schedule.losses)
     with (
         checkpointed(network, enabled=checkpoint_activations),
-        tqdm(total=schedule.max_steps, desc=label, unit="step", disable=None) as progress,
+        tqdm(total=schedule.max_steps, initial=done, desc=label, unit="step", disable=None) as progress,
     ):
-        for batch in batches:
+        for batch in batches(done):
             factor = schedule.factor()
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
@@ -106,6 +113,8 @@ def fit(
             progress.set_postfix(loss=f"{value:.3f}", refresh=False)
             if schedule.record(value):
                 break
+            if checkpoint is not None:
+                checkpoint.save_if_due(partial(fit_state, adapted, optimizer, scaler, schedule))
     network.eval()
     return FitResult(schedule.losses, schedule.plateau, time.perf_counter() - started)
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ class Schedule(Protocol):
     max_steps: int
     losses: list[float]
     plateau: bool
+    changing: ClassVar[tuple[str, ...]]  # names of the attributes that change in a training
 
     def factor(self) -> float:
         """Return the factor on the learning rates of the next step."""
@@ -66,6 +67,8 @@ class WarmupStableDecay:
         warmup_steps: steps of linear warm-up.
         decay_share: decay lasts this share of the steps taken before it.
     """
+
+    changing: ClassVar[tuple[str, ...]] = ("losses", "plateau", "decay_start")
 
     def __init__(self, max_steps: int, rule: PlateauRule, *, warmup_steps: int = 10, decay_share: float = 0.25) -> None:
         self.max_steps = max_steps
@@ -139,6 +142,8 @@ class CosineEpochs:
         rule: when training ends early.
         epoch_steps: steps of an epoch.
     """
+
+    changing: ClassVar[tuple[str, ...]] = ("losses", "plateau")
 
     def __init__(self, max_steps: int, rule: PlateauRule, *, epoch_steps: int) -> None:
         self.max_steps = max_steps

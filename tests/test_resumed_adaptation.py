@@ -1,0 +1,110 @@
+"""An adaptation that was stopped goes on to the same result."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Lab, fsseg, succeed
+from safetensors.torch import load_file
+
+from fsseg.config.run_folder import staging_of
+from fsseg.methods.registry import method_class, method_names
+from fsseg.training.fit_checkpoint import FitCheckpoint
+
+STEPS = 6
+TRAINED = [name for name in method_names() if ":" not in name and not method_class(name).training_free]
+AT = 3  # steps that were taken when the run was stopped
+
+
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that runs a command and stops it after some steps, the state being written after every one."""
+
+    def stop(words: list[object]) -> None:
+        from fsseg.training import fit
+
+        step, taken = fit.optimisation_step, []
+
+        def counted(*arguments: Any, **options: Any) -> Any:
+            if len(taken) == AT:
+                raise KeyboardInterrupt
+            taken.append(None)
+            return step(*arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(fit, "optimisation_step", counted)
+            patch.setattr(FitCheckpoint, "__init__", eager)
+            outcome = fsseg(*words)
+        assert outcome.code == 1
+        assert "goes on with the same command" in outcome.err
+
+    original = FitCheckpoint.__init__
+
+    def eager(self: FitCheckpoint, file: Path, fingerprint: str, *, minutes: float = 0.0) -> None:
+        original(self, file, fingerprint, minutes=0.0)
+
+    return stop
+
+
+def words_of(lab: Lab, out: Path, method: str, *more: str) -> list[object]:
+    if method == "conv_adapter" or method_class(method).family in ("whole_network", "scratch", "decoder"):
+        options: tuple[str, ...] = ()
+    else:
+        options = ("rank=2",) if "rank" in method_class(method).Options.model_fields else ()
+    return lab.adapt_words(out, "--set", f"recipe.max_steps={STEPS}", *options, *more, method=method)
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_a_stopped_adaptation_goes_on_to_the_same_result(lab: Lab, tmp_path: Path, stopped: Any, method: str) -> None:
+    succeed(*words_of(lab, tmp_path / "whole", method))
+    words = words_of(lab, tmp_path / "run", method)
+    stopped(words)
+    assert [path.name for path in staging_of(tmp_path / "run").iterdir()] == ["training.pt"]
+    succeed(*words)
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
+    ours, theirs = (load_file(tmp_path / run / "adapter.safetensors") for run in ("run", "whole"))
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        assert torch.equal(ours[name], tensor), name
+    assert not (tmp_path / "run" / "training.pt").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "whole"]
+
+
+def test_only_the_steps_that_are_left_are_taken(
+    lab: Lab, tmp_path: Path, stopped: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fsseg.training import fit
+
+    words = words_of(lab, tmp_path / "run", "bitfit")
+    stopped(words)
+    step, taken = fit.optimisation_step, []
+    monkeypatch.setattr(fit, "optimisation_step", lambda *a, **k: taken.append(None) or step(*a, **k))
+    assert succeed(*words)["steps"] == STEPS
+    assert len(taken) == STEPS - AT
+
+
+@pytest.mark.parametrize("change", [("--seed", "1"), ("--set", "recipe.max_steps=6", "recipe.batch_size=1")])
+def test_the_state_of_another_command_is_not_used(
+    lab: Lab, tmp_path: Path, stopped: Any, change: tuple[str, ...]
+) -> None:
+    stopped(words_of(lab, tmp_path / "run", "bitfit"))
+    base = lab.adapt_words(tmp_path / "run", *change, method="bitfit")
+    fresh = lab.adapt_words(tmp_path / "fresh", *change, method="bitfit")
+    for words in (base, fresh):
+        succeed(*words) if "--set" in change else succeed(*words, "--device", "cpu")
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == (tmp_path / "fresh" / "metrics.jsonl").read_text()
+
+
+def test_a_damaged_state_is_named(lab: Lab, tmp_path: Path, stopped: Any) -> None:
+    words = words_of(lab, tmp_path / "run", "bitfit")
+    stopped(words)
+    (staging_of(tmp_path / "run") / "training.pt").write_bytes(b"half")
+    outcome = fsseg(*words)
+    assert outcome.code == 1
+    assert "training.pt cannot be read" in outcome.err
+    assert "Delete it to start again" in outcome.err
+    shutil.rmtree(staging_of(tmp_path / "run"))
+    assert json.loads(fsseg(*words, "--json").out)["steps"] == STEPS
