@@ -17,7 +17,7 @@ class UnreadableImageError(Exception):
 
 
 def read_image(path: Path) -> SimpleITK.Image:
-    """Read a .nii.gz file.
+    """Read a .nii.gz or .nii file.
 
     ITK alone reads a truncated file as zeros and NaN or infinity as 0, so the bytes are checked first.
 
@@ -42,8 +42,9 @@ def read_image(path: Path) -> SimpleITK.Image:
 def _not_finite_values(path: Path) -> int:
     # Reads to the end also where nothing is counted, because the checksum comes last.
     count = 0
-    with gzip.open(path) as file:
-        kind = _float_type(file.read(_HEADER_BYTES))
+    with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+        header = file.read(_HEADER_BYTES)
+        kind = _float_type(header)
         while block := file.read(_BLOCK_BYTES):
             if kind is not None:
                 whole = len(block) // kind.itemsize * kind.itemsize
