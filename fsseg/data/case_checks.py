@@ -1,5 +1,7 @@
 """Checks of the files of one case: readable, three-dimensional, meaningful values, one geometry."""
 
+from pathlib import Path
+
 import numpy as np
 import SimpleITK
 
@@ -26,26 +28,27 @@ def checked_image(files: CaseFiles) -> tuple[SimpleITK.Image | None, list[str]]:
 
 
 def checked_labels(
-    files: CaseFiles, label: str, image: SimpleITK.Image | None, geometry: LabelGeometry = "own"
+    path: Path, image: SimpleITK.Image | None, geometry: LabelGeometry = "own", series: Path | None = None
 ) -> tuple[np.ndarray | None, list[str]]:
     """Read a label map or mask and compare it with the image of its case.
 
     Args:
-        files: the files of the case.
-        label: key of the label file in `files.labels`.
+        path: the label file, or a folder with one PNG per slice.
         image: the image, or None where it cannot be used; then the geometry is not compared.
         geometry: `image` lays the labels on the grid of the image; only the order of their own axes counts.
+        series: folder of the DICOM series that the PNG slices belong to.
 
     Returns:
         Integers in z, y, x order (None if the file cannot be used), and what is wrong.
     """
-    path = files.labels[label]
     try:
-        labels = read_png_slices(path, files.image) if path.is_dir() else read_image(path)
+        labels = read_png_slices(path, series) if series and path.is_dir() else read_image(path)
     except UnreadableImageError as error:
         return None, [f"labels {error}"]
-    if image is not None and (path.is_dir() or geometry == "image"):
-        labels = _on_grid(labels if path.is_dir() else _oriented_as(image, labels), image)
+    if image is not None and geometry == "image":
+        labels = labels if path.is_dir() else _oriented_as(image, labels)
+        if labels.GetSize() == image.GetSize():
+            labels.CopyInformation(image)
     problems = [] if image is None else _geometry_problems(image, labels)
     array = SimpleITK.GetArrayFromImage(labels)
     if array.dtype.kind == "f":
@@ -61,12 +64,6 @@ def _oriented_as(image: SimpleITK.Image, labels: SimpleITK.Image) -> SimpleITK.I
         return labels
     cosines = image.GetDirection()
     return SimpleITK.DICOMOrient(labels, SimpleITK.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(cosines))
-
-
-def _on_grid(labels: SimpleITK.Image, image: SimpleITK.Image) -> SimpleITK.Image:
-    if labels.GetSize() == image.GetSize():
-        labels.CopyInformation(image)
-    return labels
 
 
 def _value_problems(array: np.ndarray) -> list[str]:

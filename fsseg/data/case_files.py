@@ -104,7 +104,8 @@ def _nnunet_cases(folder: Path) -> dict[str, CaseFiles]:
 
 def _label_map_cases(layout: LabelMapLayout, folder: Path, problems: list[str]) -> dict[str, CaseFiles]:
     patterns = (layout.image, layout.labels.removesuffix(PNG_SLICES))
-    images, labels = ({}, {})
+    images: dict[str, Path] = {}
+    labels: dict[str, Path] = {}
     for pattern, paths in zip(patterns, (images, labels), strict=True):
         for path, words in _matches(pattern, folder, layout.case):
             other = paths.setdefault(words["case"], path)

@@ -78,9 +78,10 @@ class CaseReader:
     def _label_map(
         self, files: CaseFiles, image: SimpleITK.Image | None, result: LabelledCase
     ) -> tuple[LabelCodes | None, list[str]]:
-        layout = self.spec.layout
-        geometry = layout.label_geometry if isinstance(layout, LabelMapLayout) else "own"
-        array, problems = checked_labels(files, "", image, geometry)
+        path, layout = files.labels[""], self.spec.layout
+        # PNG slices have no geometry.
+        on_grid = path.is_dir() or (isinstance(layout, LabelMapLayout) and layout.label_geometry == "image")
+        array, problems = checked_labels(path, image, "image" if on_grid else "own", files.image)
         result.problems += problems
         if array is None:
             return None, []
@@ -93,9 +94,9 @@ class CaseReader:
                 f"labels hold values that the spec does not name: {_listed(unknown)} (named: {named})"
             )
             return None, []
-        is_file = files.labels[""].name.endswith(FILE_ENDING) and geometry == "own" and array.dtype == np.uint8
-        if is_file and not self.spec.split_sides and all(self._integer(meanings[v]) == v for v in present):
-            result.reusable = files.labels[""]
+        may_be_linked = path.name.endswith(FILE_ENDING) and array.dtype == np.uint8
+        if may_be_linked and not on_grid and not self.spec.split_sides:
+            result.reusable = path if all(self._integer(meanings[value]) == value for value in present) else None
         return codes_of_label_map(array, meanings), list(self.spec.annotated)
 
     def _integer(self, structures: Iterable[str]) -> int:
@@ -122,12 +123,12 @@ class CaseReader:
             names = frozenset(meant) - absent
             if not names:
                 continue
-            array, problems = checked_labels(files, str(label), image)
+            path = files.labels[str(label)]
+            array, problems = checked_labels(path, image)
             if array is not None:
                 values = np.unique(array)
                 if values[0] < 0 or values[values > 0].size > 1:
-                    file = files.labels[str(label)].name
-                    problems.append(f"mask {file} must hold one value besides 0, got {_listed(values.tolist())}")
+                    problems.append(f"mask {path.name} must hold one value besides 0, got {_listed(values.tolist())}")
                 else:
                     yield names, array > 0
             result.problems += problems

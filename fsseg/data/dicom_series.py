@@ -1,5 +1,7 @@
 """Reading a folder with one DICOM series, and label slices that were saved as PNG beside it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,8 @@ def series_files(folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         raise UnreadableImageError(f"missing: {folder}")
-    series = SimpleITK.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    with _itk_silent():
+        series = SimpleITK.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
     if len(series) != 1:
         raise UnreadableImageError(f"holds {len(series)} DICOM series, one is needed: {folder}")
     return list(SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0]))
@@ -35,7 +38,8 @@ def read_series(folder: Path) -> SimpleITK.Image:
     reader.SetFileNames(series_files(folder))
     reader.MetaDataDictionaryArrayUpdateOn()
     try:
-        image = reader.Execute()
+        with _itk_silent():
+            image = reader.Execute()
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise UnreadableImageError(f"unreadable DICOM series: {folder} ({reason})") from None
@@ -63,6 +67,17 @@ def read_png_slices(folder: Path, series_folder: Path) -> SimpleITK.Image:
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise UnreadableImageError(f"unreadable: {folder} ({reason})") from None
+
+
+@contextmanager
+def _itk_silent() -> Iterator[None]:
+    # What ITK would print about missing or uneven slices comes as an error of ours.
+    before = SimpleITK.ProcessObject.GetGlobalWarningDisplay()
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        SimpleITK.ProcessObject.SetGlobalWarningDisplay(before)
 
 
 def _require_even_spacing(positions_mm: np.ndarray, folder: Path) -> None:
