@@ -22,8 +22,9 @@ def problems_of_spec(spec: DatasetSpec) -> list[str]:
 
 def _problems_of_names(spec: DatasetSpec) -> list[str]:
     problems = []
-    if not _SPEC_NAME.fullmatch(spec.name):
-        problems.append(f"name: letters and digits only, beginning with a letter, got {spec.name!r}")
+    for key, name in (("name", spec.name), ("collection", spec.collection)):
+        if name is not None and not _SPEC_NAME.fullmatch(name):
+            problems.append(f"{key}: letters and digits only, beginning with a letter, got {name!r}")
     number = re.match(r"Dataset(\d{3})_", Path(spec.folder).name)
     if number and spec.dataset_id is not None and int(number[1]) != spec.dataset_id:
         problems.append(f"dataset_id: {spec.dataset_id} does not fit the folder {spec.folder!r}")

@@ -17,6 +17,7 @@ class DatasetSpec(StrictModel):
 
     Attributes:
         name: name of the source, letters and digits; the joined case names start with it.
+        collection: name of the collection, where several specs read parts of it; they share their channels.
         dataset_id: nnU-Net's number of the source folder, where it has one.
         folder: folder of the dataset below `--root`.
         labels: integer of the label map, or file stem of the mask -> canonical structure, or several at once.
@@ -33,6 +34,7 @@ class DatasetSpec(StrictModel):
     """
 
     name: str
+    collection: str | None = None
     dataset_id: int | None = Field(default=None, ge=1, le=999)
     folder: str
     modality: str
@@ -66,5 +68,5 @@ class DatasetSpec(StrictModel):
 
     @property
     def snake_name(self) -> str:
-        """Return the name in lower snake case: HeadNeckNerve -> head_neck_nerve, KiTS21 -> kits21."""
-        return _WORD_START.sub("_", self.name).lower()
+        """Return the name of the collection in lower snake case: HeadNeckNerve -> head_neck_nerve, KiTS21 -> kits21."""
+        return _WORD_START.sub("_", self.collection or self.name).lower()
