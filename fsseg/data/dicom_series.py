@@ -17,7 +17,7 @@ def series_files(folder: Path) -> list[str]:
     """Return the files of the DICOM series in a folder, sorted by their position in the body.
 
     Raises:
-        UnreadableImageError: the folder is missing, or holds no DICOM series or more than one.
+        UnreadableImageError: the folder is missing, holds no DICOM series or more than one, or a damaged file.
     """
     if not folder.is_dir():
         raise UnreadableImageError(f"missing: {folder}")
@@ -25,14 +25,19 @@ def series_files(folder: Path) -> list[str]:
         series = SimpleITK.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
     if len(series) != 1:
         raise UnreadableImageError(f"holds {len(series)} DICOM series, one is needed: {folder}")
-    return list(SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0]))
+    files = list(SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0]))
+    # GDCM passes over a file that it cannot read.
+    damaged = {path.name for path in folder.glob("[!.]*.dcm")} - {Path(file).name for file in files}
+    if damaged:
+        raise UnreadableImageError(f"holds damaged DICOM files: {folder} ({', '.join(sorted(damaged))})")
+    return files
 
 
 def read_series(folder: Path) -> SimpleITK.Image:
     """Read the DICOM series in a folder.
 
     Raises:
-        UnreadableImageError: there is not one series, a file is damaged, or slices are missing.
+        UnreadableImageError: there is not one series, a file is damaged, or slices are missing inside the series.
     """
     reader = SimpleITK.ImageSeriesReader()
     reader.SetFileNames(series_files(folder))
