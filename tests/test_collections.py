@@ -210,6 +210,7 @@ def test_labels_beside_a_dicom_series_are_laid_on_its_grid(root: Path, name: str
     expected = phantom_of(spec)
     study = "Pancreas-CT/PANCREAS_0003/11-24-2015-PANCREAS0003-Pancreas-30748/Pancreas-99667"
     save_series(image_of(ct()), root / folder / study, "1-{:03d}.dcm", first_is_top=True)
+    (root / folder / study).with_name("LICENSE").write_text("CC BY 3.0")
     label_image = image_of(expected.label_map(), "LAS")
     label_image.SetOrigin((0.0, 0.0, 0.0))
     save(label_image, root / folder / labels / "label0003.nii.gz")

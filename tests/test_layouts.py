@@ -53,6 +53,8 @@ def liver_labels() -> np.ndarray:
         ({"layout": FILES | {"image": "**/{case}.nii.gz"}}, r"not hold \{label\} or \*\*, got '\*\*/\{case\}"),
         ({"layout": FILES | {"labels": "{case}/{label}.nii.gz"}}, r"layout\.labels: must.*not hold \{label\}"),
         ({"layout": FILES | {"labels": "{case}/*.png"}}, "PNG slices need a DICOM series as image.*got 'images"),
+        ({"layout": FILES | {"image": "/data/{case}.nii.gz"}}, "layout.image: must lie below the folder.*got '/data"),
+        ({"layout": FILES | {"labels": "../{case}.nii.gz"}}, "layout.labels: must lie below the folder"),
         ({"layout": FILES | {"case": "case_("}}, r"layout\.case: no regular expression \(.*got 'case_\('"),
         ({"layout": FILES | {"label_geometry": "none"}}, "label_geometry.*'own' or 'image'"),
         ({"labels": {"liver": "liver"}}, "layout label_map needs integers from 1 as keys.*got 'liver'"),
@@ -182,7 +184,7 @@ SPOIL: dict[str, Callable[[Path], object]] = {
         ("two series", "image holds 2 DICOM series, one is needed"),
         ("damaged slice", "image holds damaged DICOM files: "),
         ("single slice", "image holds a single DICOM slice"),
-        ("missing png", "labels holds 11 PNG slices for 12 DICOM files"),
+        ("missing png", "labels not one PNG per DICOM file (11 for 12)"),
         ("damaged png", "labels unreadable"),
         ("png of another size", "have shape 8x8x12, but the image has 32x20x12"),
         ("no labels", "labels missing"),
@@ -193,6 +195,7 @@ def test_a_bad_series_is_refused_and_leaves_nothing(tmp_path: Path, kind: str, m
     SPOIL[kind](tmp_path / "Livers" / "a")
     outcome = check(tmp_path, SERIES)
     assert outcome.code == 1
+    assert "1 problem in 1 cases" in outcome.err
     assert "Livers_a: " in outcome.err
     assert message in outcome.err
     assert "Traceback" not in outcome.err
@@ -245,6 +248,14 @@ def test_incomplete_cases_are_refused_unless_the_spec_leaves_them_out(tmp_path: 
     assert outcome.code == 0
     assert "Livers: cases without image or without labels are left out (1): b" in outcome.out
     assert "known issue: Only a few have labels." in outcome.out
+
+
+def test_a_wrong_path_does_not_leave_out_everything(tmp_path: Path) -> None:
+    save(image_of(ct()), tmp_path / "Livers" / "images" / "a.nii.gz")
+    outcome = check(tmp_path, FILES, incomplete_cases="leave_out")
+    assert outcome.code == 1
+    assert "Livers_a: labels missing: " in outcome.err
+    assert "labels/a.nii.gz" in outcome.err
 
 
 def test_every_dataset_may_keep_its_own_channels(tmp_path: Path) -> None:

@@ -64,6 +64,15 @@ def test_the_midline_is_that_of_the_body_not_of_the_image() -> None:
     assert sides.remark == "it lies on the right of the body's midline only"
 
 
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_the_midline_is_found_in_the_slices_of_the_structure(orientation: str) -> None:
+    array = np.full(SHAPE, -1000, np.int16)
+    array[:6, 2:18, 14:32] = 40  # the structure's slices: the middle of the body is at index 22.5
+    array[6:, 2:18, 0:18] = 40
+    sides = split_sides(stored(mask_of(np.s_[1:5, 6:12, 16:21]), orientation), image_of(array, orientation))
+    assert sides.remark == "it lies on the right of the body's midline only"
+
+
 def test_a_part_that_reaches_across_the_midline_has_no_side() -> None:
     sides = split_sides(mask_of(RIGHT, LEFT, BRIDGE), image_of(ct()))
     assert sides.right is None

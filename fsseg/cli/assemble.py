@@ -20,6 +20,7 @@ EXAMPLES = """examples:
   check specs alone:   fsseg assemble dataset_specs/headneck_*.yaml --check
   check every case:    fsseg assemble dataset_specs/headneck_*.yaml --root ~/data --check
   write the dataset:   fsseg assemble dataset_specs/headneck_*.yaml --root ~/data --id 901 --name HeadNeck
+  as MultiTalent does: fsseg assemble dataset_specs/msd*.yaml --root ~/data --id 902 --name MSD --channels per_dataset
 """
 
 

@@ -41,6 +41,8 @@ def checked_labels(
     Returns:
         Integers in z, y, x order (None if the file cannot be used), and what is wrong.
     """
+    if path.is_dir() and image is None:
+        return None, []  # the slices cannot be told without the series, and what is wrong with that is known
     try:
         labels = read_png_slices(path, series) if series and path.is_dir() else read_image(path)
     except UnreadableImageError as error:

@@ -103,7 +103,7 @@ def _nnunet_cases(folder: Path) -> dict[str, CaseFiles]:
 
 
 def _label_map_cases(layout: LabelMapLayout, folder: Path, problems: list[str]) -> dict[str, CaseFiles]:
-    patterns = (layout.image, layout.labels.removesuffix(PNG_SLICES))
+    patterns = (layout.image, layout.labels.removesuffix(PNG_SLICES.lstrip("/")))
     images: dict[str, Path] = {}
     labels: dict[str, Path] = {}
     for pattern, paths in zip(patterns, (images, labels), strict=True):
@@ -131,6 +131,7 @@ def _mask_cases(layout: MaskPerStructureLayout, folder: Path) -> dict[str, CaseF
 
 
 def _matches(pattern: str, folder: Path, case: str = "[^/]+") -> list[tuple[Path, dict[str, str]]]:
+    is_folder = pattern.endswith("/")
     pattern = pattern.rstrip("/")
     expression = re.escape(pattern).replace(r"\*", "[^/]*").replace(re.escape(LABEL), "(?P<label>[^/]+)")
     expression = expression.replace(re.escape(CASE), f"(?P<case>{case})", 1).replace(re.escape(CASE), "(?P=case)")
@@ -139,14 +140,16 @@ def _matches(pattern: str, folder: Path, case: str = "[^/]+") -> list[tuple[Path
         relative = path.relative_to(folder)
         match = re.fullmatch(expression, relative.as_posix())
         # Archives made on a Mac hold a hidden file beside each file (._lung_001.nii.gz).
-        if match and not any(part.startswith(".") for part in relative.parts):
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if match and not hidden and path.is_dir() is is_folder:
             found.append((path, match.groupdict()))
     return found
 
 
 def _leave_out_incomplete(found: FoundCases) -> None:
     incomplete = [files.case for files in found.cases if not files.is_complete]
-    if incomplete:
+    # Where no case is complete a path is wrong; then the checks tell which files they miss.
+    if incomplete and len(incomplete) < len(found.cases):
         names = ", ".join(incomplete[:_MOST_NAMES]) + (", ..." if len(incomplete) > _MOST_NAMES else "")
         found.warnings.append(f"cases without image or without labels are left out ({len(incomplete)}): {names}")
         found.cases = [files for files in found.cases if files.is_complete]

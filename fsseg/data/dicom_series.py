@@ -65,7 +65,7 @@ def read_png_slices(folder: Path, series_folder: Path) -> SimpleITK.Image:
     names = [Path(file).name for file in series_files(series_folder)]
     slices = sorted(folder.glob("*.png"))
     if len(slices) != len(names):
-        raise UnreadableImageError(f"holds {len(slices)} PNG slices for {len(names)} DICOM files: {folder}")
+        raise UnreadableImageError(f"not one PNG per DICOM file ({len(slices)} for {len(names)}): {folder}")
     ordered = sorted(names)
     try:
         return SimpleITK.ReadImage([str(slices[ordered.index(name)]) for name in names])

@@ -48,12 +48,19 @@ def _problems_of_layout(spec: DatasetSpec) -> list[str]:
     return problems
 
 
+def _problem_of_place(key: str, path: str) -> list[str]:
+    if path.startswith("/") or ".." in path.split("/"):
+        return [f"layout.{key}: must lie below the folder of the dataset, got {path!r}"]
+    return []
+
+
 def _problems_of_label_map_layout(layout: LabelMapLayout) -> list[str]:
     problems = []
     for key, path, endings in (
         ("image", layout.image, (FILE_ENDING, ".nii", "/")),
         ("labels", layout.labels, (FILE_ENDING, ".nii", PNG_SLICES)),
     ):
+        problems += _problem_of_place(key, path)
         if CASE not in path or LABEL in path or not path.endswith(endings) or "**" in path:
             listing = ", ".join(endings)
             problems.append(
@@ -73,6 +80,7 @@ def _problems_of_label_map_layout(layout: LabelMapLayout) -> list[str]:
 def _problems_of_mask_layout(layout: MaskPerStructureLayout) -> list[str]:
     problems = []
     for key, pattern, words in (("image", layout.image, (CASE,)), ("mask", layout.mask, (CASE, LABEL))):
+        problems += _problem_of_place(key, pattern)
         if any(pattern.count(word) != 1 for word in words) or not pattern.endswith(FILE_ENDING):
             needed = " and ".join(words)
             problems.append(f"layout.{key}: must hold {needed} exactly once and end in {FILE_ENDING}, got {pattern!r}")
