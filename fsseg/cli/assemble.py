@@ -20,6 +20,7 @@ EXAMPLES = """examples:
   check specs alone:   fsseg assemble dataset_specs/headneck_*.yaml --check
   check every case:    fsseg assemble dataset_specs/headneck_*.yaml --root ~/data --check
   write the dataset:   fsseg assemble dataset_specs/headneck_*.yaml --root ~/data --id 901 --name HeadNeck
+  as MultiTalent does: fsseg assemble dataset_specs/msd*.yaml --root ~/data --id 902 --name MSD --channels per_dataset
 """
 
 
@@ -30,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--id", type=int, dest="dataset_id", help="number of the new dataset, 1 to 999")
     parser.add_argument("--name", help="name of the new dataset, such as HeadNeck")
     parser.add_argument(
+        "--channels",
+        choices=("merged", "per_dataset"),
+        default="merged",
+        help="one channel per structure over all datasets (merged, the default), or one per dataset and structure",
+    )
+    parser.add_argument(
         "--check", action="store_true", help="check and report, write nothing; needs no --id and --name"
     )
     add_output_options(parser)
@@ -39,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     """Assemble and print the report."""
     from fsseg.stages.assemble import AssembleConfig, run_assemble
 
-    values = {key: getattr(args, key) for key in ("specs", "root", "dataset_id", "name", "check")}
+    values = {key: getattr(args, key) for key in ("specs", "root", "dataset_id", "name", "channels", "check")}
     content = run_assemble(validated(AssembleConfig, values, "the options"))
     emit(content, _text(content), args.json)
     return 0
@@ -52,6 +59,7 @@ def _text(content: dict[str, Any]) -> str:
     for name, source in report["sources"].items():
         lines.append(f"  {name}: {source['cases'] or 'spec only, no'} cases, licence {source['licence']}")
         lines += [f"    {old} became {new}" for old, new in source["renamed"].items()]
+        lines += [f"    known issue: {issue}" for issue in source["known_issues"]]
         lines += [f"    excluded {case}: {reason}" for case, reason in source["excluded"].items()]
     lines += ["", f"  {'structure':<36}{'annotated in':>13}{'present in':>12}   integers"]
     for name, row in report["structures"].items():

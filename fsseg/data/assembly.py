@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
 from fsseg.config.errors import FssegError
 from fsseg.config.recipes import Activation
-from fsseg.data.specs import FILE_ENDING, DatasetSpec, NnunetRawLayout
+from fsseg.data.layouts import FILE_ENDING
+from fsseg.data.specs import SIDES, DatasetSpec
 from fsseg.data.structures import CaseAnnotation, Structures
 
 # nnU-Net's SimpleITKIOWithReorient writes predictions as 8-bit integers, so a higher one would wrap around.
@@ -67,9 +66,11 @@ class Combinations:
 
 def register_spec(combinations: Combinations, spec: DatasetSpec, names: dict[str, str]) -> None:
     """Number the combinations that a spec names itself, so that they do not depend on the data."""
-    if isinstance(spec.layout, NnunetRawLayout):
+    if spec.has_label_maps:
         for label in sorted(spec.meanings, key=int):
-            combinations.integer(names[structure] for structure in spec.meanings[label])
+            for side in range(len(SIDES)):
+                parts = (spec.parts(structure) for structure in spec.meanings[label])
+                combinations.integer(names[sides[side % len(sides)]] for sides in parts)
 
 
 def class_order(regions: dict[str, tuple[int, ...]]) -> list[int]:
@@ -143,31 +144,3 @@ def dataset_json(structures: Structures, specs: Sequence[DatasetSpec], name: str
         "licence": "; ".join(f"{spec.name}: {spec.licence}" for spec in specs),
         "reference": "; ".join(dict.fromkeys(spec.citation.strip() for spec in specs)),
     }
-
-
-def combine_masks(
-    shape: tuple[int, ...], masks: Iterable[tuple[frozenset[str], np.ndarray]], combinations: Combinations
-) -> np.ndarray:
-    """Turn overlapping masks into one label map.
-
-    Args:
-        shape: shape of the masks.
-        masks: pairs of the structures that a mask stands for and the mask as bool array; read one at a time.
-        combinations: numbers the combinations that occur.
-
-    Returns:
-        Integers of the combinations, of shape `shape`, int64.
-    """
-    met: list[frozenset[str]] = [frozenset()]
-    codes = np.zeros(shape, dtype=np.int32)
-    for names, mask in masks:
-        inside = codes[mask]
-        successor = np.arange(len(met), dtype=np.int32)
-        for code in np.unique(inside):
-            successor[code] = len(met)
-            met.append(met[code] | names)
-        codes[mask] = successor[inside]
-    integers = np.zeros(len(met), dtype=np.int64)
-    for code in np.unique(codes):
-        integers[code] = combinations.integer(met[code])
-    return integers[codes]

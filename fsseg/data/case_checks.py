@@ -6,7 +6,9 @@ import numpy as np
 import SimpleITK
 
 from fsseg.data.case_files import CaseFiles, second_channel
+from fsseg.data.dicom_series import read_png_slices, read_series
 from fsseg.data.images import UnreadableImageError, read_image
+from fsseg.data.layouts import LabelGeometry
 
 GEOMETRY_TOLERANCE = 1e-3  # mm for spacing and origin, 1 for direction cosines
 
@@ -14,7 +16,7 @@ GEOMETRY_TOLERANCE = 1e-3  # mm for spacing and origin, 1 for direction cosines
 def checked_image(files: CaseFiles) -> tuple[SimpleITK.Image | None, list[str]]:
     """Read the image of a case; return it (None if it cannot be used) and what is wrong with it."""
     try:
-        image = read_image(files.image)
+        image = read_series(files.image) if files.image.is_dir() else read_image(files.image)
     except UnreadableImageError as error:
         return None, [f"image {error}"]
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
@@ -25,20 +27,30 @@ def checked_image(files: CaseFiles) -> tuple[SimpleITK.Image | None, list[str]]:
     return image, problems
 
 
-def checked_labels(path: Path, image: SimpleITK.Image | None) -> tuple[np.ndarray | None, list[str]]:
+def checked_labels(
+    path: Path, image: SimpleITK.Image | None, geometry: LabelGeometry = "own", series: Path | None = None
+) -> tuple[np.ndarray | None, list[str]]:
     """Read a label map or mask and compare it with the image of its case.
 
     Args:
-        path: the label file.
+        path: the label file, or a folder with one PNG per slice.
         image: the image, or None where it cannot be used; then the geometry is not compared.
+        geometry: `image` lays the labels on the grid of the image; only the order of their own axes counts.
+        series: folder of the DICOM series that the PNG slices belong to.
 
     Returns:
         Integers in z, y, x order (None if the file cannot be used), and what is wrong.
     """
+    if path.is_dir() and image is None:
+        return None, []  # the slices cannot be told without the series, and what is wrong with that is known
     try:
-        labels = read_image(path)
+        labels = read_png_slices(path, series) if series and path.is_dir() else read_image(path)
     except UnreadableImageError as error:
         return None, [f"labels {error}"]
+    if image is not None and geometry == "image":
+        labels = labels if path.is_dir() else _oriented_as(image, labels)
+        if labels.GetSize() == image.GetSize():
+            labels.CopyInformation(image)
     problems = [] if image is None else _geometry_problems(image, labels)
     array = SimpleITK.GetArrayFromImage(labels)
     if array.dtype.kind == "f":
@@ -49,6 +61,13 @@ def checked_labels(path: Path, image: SimpleITK.Image | None) -> tuple[np.ndarra
     return (None if problems else array), [f"labels {path.name} {problem}" for problem in problems]
 
 
+def _oriented_as(image: SimpleITK.Image, labels: SimpleITK.Image) -> SimpleITK.Image:
+    if labels.GetDimension() != image.GetDimension():
+        return labels
+    cosines = image.GetDirection()
+    return SimpleITK.DICOMOrient(labels, SimpleITK.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(cosines))
+
+
 def _value_problems(array: np.ndarray) -> list[str]:
     if array.min() == array.max():
         return [f"image is constant (every voxel is {array.flat[0]})"]
@@ -56,7 +75,7 @@ def _value_problems(array: np.ndarray) -> list[str]:
 
 
 def _geometry_problems(image: SimpleITK.Image, labels: SimpleITK.Image) -> list[str]:
-    if labels.GetDimension() != 3 or labels.GetSize() != image.GetSize():
+    if labels.GetNumberOfComponentsPerPixel() != 1 or labels.GetSize() != image.GetSize():
         return [f"have shape {_shape(labels)}, but the image has {_shape(image)}"]
     problems = []
     for what in ("Spacing", "Origin", "Direction"):

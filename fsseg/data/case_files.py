@@ -2,31 +2,67 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from fsseg.data.specs import CASE, FILE_ENDING, LABEL, DatasetSpec, MaskPerStructureLayout, NnunetRawLayout
+from fsseg.data.layouts import (
+    CASE,
+    FILE_ENDING,
+    LABEL,
+    PNG_SLICES,
+    LabelMapLayout,
+    MaskPerStructureLayout,
+    NnunetRawLayout,
+)
+from fsseg.data.specs import DatasetSpec
 
 _CHANNEL = "_0000"
+_MOST_NAMES = 5
 
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """The files of one case; `labels` holds one label map under the key "", or a mask per file stem."""
+    """The files of one case; `labels` holds one label map under the key "", or a mask per file stem.
+
+    A folder as image holds a DICOM series, a folder as label map one PNG per slice.
+    """
 
     case: str
     image: Path
     labels: dict[str, Path]
 
+    @property
+    def is_complete(self) -> bool:
+        """Return whether the image and the label map, or at least one mask, exist."""
+        return self.image.exists() and bool(self.labels) and all(path.exists() for path in self.labels.values())
 
-def find_cases(spec: DatasetSpec, folder: Path) -> list[CaseFiles]:
-    """Return the cases in `folder`, sorted by name, with those that the spec excludes.
 
-    A case is listed when any of its files exists, so that the checks find a missing image or label map.
+@dataclass
+class FoundCases:
+    """The cases of a dataset in order of their names, what is wrong with the folder, and what is worth knowing."""
+
+    cases: list[CaseFiles] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def find_cases(spec: DatasetSpec, folder: Path) -> FoundCases:
+    """Return the cases in `folder`, with those that the spec excludes.
+
+    A case is listed when any of its files exists, so that the checks find a missing image or label map, unless the spec
+    leaves such cases out.
     """
-    layout = spec.layout
-    found = _nnunet_cases(folder) if isinstance(layout, NnunetRawLayout) else _mask_cases(layout, folder)
-    return [found[case] for case in sorted(found)]
+    result = FoundCases()
+    if isinstance(spec.layout, NnunetRawLayout):
+        found = _nnunet_cases(folder)
+    elif isinstance(spec.layout, LabelMapLayout):
+        found = _label_map_cases(spec.layout, folder, result.problems)
+    else:
+        found = _mask_cases(spec.layout, folder)
+    result.cases = [found[case] for case in sorted(found)]
+    if spec.incomplete_cases == "leave_out":
+        _leave_out_incomplete(result)
+    return result
 
 
 def contradictions(spec: DatasetSpec, folder: Path) -> list[str]:
@@ -47,6 +83,14 @@ def contradictions(spec: DatasetSpec, folder: Path) -> list[str]:
     return problems
 
 
+def second_channel(files: CaseFiles) -> Path | None:
+    """Return the image file of a second channel, which an nnU-Net case with several modalities has."""
+    if not files.image.name.endswith(_CHANNEL + FILE_ENDING):
+        return None
+    second = files.image.with_name(files.image.name.replace(_CHANNEL + FILE_ENDING, "_0001" + FILE_ENDING))
+    return second if second.exists() else None
+
+
 def _nnunet_cases(folder: Path) -> dict[str, CaseFiles]:
     images, labels = folder / "imagesTr", folder / "labelsTr"
     cases = {path.name.removesuffix(FILE_ENDING) for path in labels.glob(f"*{FILE_ENDING}")}
@@ -58,12 +102,23 @@ def _nnunet_cases(folder: Path) -> dict[str, CaseFiles]:
     }
 
 
-def second_channel(files: CaseFiles) -> Path | None:
-    """Return the image file of a second channel, which an nnU-Net case with several modalities has."""
-    if not files.image.name.endswith(_CHANNEL + FILE_ENDING):
-        return None
-    second = files.image.with_name(files.image.name.replace(_CHANNEL + FILE_ENDING, "_0001" + FILE_ENDING))
-    return second if second.exists() else None
+def _label_map_cases(layout: LabelMapLayout, folder: Path, problems: list[str]) -> dict[str, CaseFiles]:
+    patterns = (layout.image, layout.labels.removesuffix(PNG_SLICES.lstrip("/")))
+    images: dict[str, Path] = {}
+    labels: dict[str, Path] = {}
+    for pattern, paths in zip(patterns, (images, labels), strict=True):
+        for path, words in _matches(pattern, folder, layout.case):
+            other = paths.setdefault(words["case"], path)
+            if other != path:
+                problems.append(f"case {words['case']} has two files: {other} and {path}")
+    return {
+        case: CaseFiles(
+            case,
+            images.get(case, folder / patterns[0].replace(CASE, case)),
+            {"": labels.get(case, folder / patterns[1].replace(CASE, case))},
+        )
+        for case in images.keys() | labels.keys()
+    }
 
 
 def _mask_cases(layout: MaskPerStructureLayout, folder: Path) -> dict[str, CaseFiles]:
@@ -75,13 +130,26 @@ def _mask_cases(layout: MaskPerStructureLayout, folder: Path) -> dict[str, CaseF
     return {case: CaseFiles(case, folder / layout.image.replace(CASE, case), masks[case]) for case in masks}
 
 
-def _matches(pattern: str, folder: Path) -> list[tuple[Path, dict[str, str]]]:
-    expression = re.escape(pattern)
-    for word in (CASE, LABEL):
-        expression = expression.replace(re.escape(word), f"(?P<{word[1:-1]}>[^/]+)")
+def _matches(pattern: str, folder: Path, case: str = "[^/]+") -> list[tuple[Path, dict[str, str]]]:
+    is_folder = pattern.endswith("/")
+    pattern = pattern.rstrip("/")
+    expression = re.escape(pattern).replace(r"\*", "[^/]*").replace(re.escape(LABEL), "(?P<label>[^/]+)")
+    expression = expression.replace(re.escape(CASE), f"(?P<case>{case})", 1).replace(re.escape(CASE), "(?P=case)")
     found = []
-    for path in folder.glob(pattern.replace(CASE, "*").replace(LABEL, "*")):
-        match = re.fullmatch(expression, path.relative_to(folder).as_posix())
-        if match:
+    for path in sorted(folder.glob(pattern.replace(CASE, "*").replace(LABEL, "*"))):
+        relative = path.relative_to(folder)
+        match = re.fullmatch(expression, relative.as_posix())
+        # Archives made on a Mac hold a hidden file beside each file (._lung_001.nii.gz).
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if match and not hidden and path.is_dir() is is_folder:
             found.append((path, match.groupdict()))
     return found
+
+
+def _leave_out_incomplete(found: FoundCases) -> None:
+    incomplete = [files.case for files in found.cases if not files.is_complete]
+    # Where no case is complete a path is wrong; then the checks tell which files they miss.
+    if incomplete and len(incomplete) < len(found.cases):
+        names = ", ".join(incomplete[:_MOST_NAMES]) + (", ..." if len(incomplete) > _MOST_NAMES else "")
+        found.warnings.append(f"cases without image or without labels are left out ({len(incomplete)}): {names}")
+        found.cases = [files for files in found.cases if files.is_complete]

@@ -1,17 +1,20 @@
 """The labels of one source case as one label map with the integers of the assembly."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import SimpleITK
 
-from fsseg.data.assembly import HIGHEST_INTEGER, Combinations, combine_masks
+from fsseg.data.assembly import Combinations
 from fsseg.data.case_checks import checked_image, checked_labels
 from fsseg.data.case_files import CaseFiles
+from fsseg.data.label_codes import LabelCodes, codes_of_label_map, codes_of_masks
+from fsseg.data.layouts import FILE_ENDING, LabelMapLayout
 from fsseg.data.orientation import swapped_pairs, z_extents
-from fsseg.data.specs import DatasetSpec, NnunetRawLayout
+from fsseg.data.sides import split_sides
+from fsseg.data.specs import DatasetSpec
 from fsseg.data.structures import CaseAnnotation
 
 
@@ -25,6 +28,7 @@ class LabelledCase:
         annotation: what the case annotates.
         contained: structures that occur in the case.
         labels: label map with the assembly's integers in the geometry of the image.
+        image: the image to write, where the source does not have it as a file that can be linked.
         reusable: label file of the source that holds exactly these integers already.
         pairs_checked: number of left-right pairs of which both sides were compared.
         pairs_not_checkable: number of left-right pairs of which the case has one side only.
@@ -35,6 +39,7 @@ class LabelledCase:
     annotation: CaseAnnotation | None = None
     contained: frozenset[str] = frozenset()
     labels: SimpleITK.Image | None = None
+    image: SimpleITK.Image | None = None
     reusable: Path | None = None
     pairs_checked: int = 0
     pairs_not_checkable: int = 0
@@ -58,62 +63,64 @@ class CaseReader:
         """Read one case and check it; all that is wrong with it is in `problems`."""
         result = LabelledCase()
         image, result.problems = checked_image(files)
-        if isinstance(self.spec.layout, NnunetRawLayout):
-            integers, annotated = self._label_map(files, image, result)
-        else:
-            integers, annotated = self._masks(files, image, result)
-        if image is None or integers is None or result.problems:
+        codes, annotated = (self._label_map if self.spec.has_label_maps else self._masks)(files, image, result)
+        if image is None or codes is None or result.problems:
             return result
-        labels = SimpleITK.GetImageFromArray(integers)
+        for name in self.spec.split_sides:
+            annotated = self._split(name, codes, annotated, image, result)
+        labels = SimpleITK.GetImageFromArray(codes.numbered(self._integer))
         labels.CopyInformation(image)
         self._locate(labels, annotated, result)
         result.labels = labels
+        result.image = None if files.image.name.endswith(FILE_ENDING) else image
         return result
 
     def _label_map(
         self, files: CaseFiles, image: SimpleITK.Image | None, result: LabelledCase
-    ) -> tuple[np.ndarray | None, list[str]]:
-        array, problems = checked_labels(files.labels[""], image)
+    ) -> tuple[LabelCodes | None, list[str]]:
+        path, layout = files.labels[""], self.spec.layout
+        # PNG slices have no geometry.
+        on_grid = path.is_dir() or (isinstance(layout, LabelMapLayout) and layout.label_geometry == "image")
+        array, problems = checked_labels(path, image, "image" if on_grid else "own", files.image)
         result.problems += problems
         if array is None:
             return None, []
+        meanings = {0: (), **{int(label): meant for label, meant in self.spec.meanings.items()}}
         present = np.unique(array).tolist()
-        integer_of = {0: 0} | {
-            int(label): self.combinations.integer(self.names[name] for name in meant)
-            for label, meant in self.spec.meanings.items()
-        }
-        unknown = [value for value in present if value not in integer_of]
+        unknown = [value for value in present if value not in meanings]
         if unknown:
-            named = _listed(sorted(integer_of), len(integer_of))
+            named = _listed(sorted(meanings), len(meanings))
             result.problems.append(
                 f"labels hold values that the spec does not name: {_listed(unknown)} (named: {named})"
             )
             return None, []
-        if array.dtype == np.uint8 and all(integer_of[value] == value for value in present):
-            result.reusable = files.labels[""]
-        table = np.zeros(max(present) + 1, dtype=np.int64)
-        table[present] = [integer_of[value] for value in present]
-        return _compact(table[array]), list(self.spec.annotated)
+        may_be_linked = path.name.endswith(FILE_ENDING) and array.dtype == np.uint8
+        if may_be_linked and not on_grid and not self.spec.split_sides:
+            result.reusable = path if all(self._integer(meanings[value]) == value for value in present) else None
+        return codes_of_label_map(array, meanings), list(self.spec.annotated)
+
+    def _integer(self, structures: Iterable[str]) -> int:
+        return self.combinations.integer(self.names[name] for name in structures)
 
     def _masks(
         self, files: CaseFiles, image: SimpleITK.Image | None, result: LabelledCase
-    ) -> tuple[np.ndarray | None, list[str]]:
+    ) -> tuple[LabelCodes | None, list[str]]:
         others = sorted(set(files.labels) - {str(label) for label in self.spec.labels})
         if others:
             result.warnings.append(f"masks that the spec does not name are not used: {_listed(others)}")
         # A structure made of several masks is annotated only where all of them exist.
         absent = {name for label, meant in self.spec.meanings.items() if label not in files.labels for name in meant}
-        annotated = [name for name in self.spec.annotated if name not in absent]
+        gone = {part for name in absent for part in self.spec.parts(name)}
+        annotated = [name for name in self.spec.annotated if name not in gone]
         if image is None:
             return None, annotated
-        masks = self._read_masks(files, image, frozenset(annotated), result)
-        return _compact(combine_masks(image.GetSize()[::-1], masks, self.combinations)), annotated
+        return codes_of_masks(image.GetSize()[::-1], self._read_masks(files, image, absent, result)), annotated
 
     def _read_masks(
-        self, files: CaseFiles, image: SimpleITK.Image, annotated: frozenset[str], result: LabelledCase
+        self, files: CaseFiles, image: SimpleITK.Image, absent: set[str], result: LabelledCase
     ) -> Iterator[tuple[frozenset[str], np.ndarray]]:
         for label, meant in self.spec.meanings.items():
-            names = frozenset(self.names[name] for name in annotated.intersection(meant))
+            names = frozenset(meant) - absent
             if not names:
                 continue
             path = files.labels[str(label)]
@@ -125,6 +132,21 @@ class CaseReader:
                 else:
                     yield names, array > 0
             result.problems += problems
+
+    def _split(
+        self, name: str, codes: LabelCodes, annotated: list[str], image: SimpleITK.Image, result: LabelledCase
+    ) -> list[str]:
+        """Give a structure its sides in `codes`; return what is annotated, without the sides that cannot be told."""
+        sides = split_sides(codes.mask(name), image)
+        if sides.right is not None and sides.left is not None:
+            for part, mask in zip(self.spec.parts(name), (sides.right, sides.left), strict=True):
+                codes.rename(mask, name, part)
+            if sides.remark:
+                result.warnings.append(f"{name}: {sides.remark}")
+            return annotated
+        codes.remove(name)
+        result.warnings.append(f"{name}: {sides.remark}; its sides count as not annotated in this case")
+        return [structure for structure in annotated if structure not in self.spec.parts(name)]
 
     def _locate(self, labels: SimpleITK.Image, annotated: list[str], result: LabelledCase) -> None:
         partial = [self.names[name] for name in annotated if name in self.spec.partial_extent]
@@ -142,11 +164,6 @@ class CaseReader:
         # Partly contoured and not contoured at all: then nobody looked, and it is unknown, not absent.
         known = tuple(name for name in names if name not in partial or name in extents)
         result.annotation = CaseAnnotation(source=self.spec.name, annotated=known, z_extent=extents)
-
-
-def _compact(integers: np.ndarray) -> np.ndarray:
-    # More integers than 8 bits hold are refused once all cases are read; until then none may wrap around.
-    return integers.astype(np.uint8 if integers.max() <= HIGHEST_INTEGER else np.uint16)
 
 
 def _listed(values: list, most: int = 10) -> str:

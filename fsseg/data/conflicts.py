@@ -1,16 +1,22 @@
-"""When two datasets define one structure differently: refuse, or do what the specs decide."""
+"""Which structures of several datasets are one; what is defined differently is refused unless a spec decides."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from fsseg.config.errors import UsageError
 from fsseg.data.specs import DatasetSpec
 
+Channels = Literal["merged", "per_dataset"]
 
-def resolved_names(specs: Sequence[DatasetSpec]) -> dict[str, dict[str, str]]:
+
+def resolved_names(specs: Sequence[DatasetSpec], channels: Channels = "merged") -> dict[str, dict[str, str]]:
     """Return spec name -> (structure in the spec -> structure in the assembly).
 
-    A structure keeps its name, unless another dataset claims it too and this spec says `separate`: then it
-    becomes `<structure>_<name of the spec in snake case>`.
+    Args:
+        specs: the specs of one assembly.
+        channels: `merged` makes one structure of what several datasets name alike, as SuPreM does. A spec that says
+            `separate` keeps its own, which becomes `<structure>_<name of the spec in snake case>`. `per_dataset` does
+            so with every structure, as MultiTalent does; then no definitions can conflict.
 
     Raises:
         UsageError: a structure is defined differently and no spec decides; all of them in one message.
@@ -19,10 +25,9 @@ def resolved_names(specs: Sequence[DatasetSpec]) -> dict[str, dict[str, str]]:
     problems = []
     for structure in sorted({structure for spec in specs for structure in spec.annotated}):
         claiming = [spec for spec in specs if structure in spec.annotated]
-        separate = [spec for spec in claiming if spec.conflicts.get(structure) == "separate"]
-        if len(claiming) > 1:
-            for spec in separate:
-                names[spec.name][structure] = f"{structure}_{spec.snake_name}"
+        separate = [spec for spec in claiming if _is_separate(spec, structure, claiming, channels)]
+        for spec in separate:
+            names[spec.name][structure] = f"{structure}_{spec.snake_name}"
         problem = _disagreement(structure, [spec for spec in claiming if spec not in separate])
         if problem:
             problems.append(problem)
@@ -31,9 +36,16 @@ def resolved_names(specs: Sequence[DatasetSpec]) -> dict[str, dict[str, str]]:
             "The specs define structures differently:\n"
             + "\n".join(problems)
             + "\n  Decide it in one of these specs: `conflicts: {<structure>: same}` makes them one,"
-            " `separate` gives that dataset's a channel of its own."
+            " `separate` gives that dataset's a channel of its own. Or give every structure of every dataset a channel"
+            " of its own with `--channels per_dataset`."
         )
     return names
+
+
+def _is_separate(spec: DatasetSpec, structure: str, claiming: Sequence[DatasetSpec], channels: Channels) -> bool:
+    if channels == "per_dataset":
+        return True
+    return len(claiming) > 1 and spec.conflicts.get(structure) == "separate"
 
 
 def _disagreement(structure: str, specs: Sequence[DatasetSpec]) -> str | None:

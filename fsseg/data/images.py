@@ -1,6 +1,7 @@
 """Reading NIfTI files so that a damaged one is an error."""
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 
@@ -17,7 +18,7 @@ class UnreadableImageError(Exception):
 
 
 def read_image(path: Path) -> SimpleITK.Image:
-    """Read a .nii.gz file.
+    """Read a .nii.gz or .nii file.
 
     ITK alone reads a truncated file as zeros and NaN or infinity as 0, so the bytes are checked first.
 
@@ -42,8 +43,12 @@ def read_image(path: Path) -> SimpleITK.Image:
 def _not_finite_values(path: Path) -> int:
     # Reads to the end also where nothing is counted, because the checksum comes last.
     count = 0
-    with gzip.open(path) as file:
-        kind = _float_type(file.read(_HEADER_BYTES))
+    compressed = path.name.endswith(".gz")
+    with gzip.open(path) if compressed else path.open("rb") as file:
+        header = file.read(_HEADER_BYTES)
+        kind = _float_type(header)
+        if not compressed and path.stat().st_size < _bytes_needed(header):
+            raise EOFError(f"shorter than the {_bytes_needed(header)} bytes that its header announces")
         while block := file.read(_BLOCK_BYTES):
             if kind is not None:
                 whole = len(block) // kind.itemsize * kind.itemsize
@@ -51,10 +56,22 @@ def _not_finite_values(path: Path) -> int:
     return count
 
 
+def _byte_order(header: bytes) -> str:
+    return "<" if header[:4] == (348).to_bytes(4, "little") else ">"
+
+
+def _bytes_needed(header: bytes) -> int:
+    order = _byte_order(header)
+    axes, *sizes = np.frombuffer(header, f"{order}i2", 8, offset=40).tolist()
+    bits = int(np.frombuffer(header, f"{order}i2", 1, offset=72)[0])
+    start = int(np.frombuffer(header, f"{order}f4", 1, offset=108)[0])
+    return start + math.prod(sizes[:axes]) * bits // 8
+
+
 def _float_type(header: bytes) -> np.dtype | None:
     if len(header) < _HEADER_BYTES:
         raise EOFError("too short for a NIfTI header")
-    order = "<" if header[:4] == (348).to_bytes(4, "little") else ">"
+    order = _byte_order(header)
     # A longer header (extensions) would shift the values; then only the checksum is looked at.
     if np.frombuffer(header, f"{order}f4", 1, offset=108)[0] != _HEADER_BYTES:
         return None

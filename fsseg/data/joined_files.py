@@ -1,4 +1,4 @@
-"""Writing the cases of a joined dataset: images are linked, label maps too where they already fit."""
+"""Writing the cases of a joined dataset: images are linked where they can be, label maps where they fit."""
 
 import hashlib
 import os
@@ -10,7 +10,7 @@ import SimpleITK
 from fsseg.config.manifest import sha256_of_file
 from fsseg.data.case_files import CaseFiles
 from fsseg.data.case_labels import LabelledCase
-from fsseg.data.specs import FILE_ENDING
+from fsseg.data.layouts import FILE_ENDING
 
 
 def write_case(folder: Path, case: str, files: CaseFiles, labelled: LabelledCase) -> None:
@@ -25,7 +25,10 @@ def write_case(folder: Path, case: str, files: CaseFiles, labelled: LabelledCase
     images, labels = folder / "imagesTr", folder / "labelsTr"
     for subfolder in (images, labels):
         subfolder.mkdir(exist_ok=True)
-    link(files.image, images / f"{case}_0000{FILE_ENDING}")
+    if labelled.image is None:
+        link(files.image, images / f"{case}_0000{FILE_ENDING}")
+    else:
+        SimpleITK.WriteImage(labelled.image, str(images / f"{case}_0000{FILE_ENDING}"), True)
     target = labels / f"{case}{FILE_ENDING}"
     if labelled.reusable:
         link(labelled.reusable, target)
@@ -46,7 +49,15 @@ def link(source: Path, target: Path) -> None:
 
 
 def case_hashes(files: CaseFiles) -> dict[str, str]:
-    """Return the SHA-256 of the image and of the labels (for several masks: of their hashes by name)."""
-    hashes = [sha256_of_file(path) for _, path in sorted(files.labels.items())]
-    joined = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-    return {"image": sha256_of_file(files.image), "labels": joined}
+    """Return the SHA-256 of the image and of the labels (for several files: of their hashes by name)."""
+    labels = [file for _, path in sorted(files.labels.items()) for file in _files(path)]
+    return {"image": _joined_hash(_files(files.image)), "labels": _joined_hash(labels)}
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+
+
+def _joined_hash(files: list[Path]) -> str:
+    hashes = [sha256_of_file(file) for file in files]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()

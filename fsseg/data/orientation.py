@@ -17,6 +17,27 @@ def present_voxels(labels: SimpleITK.Image) -> tuple[np.ndarray, np.ndarray]:
     return array[tuple(indices)], indices
 
 
+def x_positions_mm(image: SimpleITK.Image, box: tuple[slice, ...]) -> np.ndarray:
+    """Return the x coordinate (mm, LPS: it grows towards the patient's left) of every voxel of a box.
+
+    Args:
+        image: its geometry counts.
+        box: slices in z, y, x order.
+    """
+    steps_zyx = (np.array(image.GetDirection()[:_AXES_ZYX]) * np.array(image.GetSpacing()))[::-1]
+    sizes_zyx = image.GetSize()[::-1]
+    along_z, along_y, along_x = (
+        np.arange(size)[part] * step for size, part, step in zip(sizes_zyx, box, steps_zyx, strict=True)
+    )
+    return image.GetOrigin()[0] + along_z[:, None, None] + along_y[None, :, None] + along_x
+
+
+def inferior_superior_axis(image: SimpleITK.Image) -> int:
+    """Return which axis of the (z, y, x) array runs most nearly from feet to head."""
+    towards_head = np.abs(image.GetDirection()[2 * _AXES_ZYX :])
+    return _AXES_ZYX - 1 - int(np.argmax(towards_head))
+
+
 def left_of_patient_mm(labels: SimpleITK.Image, highest: int) -> tuple[np.ndarray, np.ndarray]:
     """Locate each integer along the axis that points to the patient's left.
 

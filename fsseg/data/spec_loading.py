@@ -48,11 +48,17 @@ def load_specs(paths: Sequence[Path]) -> tuple[DatasetSpec, ...]:
 
 
 def _clashes(specs: Sequence[DatasetSpec]) -> list[str]:
-    problems = []
-    for key in ("name", "folder"):
-        values = [getattr(spec, key) for spec in specs]
-        for value in sorted({value for value in values if values.count(value) > 1}):
-            problems.append(f"Two specs have the {key} {value!r}; give each spec once, with a {key} of its own.")
+    names = [spec.name for spec in specs]
+    problems = [
+        f"Two specs have the name {name!r}; give each spec once, with a name of its own."
+        for name in sorted({name for name in names if names.count(name) > 1})
+    ]
+    places = [(spec.folder, spec.layout) for spec in specs]
+    problems += [
+        f"Two specs have the folder {folder!r} and the same layout, so they read the same files; give each spec once."
+        for folder, layout in dict.fromkeys(places)
+        if places.count((folder, layout)) > 1
+    ]
     if len({spec.modality for spec in specs}) > 1:
         listing = ", ".join(f"{spec.name}: {spec.modality}" for spec in specs)
         problems.append(

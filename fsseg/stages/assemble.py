@@ -14,7 +14,7 @@ from fsseg.config.run_folder import new_run_folder
 from fsseg.data.assembly import Combinations, dataset_json, painting_order, register_spec
 from fsseg.data.case_files import CaseFiles, contradictions, find_cases
 from fsseg.data.case_labels import CaseReader, LabelledCase
-from fsseg.data.conflicts import resolved_names
+from fsseg.data.conflicts import Channels, resolved_names
 from fsseg.data.joined_files import case_hashes, write_case
 from fsseg.data.spec_loading import load_specs
 from fsseg.data.specs import DatasetSpec
@@ -33,6 +33,8 @@ class AssembleConfig(StrictModel):
         root: folder in which the folders of the specs lie.
         dataset_id: nnU-Net's number of the new dataset.
         name: name of the new dataset.
+        channels: `merged` makes one structure of what several datasets name alike, `per_dataset` keeps every
+            structure of every dataset apart.
         check: only report; nothing is written, and without data the specs alone are checked.
     """
 
@@ -40,6 +42,7 @@ class AssembleConfig(StrictModel):
     root: Path | None = None
     dataset_id: int | None = Field(default=None, ge=1, le=999)
     name: str | None = Field(default=None, pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
+    channels: Channels = "merged"
     check: bool = False
 
 
@@ -54,7 +57,7 @@ def run_assemble(config: AssembleConfig) -> dict[str, Any]:
         FssegError: the data are wrong; all problems of all cases in one message, and nothing is written.
     """
     specs = load_specs(config.specs)
-    names = resolved_names(specs)
+    names = resolved_names(specs, config.channels)
     manifest = Manifest("assemble", config.model_dump(mode="json"))
     manifest.add_inputs(config.specs)
     if config.check:
@@ -132,7 +135,10 @@ def _cases(
             continue
         joined.read.add(spec.name)
         joined.problems += [f"{spec.name}: {text}" for text in contradictions(spec, folders[spec.name])]
-        cases = find_cases(spec, folders[spec.name])
+        found = find_cases(spec, folders[spec.name])
+        joined.problems += [f"{spec.name}: {text}" for text in found.problems]
+        joined.warnings += [f"{spec.name}: {text}" for text in found.warnings]
+        cases = found.cases
         excluded = set(spec.exclude).difference(files.case for files in cases)
         joined.warnings += [f"{spec.name}: excluded case {case!r} does not exist" for case in sorted(excluded)]
         if not cases:

@@ -58,6 +58,7 @@ def assemble_report(
                 "cases": sources[spec.name],
                 "excluded": spec.exclude,
                 "licence": spec.licence,
+                "known_issues": list(spec.known_issues),
                 "renamed": {old: new for old, new in names[spec.name].items() if old != new},
             }
             for spec in specs
