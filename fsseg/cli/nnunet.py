@@ -6,12 +6,12 @@ import shlex
 from fsseg.cli.options import add_output_options, emit
 
 EXAMPLES = """examples:
-  eval "$(fsseg nnunet env)"
-  nnUNetv2_train 901 3d_fullres 0 -p nnUNetResEncUNetMPlans -tr nnUNetTrainerPartialLabel
-  fsseg nnunet splits --dataset 104 --shots 5 --folds 3
+  fsseg nnunet env
   fsseg nnunet splits --dataset 104
+  fsseg nnunet splits --dataset 104 --shots 5 --folds 3 --json
 
-`env` prints one line for the shell: with it, nnU-Net's commands find fsseg's trainers. `splits` writes
+`env` prints a line for the shell. With it, the commands of nnU-Net find the trainers of fsseg, as in
+nnUNetv2_train 901 3d_fullres 0 -p nnUNetResEncUNetMPlans -tr nnUNetTrainerPartialLabel. `splits` writes the file
 splits_final.json of a preprocessed dataset: leave-one-out, or folds that train on --shots cases each and are nested for
 growing --shots. Stock nnU-Net makes none for fewer than five cases.
 """
