@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK
-from conftest import PLANS_NAME, SOURCES, TARGET, Lab, fsseg, succeed
+from conftest import KNOWN, NOVEL, PLANS_NAME, SOURCES, TARGET, Lab, fsseg, succeed
 
 from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
 from fsseg.nnunet.model_folder import read_model_folder
@@ -192,3 +192,135 @@ def test_splits_that_exist_stay(few: Path) -> None:
     assert outcome.code == 2
     assert "Splits exist already" in outcome.err
     assert (few / "splits_final.json").read_text() == "[]"
+
+
+# Few-shot adaptation
+
+
+@pytest.fixture(scope="module")
+def site(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, dict[str, str]]:
+    """The target dataset in folders of its own, with few-shot plans of two methods, preprocessed by nnU-Net."""
+    root = tmp_path_factory.mktemp("site")
+    copy = lab.copy_target(root / "raw")
+    (root / "preprocessed").mkdir()
+    env = environment(copy, root / "results")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("nnUNet_raw", "nnUNet_preprocessed"):
+            patch.setenv(name, env[name])
+        for method in ("lora", "adaptformer"):
+            words = ("nnunet", "plans", "--checkpoint", lab.base, "--dataset", 804, "--shots", 2, "--method", method)
+            succeed(*words, "--structure", NOVEL, KNOWN, "--name", method, "--set", *FEW_SHOT_SETTINGS)
+    run("nnUNetv2_preprocess", "-d", 804, "-plans_name", "lora", "-c", CONFIGURATION, "-np", 1, env=env)
+    return copy, env
+
+
+FEW_SHOT = "nnUNetTrainerFewShot"
+FEW_SHOT_SETTINGS = ("recipe.max_steps=4", "recipe.head_learning_rate=0.05")
+
+
+def few_shot_folder(site: tuple[Lab, dict[str, str]], method: str) -> Path:
+    return Path(site[1]["nnUNet_results"]) / TARGET / f"{FEW_SHOT}__{method}__{CONFIGURATION}"
+
+
+@pytest.fixture(scope="module", params=["lora", "adaptformer"])
+def adapted(request: pytest.FixtureRequest, site: tuple[Lab, dict[str, str]]) -> tuple[str, Path]:
+    """A fold trained by `nnUNetv2_train`: a method that merges, and one that does not."""
+    method = request.param
+    words = (804, CONFIGURATION, 1, "-p", method, "-tr", FEW_SHOT, "-device", "cpu")
+    run("nnUNetv2_train", *words, env=site[1])
+    return method, few_shot_folder(site, method)
+
+
+def test_stock_training_adapts_on_leave_one_out_folds(
+    adapted: tuple[str, Path], site: tuple[Lab, dict[str, str]]
+) -> None:
+    _, folder = adapted
+    lab, _ = site
+    split = json.loads((folder / "fold_1" / "split.json").read_text(encoding="utf-8"))
+    assert len(split["support"]) == 2
+    assert lab.case(1) not in split["support"]
+    summary = json.loads((folder / "fold_1" / "validation" / "summary.json").read_text(encoding="utf-8"))
+    assert [Path(entry["reference_file"]).name for entry in summary["metric_per_case"]] == [f"{lab.case(1)}.nii.gz"]
+    assert len(summary["mean"]) == 2
+    assert len((folder / "fold_1" / "metrics.jsonl").read_text().splitlines()) == 4
+    assert not (folder / "fold_1" / "checkpoint_latest.pth").exists()
+
+
+def test_stock_prediction_needs_the_trainer_only_where_the_method_does_not_merge(
+    adapted: tuple[str, Path], site: tuple[Lab, dict[str, str]], tmp_path: Path
+) -> None:
+    method, _ = adapted
+    lab, env = site
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / lab.image(0).name).symlink_to(lab.image(0))
+    words = ("-i", images, "-d", 804, "-c", CONFIGURATION, "-f", 1, "-device", "cpu", "-tr", FEW_SHOT, "-p", method)
+    plain = {key: value for key, value in env.items() if key != "nnUNet_extTrainer"}
+    run(
+        "nnUNetv2_predict", *words, "-o", tmp_path / "out", "-npp", 1, "-nps", 1, env=plain if method == "lora" else env
+    )
+    ours = tmp_path / "ours"
+    adapter = few_shot_folder(site, method) / "fold_1" / "adapter.safetensors"
+    succeed("predict", "--base", lab.base, "--adapter", adapter, "--input", images, "--output", ours)
+    written, expected = (
+        SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(out / f"{lab.case(0)}.nii.gz")))
+        for out in (tmp_path / "out", ours)
+    )
+    assert (written == expected).mean() > 0.999
+
+
+def test_trainer_and_adapt_take_the_same_steps_on_the_same_batches(
+    adapted: tuple[str, Path], site: tuple[Lab, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import load_file
+
+    method, folder = adapted
+    lab, env = site
+    for name in ("nnUNet_raw", "nnUNet_preprocessed"):
+        monkeypatch.setenv(name, env[name])
+    support = json.loads((folder / "fold_1" / "split.json").read_text(encoding="utf-8"))["support"]
+    (tmp_path / "test.txt").write_text(lab.case(1), encoding="utf-8")
+    settings = ("--test", tmp_path / "test.txt", "--set", *FEW_SHOT_SETTINGS)
+    succeed(*lab.adapt_words(tmp_path / "run", "--cases", *support, *settings, method=method))
+    ours = load_file(tmp_path / "run" / "adapter.safetensors")
+    theirs = load_file(folder / "fold_1" / "adapter.safetensors")
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        assert np.allclose(ours[name], tensor, atol=1e-4), name
+
+
+def test_stock_validation_alone_gives_the_same_scores(
+    adapted: tuple[str, Path], site: tuple[Lab, dict[str, str]]
+) -> None:
+    method, folder = adapted
+    before = json.loads((folder / "fold_1" / "validation" / "summary.json").read_text(encoding="utf-8"))
+    words = (804, CONFIGURATION, 1, "-p", method, "-tr", FEW_SHOT, "-device", "cpu", "--val")
+    run("nnUNetv2_train", *words, env=site[1])
+    after = json.loads((folder / "fold_1" / "validation" / "summary.json").read_text(encoding="utf-8"))
+    assert after["mean"] == before["mean"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--method", "lorra"), "Did you mean 'lora'"),
+        (("--method", "lora", "--structure", "stomac"), "Did you mean 'stomach'"),
+        (("--method", "lora", "--set", "rank=4000"), "larger than"),
+        (("--method", "lora", "--name", "lora"), "Plans exist already"),
+        (("--method", "lora", "--set", "rnk=2"), "rank"),
+    ],
+)
+def test_bad_plans_are_refused(
+    lab: Lab,
+    site: tuple[Lab, dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    message: str,
+) -> None:
+    for name in ("nnUNet_raw", "nnUNet_preprocessed"):
+        monkeypatch.setenv(name, site[1][name])
+    before = sorted((Path(site[1]["nnUNet_preprocessed"]) / TARGET).iterdir())
+    outcome = fsseg("nnunet", "plans", "--checkpoint", lab.base, "--dataset", 804, *words)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert sorted((Path(site[1]["nnUNet_preprocessed"]) / TARGET).iterdir()) == before

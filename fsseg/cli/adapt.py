@@ -1,9 +1,9 @@
 """Fit a pretrained network to known or novel structures from a few labelled cases."""
 
 import argparse
-from typing import Any
 
-from fsseg.cli.options import add_device_option, add_output_options, emit, parse_set
+from fsseg.cli.method_settings import method_settings
+from fsseg.cli.options import add_device_option, add_output_options, emit
 
 EXAMPLES = """examples:
   fsseg adapt --checkpoint runs/universal --dataset 104 --structure larynx --shots 5 \\
@@ -20,7 +20,6 @@ EXAMPLES = """examples:
 --set takes options of the method (rank=8) and of the recipe (recipe.max_steps=500);
 `fsseg methods` lists the methods.
 """
-_RECIPE_PREFIX = "recipe."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,37 +46,19 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the stage."""
     from fsseg.config.base import validated
     from fsseg.config.errors import UsageError
-    from fsseg.stages.adapt import AdaptConfig, run_adapt
+    from fsseg.stages.adapt import DEFAULT_SHOTS, AdaptConfig, run_adapt
 
     if arguments.cases and arguments.shots is not None:
         raise UsageError("--cases names the support cases, --shots draws them.\n  Give one of the two.")
-    settings = parse_set(arguments.set)
-    recipe = _named_recipe(arguments)
-    recipe |= {k.removeprefix(_RECIPE_PREFIX): v for k, v in settings.items() if k.startswith(_RECIPE_PREFIX)}
-    options = {key: value for key, value in settings.items() if not key.startswith(_RECIPE_PREFIX)}
     names = ("checkpoint", "dataset", "method", "decoder", "seed", "out", "pool", "test", "cases", "estimate", "device")
     values = {name: getattr(arguments, name) for name in names}
-    values |= {"structures": arguments.structure, "method_options": options, "recipe": recipe}
+    shots = len(arguments.cases) if arguments.cases else arguments.shots or DEFAULT_SHOTS
+    values |= {"structures": arguments.structure, **method_settings(arguments, shots)}
     if arguments.shots is not None:
         values["shots"] = arguments.shots
     result = run_adapt(validated(AdaptConfig, values, "the options"), dry_run=arguments.dry_run)
     emit(result, _text(result, arguments), arguments.json)
     return 0
-
-
-def _named_recipe(arguments: argparse.Namespace) -> dict[str, Any]:
-    from fsseg.config.recipes import named_recipe
-    from fsseg.methods.registry import method_class
-    from fsseg.stages.adapt import DEFAULT_SHOTS
-
-    method = method_class(arguments.method)
-    return named_recipe(
-        arguments.recipe,
-        method=arguments.method.partition(":")[0],
-        family=method.family,
-        decoder=arguments.decoder or method.decoder_choices[0],
-        shots=len(arguments.cases) if arguments.cases else arguments.shots or DEFAULT_SHOTS,
-    )
 
 
 def _text(result: dict, arguments: argparse.Namespace) -> str:

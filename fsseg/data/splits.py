@@ -35,6 +35,13 @@ def load_split(folder: Path) -> Split:
         raise FssegError(f"{folder} has no {SPLIT_NAME}, so it is not a run of `fsseg adapt`.") from None
 
 
+def leave_one_out(cases: Sequence[str]) -> list[dict[str, list[str]]]:
+    """Return a fold for every case, as nnU-Net writes folds; a single case is its own validation."""
+    if len(cases) == 1:
+        return [{"train": list(cases), "val": list(cases)}]
+    return [{"train": [other for other in cases if other != case], "val": [case]} for case in cases]
+
+
 def read_case_list(path: Path) -> tuple[str, ...]:
     """Read a file with one case identifier a line; empty lines and lines that start with # are skipped."""
     if not path.is_file():

@@ -53,7 +53,7 @@ def existing_datasets(base: Path) -> list[Path]:
 
 def trainers_folder() -> Path:
     """Return the folder that nnUNet_extTrainer must name for nnU-Net's commands to find fsseg's trainers."""
-    return Path(__file__).parent / "trainers"
+    return Path(__file__).parents[1] / "nnunet_trainers"
 
 
 @contextmanager

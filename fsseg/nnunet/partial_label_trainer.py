@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
@@ -20,15 +19,14 @@ from tqdm import tqdm
 from fsseg.config.errors import FssegError
 from fsseg.config.manifest import write_json
 from fsseg.config.pretraining import settings_of_plans
-from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures
 from fsseg.models.networks import build_network, supports_deep_supervision
 from fsseg.nnunet.augmentation import mirror_axes_for
 from fsseg.nnunet.checkpoint_file import load_checkpoint_safely, save_checkpoint
-from fsseg.nnunet.environment import SPLITS_NAME, raw_folder
-from fsseg.nnunet.pretrain_data import stratified_holdout
+from fsseg.nnunet.environment import SPLITS_NAME
+from fsseg.nnunet.pretrain_data import stratified_holdout, structures_of_preprocessed
 from fsseg.nnunet.pretrain_loaders import PretrainLoaders
 from fsseg.nnunet.pretrain_state import restore_training, training_state
-from fsseg.nnunet.validation import Validation
+from fsseg.nnunet.validation import validate
 from fsseg.training.losses import FORMULAS, MaskedLoss, deep_supervision_loss
 from fsseg.training.placement import mixed_precision, place
 from fsseg.training.processes import Processes
@@ -64,7 +62,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
             self.is_ddp, self.local_rank, self.device = False, 0, device
         self.grad_scaler = gradient_scaler(self.device)
         self.settings = settings_of_plans(self.plans_manager.plans)
-        self.structures = self._load_structures()
+        self.structures = structures_of_preprocessed(Path(str(self.preprocessed_dataset_folder_base)))
         self.table = TargetTable(torch.from_numpy(self.structures.table()))
         architecture = self.configuration_manager.configuration["architecture"]
         self.enable_deep_supervision = supports_deep_supervision(architecture)
@@ -78,13 +76,6 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         self.saved_at = time.monotonic()
         self.average: AveragedModel | None = None
         self.progress: tqdm | None = None
-
-    def _load_structures(self) -> Structures:
-        """Read structures.json beside the preprocessed cases; stock preprocessing leaves it with the raw ones."""
-        preprocessed = Path(str(self.preprocessed_dataset_folder_base))
-        if (preprocessed / STRUCTURES_NAME).is_file():
-            return load_structures(preprocessed)
-        return load_structures(raw_folder() / preprocessed.name)
 
     def write_to(self, folder: Path) -> None:
         """Make `folder` the model folder, instead of nnU-Net's results tree."""
@@ -315,34 +306,10 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Predict the held-out cases and score what they annotate: `fold_X/validation/summary.json`."""
-        _, cases = self.do_split()
-        if not cases:
-            self.print_to_log_file("No case is held out, so there is nothing to validate on.")
-        if not cases or not self.processes.writes:
-            return
-        self.set_deep_supervision_enabled(False)
-        network = self.plain_network.eval()
-        predictor = nnUNetPredictor(use_mirroring=True, device=self.device, allow_tqdm=False)
-        predictor.manual_initialization(
-            network,
-            self.plans_manager,
-            self.configuration_manager,
-            None,
-            self.dataset_json,
-            self.__class__.__name__,
-            self.inference_allowed_mirroring_axes,
-        )
-        summary = Validation(
-            preprocessed=Path(str(self.preprocessed_dataset_folder_base)),
-            dataset=self.dataset_class(str(self.preprocessed_dataset_folder), cases),
-            structures=self.structures,
-            plans=self.plans_manager,
-            configuration=self.configuration_manager,
-            dataset_json=self.dataset_json,
-            predict=lambda image: predictor.predict_sliding_window_return_logits(torch.from_numpy(image)).cpu(),
-        ).run(cases, Path(str(self.output_folder)) / "validation", save_probabilities=save_probabilities)
-        self.print_to_log_file("Mean Validation Dice: ", summary["foreground_mean"]["Dice"])
-        self.set_deep_supervision_enabled(self.enable_deep_supervision)
+        if self.processes.writes:
+            self.set_deep_supervision_enabled(False)
+            validate(self, self.plain_network, self.structures, save_probabilities=save_probabilities)
+            self.set_deep_supervision_enabled(self.enable_deep_supervision)
 
     def save_checkpoint(self, filename: str) -> None:
         """Write weights, optimiser, logs and random state; complete or absent. The last one has averaged weights."""

@@ -8,9 +8,17 @@ import numpy as np
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 
 from fsseg.config.errors import FssegError
-from fsseg.data.structures import Structures
+from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures
 from fsseg.data.volumes import Volume
+from fsseg.nnunet.environment import raw_folder
 from fsseg.nnunet.preprocessing import case_zones, zone_axis
+
+
+def structures_of_preprocessed(folder: Path) -> Structures:
+    """Read structures.json beside preprocessed cases; stock preprocessing leaves it with the raw ones."""
+    if (folder / STRUCTURES_NAME).is_file():
+        return load_structures(folder)
+    return load_structures(raw_folder() / folder.name)
 
 
 def preprocessed_volume(case: str, dataset: nnUNetBaseDataset, structures: Structures, plans: Any) -> Volume:

@@ -1,15 +1,15 @@
 """nnU-Net's validation after a training, on annotated structures only."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from nnunetv2.evaluation.evaluate_predictions import label_or_region_to_key
 from nnunetv2.inference.export_prediction import export_prediction_from_logits
-from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
-from torch import Tensor
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from torch import nn
 
 from fsseg.config.manifest import write_json
 from fsseg.data.structures import Structures
@@ -23,52 +23,66 @@ SUMMARY_NAME = "summary.json"
 _TOLERANCE_MM = 2.0
 
 
-@dataclass(frozen=True)
-class Validation:
-    """What a validation needs of a trainer.
+def validate(trainer: Any, network: nn.Module, structures: Structures, *, save_probabilities: bool) -> None:
+    """Predict the held-out cases of a trainer's fold and write `validation/summary.json`, as nnU-Net lays it out.
 
-    Attributes:
-        preprocessed: folder of the preprocessed dataset, with structures.json.
-        dataset: opens the preprocessed cases by name.
-        structures: of the dataset.
-        plans, configuration: managers of the plans.
-        dataset_json: says which integers the predictions have.
-        predict: (channels, D, H, W) preprocessed image -> logits.
+    Stock nnU-Net scores what a case does not annotate as if it were background. Here such a (case, structure) pair has
+    no score.
+
+    Args:
+        trainer: an nnU-Net trainer.
+        network: gives logits of the full resolution.
+        structures: what the predictions show, and what every case annotates.
+        save_probabilities: also save them, as nnU-Net does for ensembles.
     """
+    _, cases = trainer.do_split()
+    if not cases:
+        trainer.print_to_log_file("No case is held out, so there is nothing to validate on.")
+        return
+    out = Path(trainer.output_folder) / "validation"
+    out.mkdir(parents=True, exist_ok=True)
+    predictor = _predictor(trainer, network.eval())
+    dataset = trainer.dataset_class(str(trainer.preprocessed_dataset_folder), list(cases))
+    for case in cases:
+        image, _, _, properties = dataset.load_case(case)
+        with quiet():
+            logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(np.asarray(image))).cpu()
+            export_prediction_from_logits(
+                logits,
+                properties,
+                trainer.configuration_manager,
+                trainer.plans_manager,
+                trainer.dataset_json,
+                str(out / case),
+                save_probabilities,
+            )
+    write_json(out / "dataset.json", trainer.dataset_json)
+    reference = open_label_folder(Path(str(trainer.preprocessed_dataset_folder_base)) / REFERENCE_FOLDER)
+    predicted = open_label_folder(out)
+    rows = compare(predicted, reference, cases, structures.names, _TOLERANCE_MM)
+    summary = _summary(rows, structures, predicted.files, reference.files)
+    write_json(out / SUMMARY_NAME, summary)
+    trainer.print_to_log_file("Mean Validation Dice: ", summary["foreground_mean"]["Dice"])
 
-    preprocessed: Path
-    dataset: nnUNetBaseDataset
-    structures: Structures
-    plans: Any
-    configuration: Any
-    dataset_json: dict[str, Any]
-    predict: Callable[[np.ndarray], Tensor]
 
-    def run(self, cases: Sequence[str], out: Path, *, save_probabilities: bool) -> dict[str, Any]:
-        """Predict cases into `out` and write summary.json, as nnU-Net lays it out; return its content.
-
-        Stock nnU-Net scores what a case does not annotate as if it were background. Here such a (case, structure) pair
-        has no score.
-        """
-        out.mkdir(parents=True, exist_ok=True)
-        for case in cases:
-            image, _, _, properties = self.dataset.load_case(case)
-            with quiet():
-                export_prediction_from_logits(
-                    self.predict(np.asarray(image)),
-                    properties,
-                    self.configuration,
-                    self.plans,
-                    self.dataset_json,
-                    str(out / case),
-                    save_probabilities,
-                )
-        write_json(out / "dataset.json", self.dataset_json)
-        predicted, reference = open_label_folder(out), open_label_folder(self.preprocessed / REFERENCE_FOLDER)
-        rows = compare(predicted, reference, cases, self.structures.names, _TOLERANCE_MM)
-        summary = _summary(rows, self.structures, predicted.files, reference.files)
-        write_json(out / SUMMARY_NAME, summary)
-        return summary
+def _predictor(trainer: Any, network: nn.Module) -> nnUNetPredictor:
+    axes = trainer.inference_allowed_mirroring_axes
+    predictor = nnUNetPredictor(
+        use_mirroring=axes is not None,
+        perform_everything_on_device=trainer.device.type == "cuda",
+        device=trainer.device,
+        allow_tqdm=False,
+    )
+    predictor.manual_initialization(
+        network,
+        trainer.plans_manager,
+        trainer.configuration_manager,
+        None,
+        trainer.dataset_json,
+        type(trainer).__name__,
+        axes,
+    )
+    return predictor
 
 
 def _summary(

@@ -15,7 +15,7 @@ from fsseg.config.recipes import Recipe
 from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.data.splits import Split, make_split, read_case_list
 from fsseg.methods.adapted_network import AdaptedNetwork, require_decoder_choice
-from fsseg.methods.adapter_file import AdapterInfo, save_adapter
+from fsseg.methods.adapter_file import save_adapter
 from fsseg.methods.contract import DecoderChoice
 from fsseg.methods.registry import create_method
 from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, raw_folder
@@ -23,9 +23,9 @@ from fsseg.nnunet.model_folder import read_model_folder, write_model_folder
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
 from fsseg.stages.adaptation import Job, build_adapted, make_target, require_classes, support_volumes
+from fsseg.stages.adaptation_files import adapter_info, training_facts, write_losses
 from fsseg.stages.adaptation_training import train
 from fsseg.stages.estimate import leave_one_out
-from fsseg.training.fit import FitResult
 from fsseg.training.fit_checkpoint import FitCheckpoint
 from fsseg.training.seeding import resolve_device
 
@@ -98,8 +98,8 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
     require_known(
         "structure", config.structures, dataset.structures.names, f"{dataset.path.name} annotates the allowed ones."
     )
-    _require_same_channels(base.dataset_json, dataset)
-    target = make_target(base, dataset, config.structures)
+    require_same_channels(base.dataset_json, dataset)
+    target = make_target(base, dataset.structures, config.structures)
     split = _split(config, dataset)
     if config.recipe.activation == "softmax":
         require_classes(target, split.support)
@@ -129,12 +129,13 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
         result = train(job, adapted, volumes, label=f"adapt {config.method}", checkpoint=checkpoint)
         split.save(staging)
         _write_estimate(staging, estimate)
-        _write_losses(staging, result)
-        save_adapter(staging, adapted.compact_state(), _adapter_info(config, job, adapted, split, result, estimate))
+        write_losses(staging, result)
+        info = adapter_info(config.method, job, adapted, split.support, result, estimate)
+        save_adapter(staging, adapted.compact_state(), info)
         if not method.not_merged_because:
             _write_merged(staging, job, adapted)
         ranks = method.ranks(adapted.network)
-        manifest.add(**facts, **_training_facts(result), ranks=ranks, merged=not method.not_merged_because)
+        manifest.add(**facts, **training_facts(result), ranks=ranks, merged=not method.not_merged_because)
         manifest.add(feature_cache=result.feature_cache)
         checkpoint.remove()
         return manifest.write(staging)
@@ -172,38 +173,9 @@ def _split(config: AdaptConfig, dataset: RawDataset) -> Split:
     )
 
 
-def _adapter_info(
-    config: AdaptConfig,
-    job: Job,
-    adapted: AdaptedNetwork,
-    split: Split,
-    result: FitResult,
-    estimate: dict[str, Any] | None,
-) -> AdapterInfo:
-    return AdapterInfo(
-        method=config.method,
-        options=job.method.options.model_dump(mode="json"),
-        decoder=job.decoder,
-        structures=job.target.base_rows,
-        integers=job.integers(),
-        activation=job.recipe.activation,
-        base_sha256=job.base.sha256,
-        base_licence=str(job.base.dataset_json.get("licence", "unknown")),
-        support=split.support,
-        ranks=job.method.ranks(adapted.network),
-        training={name: fact for name, fact in _training_facts(result).items() if name != "fit_seconds"},
-        estimate=None if estimate is None else {name: spread["mean"] for name, spread in estimate.items()},
-    )
-
-
 def _write_estimate(folder: Path, estimate: dict[str, Any] | None) -> None:
     if estimate is not None:
         write_json(folder / "estimate.json", estimate)
-
-
-def _write_losses(folder: Path, result: FitResult) -> None:
-    lines = (json.dumps({"step": step + 1, "loss": round(loss, 6)}) for step, loss in enumerate(result.losses))
-    (folder / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def _write_merged(folder: Path, job: Job, adapted: AdaptedNetwork) -> None:
@@ -218,20 +190,11 @@ def _write_merged(folder: Path, job: Job, adapted: AdaptedNetwork) -> None:
     )
 
 
-def _require_same_channels(base: dict[str, Any], dataset: RawDataset) -> None:
+def require_same_channels(base: dict[str, Any], dataset: RawDataset) -> None:
+    """Raise `UsageError` if a base, given by its dataset.json, takes other image channels than a dataset has."""
     ours, theirs = list(base["channel_names"].values()), list(dataset.dataset_json["channel_names"].values())
     if ours != theirs:
         raise UsageError(
             f"The checkpoint takes the channels {ours}, but {dataset.path.name} has {theirs}.\n"
             "  Choose a dataset of the same modality and number of channels."
         )
-
-
-def _training_facts(result: FitResult) -> dict[str, Any]:
-    last = result.losses[-50:]
-    return {
-        "steps": len(result.losses),
-        "plateau": result.plateau,
-        "fit_seconds": round(result.seconds, 2),
-        "loss": round(sum(last) / len(last), 5) if last else None,
-    }

@@ -72,26 +72,32 @@ class Job:
         return renumbered(self.target.structures, self.target.names)
 
 
-def make_target(base: ModelFolder, dataset: RawDataset, names: Sequence[str]) -> Target:
+def make_target(base: ModelFolder, structures: Structures, names: Sequence[str]) -> Target:
     """Match structures of a dataset with the head rows of the base; containing structures come first."""
-    ordered = tuple(renumbered(dataset.structures, tuple(names)))
+    ordered = tuple(renumbered(structures, tuple(names)))
     rows = {name: base.structures.names.index(name) for name in ordered if name in base.structures.names}
-    return Target(structures=dataset.structures.subset(ordered), base_rows={name: rows.get(name) for name in ordered})
+    return Target(structures=structures.subset(ordered), base_rows={name: rows.get(name) for name in ordered})
 
 
 def support_volumes(
     dataset: RawDataset, target: Target, cases: Sequence[str], preprocessor: CasePreprocessor
 ) -> list[Volume]:
-    """Preprocess support cases.
+    """Preprocess support cases; raise `FssegError` for those that cannot be learned from."""
+    volumes = [
+        preprocessor.volume(case, dataset.images(case), dataset.label(case), target.structures, target.names)
+        for case in cases
+    ]
+    require_learnable(volumes, target)
+    return volumes
+
+
+def require_learnable(volumes: Sequence[Volume], target: Target) -> None:
+    """Require support cases that show what they annotate.
 
     Raises:
         FssegError: a case annotates none of the structures, or annotates one that its label map does not show; all
             such cases are listed.
     """
-    volumes = [
-        preprocessor.volume(case, dataset.images(case), dataset.label(case), target.structures, target.names)
-        for case in cases
-    ]
     problems = []
     for volume in volumes:
         annotated = target.structures.annotation(volume.case).annotated
@@ -108,7 +114,6 @@ def support_volumes(
             "These support cases cannot be learned from:\n  - " + "\n  - ".join(problems) + "\n"
             "  Name other cases with --cases or --pool, or leave the structure out."
         )
-    return volumes
 
 
 def require_classes(target: Target, cases: Sequence[str]) -> None:

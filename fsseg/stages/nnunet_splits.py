@@ -7,7 +7,7 @@ from pydantic import Field
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.manifest import write_json
-from fsseg.data.splits import make_split
+from fsseg.data.splits import leave_one_out, make_split
 from fsseg.nnunet.environment import SPLITS_NAME, dataset_folder, preprocessed_folder
 
 _DEFAULT_FOLDS = 3
@@ -47,16 +47,9 @@ def run_splits(config: SplitsConfig) -> dict[str, Any]:
     cases = preprocessed_cases(folder)
     if not cases:
         raise FssegError(f"{folder} holds no preprocessed case.\n  Run `fsseg preprocess` first.")
-    splits = _leave_one_out(cases) if config.shots is None else _few_shot(cases, config.shots, config.folds)
+    splits = leave_one_out(cases) if config.shots is None else _few_shot(cases, config.shots, config.folds)
     write_json(out, splits)
     return {"out": str(out), "dataset": folder.name, "splits": splits}
-
-
-def _leave_one_out(cases: list[str]) -> list[dict[str, list[str]]]:
-    """Return a fold for every case; a single case is its own validation, as with nnU-Net's fold "all"."""
-    if len(cases) == 1:
-        return [{"train": cases, "val": cases}]
-    return [{"train": [other for other in cases if other != case], "val": [case]} for case in cases]
 
 
 def _few_shot(cases: list[str], shots: int, folds: int | None) -> list[dict[str, list[str]]]:

@@ -1,0 +1,48 @@
+"""Settings of an adaptation that travel inside the plans, under the key "fsseg", to the nnU-Net trainer."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from fsseg.config.base import StrictModel, validated
+from fsseg.config.errors import UsageError
+from fsseg.config.pretraining import PLANS_KEY
+from fsseg.config.recipes import Recipe
+
+ADAPT_KEY = "adapt"
+
+
+class FewShotSettings(StrictModel):
+    """What the trainer needs besides nnU-Net's plans; the fields mean what they mean for `fsseg adapt`.
+
+    Attributes:
+        checkpoint: model folder of the base.
+        base_sha256: hash of its weights.
+        structures: structures to adapt to.
+        shots: support cases, drawn from the training cases of the fold.
+        seed: decides the draw, new weights and crops.
+        method, method_options, decoder: the adaptation method.
+        recipe: how it is trained.
+    """
+
+    checkpoint: Path
+    base_sha256: str
+    structures: tuple[str, ...] = Field(min_length=1)
+    shots: int = Field(ge=1)
+    seed: int = Field(default=0, ge=0)
+    method: str
+    method_options: dict[str, Any] = Field(default_factory=dict)
+    decoder: str | None = None
+    recipe: Recipe = Recipe()
+
+
+def few_shot_settings(plans: dict[str, Any]) -> FewShotSettings:
+    """Read the settings out of plans; raise `UsageError` for plans that have none."""
+    block = plans.get(PLANS_KEY, {}).get(ADAPT_KEY)
+    if block is None:
+        raise UsageError(
+            f"The plans {plans.get('plans_name')!r} say nothing about an adaptation.\n"
+            "  Make plans with `fsseg nnunet plans --checkpoint RUN --dataset ID --method NAME --shots K`."
+        )
+    return validated(FewShotSettings, block, f'the "{PLANS_KEY}" key of the plans')

@@ -1,0 +1,137 @@
+"""nnU-Net's side of a few-shot adaptation: folds, folders, --c and --val. What is trained, a subclass says."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import nn
+
+from fsseg.config.errors import UsageError
+from fsseg.config.few_shot import few_shot_settings
+from fsseg.config.manifest import write_json
+from fsseg.data.splits import leave_one_out, make_split
+from fsseg.data.structures import Structures
+from fsseg.data.volumes import Volume
+from fsseg.models.networks import build_network
+from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
+from fsseg.nnunet.environment import SPLITS_NAME
+from fsseg.nnunet.pretrain_data import preprocessed_volume, structures_of_preprocessed
+from fsseg.nnunet.validation import validate
+
+STOCK_TRAINER = "nnUNetTrainer"
+FINAL_NAME = "checkpoint_final.pth"
+LATEST_NAME = "checkpoint_latest.pth"
+_FOLDS_OF_NNUNET = 5
+
+
+class FewShotTrainer(nnUNetTrainer):
+    """An adaptation in nnU-Net's folders; settings come from the "fsseg" key of the plans.
+
+    The loop is fsseg's: an adaptation has no epochs and needs no validation set. A subclass implements `adapt`, and
+    sets `structures` (the adapted ones), `dataset_json` and `inference_allowed_mirroring_axes`.
+    """
+
+    structures: Structures
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature, read by introspection
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        if self.is_ddp:
+            raise UsageError("A few-shot adaptation runs in one process.\n  Leave -num_gpus out.")
+        self.settings = few_shot_settings(self.plans_manager.plans)
+        self.annotated = structures_of_preprocessed(Path(str(self.preprocessed_dataset_folder_base)))
+        self.is_continued = self.is_finished = False
+
+    def adapt(self, volumes: list[Volume]) -> None:
+        """Adapt `self.network` to support cases and write what `fold_X` holds."""
+        raise NotImplementedError
+
+    @property
+    def fold_folder(self) -> Path:
+        """The folder of this fold."""
+        return Path(str(self.output_folder))
+
+    def initialize(self) -> None:
+        """Find the preprocessed cases; the network is built when the support cases are known."""
+        self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
+        self.was_initialized = True
+
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """Return nnU-Net's fold; with fewer cases than it has folds, leave one out."""
+        if not self.was_initialized:
+            self.initialize()
+        cases = sorted(self.dataset_class.get_identifiers(str(self.preprocessed_dataset_folder)))
+        if self.fold == "all":
+            return cases, []
+        has_splits = (Path(str(self.preprocessed_dataset_folder_base)) / SPLITS_NAME).is_file()
+        if has_splits or len(cases) >= _FOLDS_OF_NNUNET:
+            training, held_out = super().do_split()
+            return list(training), list(held_out)
+        folds = leave_one_out(cases)
+        if int(self.fold) >= len(folds):
+            raise UsageError(f"{len(cases)} case(s) give the folds 0 to {len(folds) - 1}, got fold {self.fold}.")
+        return folds[int(self.fold)]["train"], folds[int(self.fold)]["val"]
+
+    def run_training(self) -> None:
+        """Adapt to support cases of the fold's training cases."""
+        if self.is_finished:
+            return
+        training, _ = self.do_split()
+        if not self.is_continued:  # without --c a training starts anew
+            (self.fold_folder / LATEST_NAME).unlink(missing_ok=True)
+        split = make_split(training, shots=self.settings.shots, seed=self.settings.seed)
+        dataset = self.dataset_class(str(self.preprocessed_dataset_folder), list(split.support))
+        volumes = [preprocessed_volume(case, dataset, self.structures, self.plans_manager) for case in split.support]
+        self.fold_folder.mkdir(parents=True, exist_ok=True)
+        write_json(Path(str(self.output_folder_base)) / "plans.json", self.plans_manager.plans)
+        write_json(Path(str(self.output_folder_base)) / "dataset.json", self.dataset_json)
+        split.save(self.fold_folder)
+        self.adapt(volumes)
+
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
+        """Take a finished network, or note that an unfinished training goes on."""
+        if not self.was_initialized:
+            self.initialize()
+        self.is_continued = True
+        if Path(filename_or_checkpoint).name != FINAL_NAME:
+            return
+        checkpoint = load_checkpoint_safely(Path(filename_or_checkpoint))
+        merged = checkpoint["trainer_name"] == STOCK_TRAINER
+        self.network = self._plain_network() if merged else self._network_of_class()
+        self.network.load_state_dict(checkpoint["network_weights"])
+        self.network.to(self.device)
+        self.is_finished = True
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Predict the held-out cases and score what they annotate: `fold_X/validation/summary.json`."""
+        validate(self, self.network, self.structures, save_probabilities=save_probabilities)
+
+    def _plain_network(self) -> nn.Module:
+        return build_network(
+            self.configuration_manager.configuration["architecture"],
+            input_channels=len(self.dataset_json["channel_names"]),
+            output_channels=len(self.structures.names),
+            deep_supervision=False,
+        )
+
+    def _network_of_class(self) -> nn.Module:
+        return self.build_network_architecture(
+            self.plans_manager,
+            self.configuration_manager,
+            len(self.dataset_json["channel_names"]),
+            len(self.structures.names),
+            enable_deep_supervision=False,
+        )
+
+
+def architecture_of(configuration_manager: Any) -> dict[str, Any]:
+    """Return the `architecture` block of a configuration."""
+    return configuration_manager.configuration["architecture"]

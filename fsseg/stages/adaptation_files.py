@@ -1,0 +1,62 @@
+"""What an adaptation leaves in its folder besides weights."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fsseg.methods.adapted_network import AdaptedNetwork
+from fsseg.methods.adapter_file import AdapterInfo
+from fsseg.stages.adaptation import Job
+from fsseg.training.fit import FitResult
+
+
+def adapter_info(
+    method: str,
+    job: Job,
+    adapted: AdaptedNetwork,
+    support: Sequence[str],
+    result: FitResult,
+    estimate: dict[str, Any] | None = None,
+) -> AdapterInfo:
+    """Return the header of the adapter file.
+
+    Args:
+        method: name of the method, with its preset.
+        job: what was adapted.
+        adapted: the trained network.
+        support: support cases.
+        result: of the training.
+        estimate: spread of the DSC per structure that leave-one-out expects, if it was asked for.
+    """
+    return AdapterInfo(
+        method=method,
+        options=job.method.options.model_dump(mode="json"),
+        decoder=job.decoder,
+        structures=job.target.base_rows,
+        integers=job.integers(),
+        activation=job.recipe.activation,
+        base_sha256=job.base.sha256,
+        base_licence=str(job.base.dataset_json.get("licence", "unknown")),
+        support=tuple(support),
+        ranks=job.method.ranks(adapted.network),
+        training={name: fact for name, fact in training_facts(result).items() if name != "fit_seconds"},
+        estimate=None if estimate is None else {name: spread["mean"] for name, spread in estimate.items()},
+    )
+
+
+def training_facts(result: FitResult) -> dict[str, Any]:
+    """Return steps, seconds, how the training ended, and its loss at the end."""
+    last = result.losses[-50:]
+    return {
+        "steps": len(result.losses),
+        "plateau": result.plateau,
+        "fit_seconds": round(result.seconds, 2),
+        "loss": round(sum(last) / len(last), 5) if last else None,
+    }
+
+
+def write_losses(folder: Path, result: FitResult) -> None:
+    """Write metrics.jsonl: a line with the loss of every step."""
+    lines = (json.dumps({"step": step + 1, "loss": round(loss, 6)}) for step, loss in enumerate(result.losses))
+    (folder / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -1,0 +1,101 @@
+"""`fsseg adapt` as a trainer of nnU-Net's own commands."""
+
+import hashlib
+import json
+from typing import Any
+
+import torch
+from torch import nn
+
+from fsseg.config.errors import UsageError, require_known
+from fsseg.config.few_shot import few_shot_settings
+from fsseg.data.volumes import Volume
+from fsseg.methods.adapted_network import AdaptedNetwork, require_decoder_choice
+from fsseg.methods.adapter_file import save_adapter
+from fsseg.methods.registry import create_method
+from fsseg.models.networks import build_network
+from fsseg.nnunet.checkpoint_file import save_checkpoint
+from fsseg.nnunet.few_shot_trainer import FINAL_NAME, LATEST_NAME, STOCK_TRAINER, FewShotTrainer, architecture_of
+from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.stages.adaptation import Job, build_adapted, make_target, require_learnable
+from fsseg.stages.adaptation_files import adapter_info, write_losses
+from fsseg.stages.adaptation_training import train
+from fsseg.training.fit_checkpoint import FitCheckpoint
+
+
+class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds trainers by this spelling
+    """Adapt a base to a few cases by the plans that `fsseg nnunet plans` writes.
+
+    A method that merges leaves a checkpoint of nnU-Net's plain trainer. One that does not names this class, which
+    rebuilds its network at prediction.
+    """
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature, read by introspection
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        settings = self.settings
+        base = read_model_folder(settings.checkpoint)
+        if base.sha256 != settings.base_sha256:
+            raise UsageError(
+                f"{settings.checkpoint} is not the base that the plans were made for.\n"
+                "  Make them again with `fsseg nnunet plans`."
+            )
+        require_known("structure", settings.structures, self.annotated.names, "The dataset annotates the allowed ones.")
+        target = make_target(base, self.annotated, settings.structures)
+        method = create_method(settings.method, settings.method_options)
+        decoder = require_decoder_choice(method, settings.decoder)  # type: ignore[arg-type]
+        self.job = Job(base, target, method, decoder, settings.recipe, settings.seed, self.device)
+        self.structures = target.structures
+        self.dataset_json = self.job.model().dataset_json
+        self.label_manager = self.plans_manager.get_label_manager(self.dataset_json)
+        self.inference_allowed_mirroring_axes = self.job.mirror_axes or None
+
+    @staticmethod
+    def build_network_architecture(
+        plans_manager: Any,
+        configuration_manager: Any,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """Build the adapted network of a method that does not merge, for its checkpoint to be loaded into."""
+        settings = few_shot_settings(plans_manager.plans)
+        network = build_network(
+            architecture_of(configuration_manager),
+            input_channels=num_input_channels,
+            output_channels=num_output_channels,
+            deep_supervision=False,
+        )
+        method = create_method(settings.method, settings.method_options)
+        return AdaptedNetwork(network, method, settings.decoder).network  # type: ignore[arg-type]
+
+    def adapt(self, volumes: list[Volume]) -> None:
+        """Adapt, and write checkpoint, adapter and losses."""
+        require_learnable(volumes, self.job.target)
+        adapted = build_adapted(self.job, volumes)
+        self.network = adapted.network
+        checkpoint = FitCheckpoint(self.fold_folder / LATEST_NAME, self._fingerprint(volumes))
+        result = train(self.job, adapted, volumes, f"adapt {self.settings.method}", checkpoint)
+        write_losses(self.fold_folder, result)
+        support = [volume.case for volume in volumes]
+        info = adapter_info(self.settings.method, self.job, adapted, support, result)
+        save_adapter(self.fold_folder, adapted.compact_state(), info)
+        merges = not adapted.method.not_merged_because
+        save_checkpoint(
+            self.fold_folder / FINAL_NAME,
+            adapted.merged_state_dict() if merges else adapted.network.state_dict(),
+            self.configuration_name,
+            self.inference_allowed_mirroring_axes,
+            trainer_name=STOCK_TRAINER if merges else type(self).__name__,
+        )
+        checkpoint.remove()
+
+    def _fingerprint(self, volumes: list[Volume]) -> str:
+        facts = {**self.settings.model_dump(mode="json"), "support": [volume.case for volume in volumes]}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

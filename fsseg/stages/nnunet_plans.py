@@ -1,0 +1,104 @@
+"""Stage: plans with which nnU-Net's own commands adapt a base to a dataset."""
+
+import shutil
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from fsseg.config.base import StrictModel
+from fsseg.config.errors import UsageError, require_known
+from fsseg.config.few_shot import ADAPT_KEY, FewShotSettings
+from fsseg.config.manifest import write_json
+from fsseg.config.pretraining import PLANS_KEY
+from fsseg.config.recipes import Recipe
+from fsseg.data.structures import STRUCTURES_NAME
+from fsseg.methods.adapted_network import AdaptedNetwork
+from fsseg.methods.contract import DecoderChoice
+from fsseg.methods.registry import create_method
+from fsseg.models.heads import replace_heads
+from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, raw_folder
+from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
+from fsseg.nnunet.raw_dataset import read_raw_dataset
+from fsseg.stages.adapt import require_same_channels
+
+_ANY_FREQUENCY = 0.5
+
+
+class NnunetPlansConfig(StrictModel):
+    """What the plans say.
+
+    Attributes:
+        checkpoint: model folder of the base.
+        dataset: number or name of a dataset in nnUNet_raw.
+        structures: structures to adapt to; None takes all that the dataset annotates.
+        shots, seed, method, method_options, decoder, recipe: as of `fsseg adapt`.
+        name: name of the plans; None makes one of method and shots.
+    """
+
+    checkpoint: Path
+    dataset: str
+    structures: tuple[str, ...] | None = Field(default=None, min_length=1)
+    shots: int = Field(default=5, ge=1)
+    seed: int = Field(default=0, ge=0)
+    method: str
+    method_options: dict[str, Any] = Field(default_factory=dict)
+    decoder: DecoderChoice | None = None
+    recipe: Recipe = Recipe()
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_]+$")
+
+
+def run_nnunet_plans(config: NnunetPlansConfig) -> dict[str, Any]:
+    """Write the plans into the dataset's folder in nnUNet_preprocessed.
+
+    Patch, spacing, normalisation and network are the base's; the preprocessed cases are shared by all plans of one
+    base.
+
+    Raises:
+        UsageError: unknown dataset, structure, method or option; a method that is not defined on the base's network;
+            plans of this name exist.
+    """
+    base = read_model_folder(config.checkpoint)
+    raw = read_raw_dataset(dataset_folder(raw_folder(), config.dataset))
+    require_same_channels(base.dataset_json, raw)
+    names = config.structures or raw.structures.names
+    require_known("structure", names, raw.structures.names, f"{raw.path.name} annotates the allowed ones.")
+    _require_defined(base, config, len(names))
+    name = config.name or f"fsseg_{config.method.replace(':', '_')}_{config.shots}shots"
+    folder = preprocessed_folder() / raw.path.name
+    out = folder / f"{name}.json"
+    if out.exists():
+        raise UsageError(
+            f"Plans exist already: {out}\n  Trainings refer to them. Choose another --name, or delete the file."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in ("dataset.json", STRUCTURES_NAME):
+        if (raw.path / file).is_file():
+            shutil.copyfile(raw.path / file, folder / file)
+    settings = FewShotSettings(
+        **config.model_dump(exclude={"dataset", "structures", "name", "checkpoint"}),
+        checkpoint=config.checkpoint.resolve(),
+        base_sha256=base.sha256,
+        structures=tuple(names),
+    )
+    write_json(out, _plans(base, raw.path.name, name, settings))
+    return {"out": str(out), "plans": name, "dataset": raw.path.name, "structures": list(names)}
+
+
+def _plans(base: ModelFolder, dataset: str, name: str, settings: FewShotSettings) -> dict[str, Any]:
+    plans = deepcopy(base.plans)
+    data = f"{plans['plans_name']}_{base.sha256[:8]}_{base.configuration}"
+    plans |= {"dataset_name": dataset, "plans_name": name}
+    plans["configurations"] = {
+        base.configuration: {**plans["configurations"][base.configuration], "data_identifier": data}
+    }
+    plans[PLANS_KEY] = {ADAPT_KEY: settings.model_dump(mode="json")}
+    return plans
+
+
+def _require_defined(base: ModelFolder, config: NnunetPlansConfig, structures: int) -> None:
+    """Apply the method once, so that what it refuses is said here and not in a training."""
+    network = base.build_network()
+    replace_heads(network, [_ANY_FREQUENCY] * structures)
+    AdaptedNetwork(network, create_method(config.method, config.method_options), config.decoder)
