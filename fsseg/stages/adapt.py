@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from fsseg.checkpoints.family import ANY_MODALITY
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import UsageError, require_known
 from fsseg.config.manifest import Manifest, write_json
@@ -197,7 +198,7 @@ def _write_merged(folder: Path, job: Job, adapted: AdaptedNetwork) -> None:
 
 def _require_same_channels(base: dict[str, Any], dataset: RawDataset) -> None:
     ours, theirs = list(base["channel_names"].values()), list(dataset.dataset_json["channel_names"].values())
-    if ours != theirs:
+    if ours != theirs and not (len(ours) == len(theirs) and set(ours) == {ANY_MODALITY}):
         raise UsageError(
             f"The checkpoint takes the channels {ours}, but {dataset.path.name} has {theirs}.\n"
             "  Choose a dataset of the same modality and number of channels."

@@ -17,7 +17,7 @@ from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.contract import DecoderChoice, Method
 from fsseg.models.heads import BACKGROUND, RowSource, replace_heads
 from fsseg.nnunet.augmentation import mirror_axes_for
-from fsseg.nnunet.model_folder import ModelFolder, network_of_plans
+from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import RawDataset
 from fsseg.training.seeding import seed_everything
@@ -137,15 +137,7 @@ def require_classes(target: Target, cases: Sequence[str]) -> None:
 def build_adapted(job: Job, volumes: Sequence[Volume]) -> AdaptedNetwork:
     """Build the network, its head and the method, seeded by the job."""
     seed_everything(job.seed)
-    if job.method.uses_pretrained:
-        network = job.base.build_network()
-    else:
-        network = network_of_plans(
-            job.base.plans,
-            job.base.configuration,
-            job.base.dataset_json,
-            output_channels=len(job.base.structures.names),
-        )
+    network = job.base.build_network() if job.method.uses_pretrained else job.base.build_untrained_network()
     sources: list[RowSource] = [BACKGROUND] if job.recipe.activation == "softmax" else []
     for channel, name in enumerate(job.target.names):
         row = job.target.base_rows[name] if job.method.uses_pretrained else None

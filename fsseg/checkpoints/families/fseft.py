@@ -1,0 +1,37 @@
+"""FSEFT: Swin UNETR with a plain head of 29 sigmoid rows."""
+
+from fsseg.checkpoints.class_lists import FSEFT_29
+from fsseg.checkpoints.container import Checkpoint
+from fsseg.checkpoints.family import NO_HEAD, Family, Translation, one_structure_a_row, split_off
+from fsseg.checkpoints.plans import ABDOMEN_WINDOW
+from fsseg.checkpoints.swin import LEGACY_NOTE, PATCH_EMBEDDING, is_swin_unetr, monai_names, swin_plans
+
+
+def _recognises(checkpoint: Checkpoint) -> bool:
+    return is_swin_unetr(checkpoint) and checkpoint.has("classifier.weight")
+
+
+def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
+    checkpoint.require_input_channels(PATCH_EMBEDDING, 1, "The Swin UNETR of FSEFT")
+    rows = checkpoint.weights["classifier.weight"].shape[0]
+    named = rows == len(FSEFT_29)
+    reasons = {} if named else {r"classifier\.": f"head of {rows} rows, whose structures are not known"}
+    weights, dropped = split_off(monai_names(checkpoint.weights), reasons)
+    weights = {name.replace("classifier.", "heads.0."): tensor for name, tensor in weights.items()}
+    description = "Swin UNETR of FSEFT: 1.5 mm, 96^3 patches, HU -175 to 250 scaled to 0 to 1, RAS, axes x, y, z."
+    return Translation(
+        weights,
+        dropped,
+        swin_plans("fseft", description, weights, ABDOMEN_WINDOW, batch_size=6),
+        labels=one_structure_a_row(FSEFT_29) if named else NO_HEAD,
+        notes=(LEGACY_NOTE,),
+    )
+
+
+FAMILY = Family(
+    title="Swin UNETR of FSEFT (9 CT collections, 29 structures)",
+    recognises=_recognises,
+    translate=_translate,
+    reference="Silva-Rodriguez et al., Medical Image Analysis 2025 (FSEFT)",
+    supervised_on=("BTCV", "CHAOS", "LiTS", "KiTS", "AbdomenCT-1K", "AMOS", "MSD", "CT-ORG", "AbdomenCT-12organ"),
+)
