@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -30,6 +31,7 @@ class Translation:
         file_ending: of the images.
         licence: of this file, where the file says more than its family.
         plans_missing: what the file does not say.
+        inputs: other files that were read.
         notes: what a user should know: assumptions, and what does not come from the file.
     """
 
@@ -43,6 +45,7 @@ class Translation:
     file_ending: str = ".nii.gz"
     licence: str | None = None
     plans_missing: str = ""
+    inputs: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
 
 

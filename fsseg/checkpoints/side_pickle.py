@@ -11,10 +11,19 @@ from fsseg.config.errors import FssegError
 
 # Plain Python values need no class at all; numpy's arrays and scalars need these, under the names of two versions.
 _NUMPY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
+
+
+def _encode(text: str, encoding: str = "utf-8") -> bytes:
+    """Stand for `_codecs.encode`, with which old pickles spell bytes, and always as latin1."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it encodes text as {encoding}")
+    return text.encode(encoding)
+
+
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("builtins", "set"): set,
-    ("builtins", "slice"): slice,
+    ("_codecs", "encode"): _encode,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     **{(module, "scalar"): np.float64(0).__reduce__()[0] for module in _NUMPY_MODULES},

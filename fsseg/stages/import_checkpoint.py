@@ -66,10 +66,7 @@ def run_import(config: ImportConfig, *, dry_run: bool = False) -> dict[str, Any]
     """
     require_new(config.out, resume=True)
     checkpoint = open_checkpoint(config.file)
-    name, family = family_of(checkpoint, config.family)
-    if config.stem is not None and not family.stems:
-        raise UsageError(f"--stem is for files with several stems, and those of {name!r} have one. Leave it out.")
-    translation = family.translate(checkpoint, config.stem)
+    name, family, translation = _translated(checkpoint, config)
     model = _model(config, name, family, translation)
     check = prepare_zero_shot(model, config.zero_shot, config.cases) if config.zero_shot else None
     model, network, report = _filled(model, translation, config)
@@ -86,7 +83,7 @@ def run_import(config: ImportConfig, *, dry_run: bool = False) -> dict[str, Any]
     if dry_run:
         return {**facts, "transfer": report.as_dict(), "out": str(config.out)}
     manifest = Manifest("import", config.model_dump(mode="json"), config.seed)
-    manifest.add_inputs([config.file, *([config.plans] if config.plans else [])])
+    manifest.add_inputs([config.file, *translation.inputs, *([config.plans] if config.plans else [])])
     manifest.add(**facts)
     with new_run_folder(config.out) as staging:
         _write(staging, model, report)
@@ -111,6 +108,19 @@ def expectations(model: ModelFolder) -> dict[str, Any]:
         "orientation": "RAS" if model.plans["image_reader_writer"].endswith("WithReorient") else "as stored",
         "intensities": intensities,
     }
+
+
+def _translated(checkpoint: Checkpoint, config: ImportConfig) -> tuple[str, Family, Translation]:
+    try:
+        name, family = family_of(checkpoint, config.family)
+        if config.stem is not None and not family.stems:
+            raise UsageError(f"--stem is for files with several stems, and those of {name!r} have one. Leave it out.")
+        return name, family, family.translate(checkpoint, config.stem)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        # What a stranger's file may lack, or hold in another form, cannot be listed.
+        raise FssegError(
+            f"{config.file} is damaged, or of no published form: {error!r}\n  in the file: {checkpoint.description()}"
+        ) from error
 
 
 def _model(config: ImportConfig, name: str, family: Family, translation: Translation) -> ModelFolder:

@@ -46,6 +46,7 @@ def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
         weights,
         {},
         plans,
+        inputs=() if beside is None else (beside[0],),
         labels=one_structure_a_row(MULTITALENT_47, MULTITALENT_INSIDE),
         notes=(*_NOTES, source),
     )

@@ -26,6 +26,7 @@ def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
         dropped,
         plans,
         channel_names=tuple(names) if len(names) == channels else (ANY_MODALITY,) * channels,
+        inputs=() if beside is None else (beside[0],),
         plans_missing=f"Neither {checkpoint.path.name}.pkl nor plans.pkl lies beside it, in which nnU-Net v1 keeps"
         " spacing, patch and intensities.",
         notes=("The images were read in the orientation they were stored in; here they are read in RAS.",),

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from fsseg.checkpoints.container import Checkpoint
@@ -10,6 +11,7 @@ from fsseg.config.errors import FssegError, UsageError
 
 _PLAN_KEYS = ("configurations", "transpose_forward", "transpose_backward", "image_reader_writer", "plans_name")
 _LABEL_KEYS = ("labels", "regions_class_order")
+_FILES = {"plans": "plans.json", "dataset_json": "dataset.json"}
 
 
 def _recognises(checkpoint: Checkpoint) -> bool:
@@ -25,8 +27,8 @@ def _is_nnssl(checkpoint: Checkpoint) -> bool:
 
 def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
     configuration = str(checkpoint.rest["init_args"]["configuration"])
-    plans = _part(checkpoint, "plans", "plans.json", _PLAN_KEYS)
-    dataset_json = _part(checkpoint, "dataset_json", "dataset.json", ("labels", "channel_names"))
+    plans = _content(checkpoint, "plans", _PLAN_KEYS)
+    dataset_json = _content(checkpoint, "dataset_json", ("labels", "channel_names"))
     _require_plain_3d(plans, configuration)
     axes = checkpoint.rest.get("inference_allowed_mirroring_axes")
     return Translation(
@@ -39,26 +41,36 @@ def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
         mirroring_axes=tuple(axes) if axes else None,
         file_ending=str(dataset_json.get("file_ending", ".nii.gz")),
         licence=str(dataset_json.get("licence", "unknown")),
+        inputs=tuple(_beside(checkpoint, argument) for argument in _FILES if not _inside(checkpoint, argument)),
     )
 
 
-def _part(checkpoint: Checkpoint, argument: str, file_name: str, keys: tuple[str, ...]) -> dict[str, Any]:
+def _content(checkpoint: Checkpoint, argument: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    """Return what the checkpoint holds as an argument of its trainer, or else the file that nnU-Net puts there."""
     content = checkpoint.rest["init_args"].get(argument)
-    file = checkpoint.path.absolute().parent.parent / file_name
-    if content is None and file.is_file():
+    file = _beside(checkpoint, argument)
+    if not _inside(checkpoint, argument):
+        if not file.is_file():
+            raise UsageError(
+                f"{checkpoint.path} does not hold its {file.name}, and {file} does not exist.\n"
+                "  Keep the file where nnU-Net put it: in fold_X, below the folder with plans.json and dataset.json."
+            )
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise FssegError(f"{file} is damaged: {error}") from None
-    if not isinstance(content, dict):
-        raise UsageError(
-            f"{checkpoint.path} does not hold its {file_name}, and {file} does not exist.\n"
-            "  Keep the file where nnU-Net put it: in fold_X, below the folder with plans.json and dataset.json."
-        )
-    missing = [key for key in keys if key not in content]
+    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
     if missing:
-        raise FssegError(f"The {file_name} of {checkpoint.path} is damaged: it lacks {', '.join(missing)}.")
+        raise FssegError(f"The {file.name} of {checkpoint.path} is damaged: it lacks {', '.join(missing)}.")
     return content
+
+
+def _inside(checkpoint: Checkpoint, argument: str) -> bool:
+    return checkpoint.rest["init_args"].get(argument) is not None
+
+
+def _beside(checkpoint: Checkpoint, argument: str) -> Path:
+    return checkpoint.path.absolute().parent.parent / _FILES[argument]
 
 
 def _require_plain_3d(plans: dict[str, Any], configuration: str) -> None:
