@@ -249,9 +249,13 @@ def suprem_segresnet(file: Path, classes: int = UNIVERSAL_CLASSES) -> None:
     torch.save({"net": prefixed(seg_resnet_weights(classes), "module."), **training_leftovers()}, file)
 
 
-def fseft(file: Path) -> None:
-    head = {"classifier.weight": torch.randn(FSEFT_CLASSES, WIDTH, 1, 1, 1), "classifier.bias": torch.randn(29)}
-    torch.save(prefixed({**swin_weights(), **head}, "module."), file)
+def fseft(file: Path, head: str = "classifier.") -> None:
+    rows = {head + "weight": torch.randn(FSEFT_CLASSES, WIDTH, 1, 1, 1), head + "bias": torch.randn(FSEFT_CLASSES)}
+    torch.save(prefixed({**swin_weights(), **rows}, "module."), file)
+
+
+def fseft_with_head_of_monai(file: Path) -> None:
+    fseft(file, head="out.conv.conv.")
 
 
 def multitalent_v1(file: Path) -> None:
@@ -332,6 +336,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "suprem_swin:clip_driven": clip_driven_swin,
     "suprem_segresnet": suprem_segresnet,
     "fseft": fseft,
+    "fseft:monai": fseft_with_head_of_monai,
     "multitalent_v1": multitalent_v1,
     "multitalent_v2": multitalent_v2,
     "nnssl": nnssl,

@@ -29,6 +29,7 @@ EXPECTED: dict[str, tuple[str, int, int, int, int, list[float], list[float] | No
     "suprem_swin:clip_driven": ("SwinUNETR", 157, 13, 0, 0, [1.5, 1.5, 1.5], ABDOMEN, "xyz"),
     "suprem_segresnet": ("SegResNet", 83, 0, 0, 32, [1.5, 1.5, 1.5], ABDOMEN, "xyz"),
     "fseft": ("SwinUNETR", 159, 0, 0, 29, [1.5, 1.5, 1.5], ABDOMEN, "xyz"),
+    "fseft:monai": ("SwinUNETR", 159, 0, 0, 29, [1.5, 1.5, 1.5], ABDOMEN, "xyz"),
     "multitalent_v1": ("PlainConvUNet", 98 + 10, 0, 0, 47, [1.5, 1.0, 1.0], [-927.0, 275.0], "zyx"),
     "multitalent_v2": ("ResidualEncoderUNet", 245, 20, 0, 0, [1.0, 1.0, 1.0], ZSCORE, "zyx"),
     "nnssl": ("ResidualEncoderUNet", 215, 490, 30, 0, [1.0, 1.0, 1.0], ZSCORE, "zyx"),
@@ -67,10 +68,6 @@ def written(folder: Path, key: str) -> Path:
     if not file.exists():
         WRITERS[key](file)
     return file
-
-
-def values(tensor: Tensor) -> Tensor:
-    return tensor.detach().float()
 
 
 @pytest.mark.parametrize("key", WRITERS)
@@ -162,7 +159,7 @@ def test_fseft_logits_are_those_of_its_head_on_the_old_network(imported: Any, fo
     reference.out.conv.conv.weight.data = content["module.classifier.weight"]  # type: ignore[union-attr]
     reference.out.conv.conv.bias.data = content["module.classifier.bias"]  # type: ignore[union-attr]
     ours = read_model_folder(imported("fseft")[0]).build_network().eval()
-    image = torch.randn(1, 1, 64, 64, 64)
+    image = torch.randn(1, 1, 64, 32, 32)  # an instance norm needs more than one voxel at the lowest resolution
     with torch.no_grad():
         assert torch.allclose(ours(image), reference(image), atol=1e-5)
 
@@ -414,8 +411,7 @@ def test_zero_shot_of_rows_of_collections(lab: Lab, imported: Any, folder: Path,
     assert (folder / "runs" / "groups" / "zero_shot_btcv.csv").is_file()
 
 
-def test_zero_shot_equals_predict_and_evaluate(lab: Lab, tmp_path: Path) -> None:
-    """On the base that was trained on phantoms, whose structures do not overlap with others in the target."""
+def test_zero_shot_reports_what_predict_and_evaluate_would(lab: Lab, tmp_path: Path) -> None:
     words = ("--zero-shot", "804", "--cases", lab.case(3), "--device", "cpu")
     result = succeed("import", lab.base / "fold_0" / "checkpoint_final.pth", "--out", tmp_path / "run", *words)
     images = ("--input", lab.target / "imagesTr", "--cases", lab.case(3))

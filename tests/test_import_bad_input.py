@@ -16,7 +16,6 @@ from conftest import REPOSITORY, Lab, Outcome, fsseg
 from fsseg.checkpoints.side_pickle import read_side_pickle
 from fsseg.config.errors import FssegError
 
-
 PLAN_KEYS = ("configurations", "transpose_forward", "transpose_backward", "image_reader_writer", "plans_name")
 LABEL_KEYS = ("labels", "channel_names")
 

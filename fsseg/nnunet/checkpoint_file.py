@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ def load_checkpoint_safely(path: Path) -> dict[str, Any]:
         FssegError: the file is damaged, no checkpoint, or holds anything else.
     """
     try:
-        with torch.serialization.safe_globals(_numpy_values()):
+        with torch.serialization.safe_globals(_numpy_values()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on how a file was pickled; if it matters, loading fails
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a hostile or damaged file may fail in any way
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from fsseg.checkpoints.family import ANY_MODALITY
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import UsageError, require_known
 from fsseg.config.manifest import Manifest, write_json
@@ -21,7 +20,14 @@ from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, raw_fo
 from fsseg.nnunet.model_folder import read_model_folder, write_model_folder
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
-from fsseg.stages.adaptation import Job, build_adapted, make_target, require_classes, support_volumes
+from fsseg.stages.adaptation import (
+    Job,
+    build_adapted,
+    make_target,
+    require_classes,
+    require_same_channels,
+    support_volumes,
+)
 from fsseg.stages.adaptation_training import train
 from fsseg.stages.estimate import leave_one_out
 from fsseg.training.fit import FitResult
@@ -95,7 +101,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
     require_known(
         "structure", config.structures, dataset.structures.names, f"{dataset.path.name} annotates the allowed ones."
     )
-    _require_same_channels(base.dataset_json, dataset)
+    require_same_channels(base, dataset)
     target = make_target(base, dataset, config.structures)
     split = _split(config, dataset)
     if config.recipe.activation == "softmax":
@@ -194,15 +200,6 @@ def _write_merged(folder: Path, job: Job, adapted: AdaptedNetwork) -> None:
         weights=adapted.merged_state_dict(),
         mirroring_axes=model.mirroring_axes,
     )
-
-
-def _require_same_channels(base: dict[str, Any], dataset: RawDataset) -> None:
-    ours, theirs = list(base["channel_names"].values()), list(dataset.dataset_json["channel_names"].values())
-    if ours != theirs and not (len(ours) == len(theirs) and set(ours) == {ANY_MODALITY}):
-        raise UsageError(
-            f"The checkpoint takes the channels {ours}, but {dataset.path.name} has {theirs}.\n"
-            "  Choose a dataset of the same modality and number of channels."
-        )
 
 
 def _training_facts(result: FitResult) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from fsseg.nnunet.environment import dataset_folder, raw_folder
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.prediction import Predictor
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
+from fsseg.stages.adaptation import require_same_channels
 from fsseg.stages.evaluate import EvaluateConfig, run_evaluate
 
 FOLDER_NAME = "zero_shot"
@@ -44,7 +45,7 @@ def prepare_zero_shot(model: ModelFolder, dataset_name: str, cases: tuple[str, .
     """Check that a model and a dataset have structures in common, before anything is computed.
 
     Raises:
-        UsageError: unknown dataset or case, no head, a softmax head, or no structure in common.
+        UsageError: unknown dataset or case, other channels, no head, a softmax head, or no structure in common.
     """
     dataset = read_raw_dataset(dataset_folder(raw_folder(), dataset_name))
     if not model.has_head:
@@ -54,6 +55,7 @@ def prepare_zero_shot(model: ModelFolder, dataset_name: str, cases: tuple[str, .
             "--zero-shot runs heads of one sigmoid per structure, and this one is a softmax.\n"
             "  Import without it, then use fsseg predict and fsseg evaluate."
         )
+    require_same_channels(model, dataset)
     groups: dict[str, dict[str, int]] = {}
     for row, name in enumerate(model.structures.names):
         collection, _, structure = name.rpartition(SEPARATOR)

@@ -6,18 +6,31 @@ from fsseg.checkpoints.family import NO_HEAD, Family, Translation, one_structure
 from fsseg.checkpoints.plans import ABDOMEN_WINDOW
 from fsseg.checkpoints.swin import LEGACY_NOTE, PATCH_EMBEDDING, is_swin_unetr, monai_names, swin_plans
 
+# The project's own loader accepts its head under MONAI's name, too.
+_HEADS = ("classifier.", "out.conv.conv.")
+
+
+def _head(checkpoint: Checkpoint) -> str | None:
+    """Return how the names of the head start; under MONAI's name only a head of FSEFT's 29 rows is FSEFT's."""
+    own, monai = _HEADS
+    other = checkpoint.weights.get(monai + "weight")
+    if checkpoint.has(own + "weight"):
+        return own
+    return monai if other is not None and other.shape[0] == len(FSEFT_29) else None
+
 
 def _recognises(checkpoint: Checkpoint) -> bool:
-    return is_swin_unetr(checkpoint) and checkpoint.has("classifier.weight")
+    return is_swin_unetr(checkpoint) and _head(checkpoint) is not None
 
 
 def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
     checkpoint.require_input_channels(PATCH_EMBEDDING, 1, "The Swin UNETR of FSEFT")
-    rows = checkpoint.weights["classifier.weight"].shape[0]
+    head = _head(checkpoint) or _HEADS[0]
+    rows = checkpoint.weights[head + "weight"].shape[0]
     named = rows == len(FSEFT_29)
-    reasons = {} if named else {r"classifier\.": f"head of {rows} rows, whose structures are not known"}
+    reasons = {} if named else {head: f"head of {rows} rows, whose structures are not known"}
     weights, dropped = split_off(monai_names(checkpoint.weights), reasons)
-    weights = {name.replace("classifier.", "heads.0."): tensor for name, tensor in weights.items()}
+    weights = {name.replace(head, "heads.0."): tensor for name, tensor in weights.items()}
     description = "Swin UNETR of FSEFT: 1.5 mm, 96^3 patches, HU -175 to 250 scaled to 0 to 1, RAS, axes x, y, z."
     return Translation(
         weights,
