@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import checkpoint_files
+import numpy as np
 import pytest
 import torch
 from checkpoint_files import WRITERS, swin_network
@@ -15,7 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fsseg.checkpoints.class_lists import FSEFT_29, MULTITALENT_47, UNIVERSAL_32
+from fsseg.checkpoints.container import open_checkpoint
 from fsseg.checkpoints.registry import FAMILIES, load_family
+from fsseg.checkpoints.side_pickle import read_side_pickle
 from fsseg.models.networks import set_deep_supervision
 from fsseg.models.parts import parts_of
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
@@ -125,6 +128,29 @@ def test_plans_are_those_that_are_shipped(imported: Any, key: str, plans: str) -
         for name in ("description", "plans_name", "experiment_planner_used"):
             del content[name]
     assert ours == shipped
+
+
+def test_prefixes_of_training_scripts_come_off(tmp_path: Path) -> None:
+    weights = {"module._orig_mod.backbone.a.weight": torch.ones(1), "module.b": torch.ones(2)}
+    torch.save({"net": weights, "epoch": 3}, tmp_path / "file.pth")
+    checkpoint = open_checkpoint(tmp_path / "file.pth")
+    assert set(checkpoint.weights) == {"a.weight", "b"}
+    assert (checkpoint.wrapper, checkpoint.rest) == ("net", {"epoch": 3})
+    assert set(checkpoint.prefixes) == {"module.", "_orig_mod.", "backbone."}
+
+
+def test_values_that_numpy_1_wrote_are_read(tmp_path: Path) -> None:
+    """Its modules have other names than those of numpy 2; both containers write names as plain lines here."""
+    values = {"best": np.float64(0.5), "history": np.arange(3)}
+    torch.save({"state_dict": {"a": torch.ones(1)}, **values}, tmp_path / "new", _use_new_zipfile_serialization=False)
+    (tmp_path / "plans").write_bytes(pickle.dumps(values, protocol=2))
+    for name in ("new", "plans"):
+        renamed = (tmp_path / name).read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+        assert b"numpy.core.multiarray\n" in renamed
+        (tmp_path / name).write_bytes(renamed)
+    for content in (open_checkpoint(tmp_path / "new").rest, read_side_pickle(tmp_path / "plans")):
+        assert content["best"] == 0.5
+        assert content["history"].tolist() == [0, 1, 2]
 
 
 # Numerically what the projects compute
@@ -332,8 +358,6 @@ def test_nnunet_v2_with_plans_inside_and_a_softmax(lab: Lab, tmp_path: Path) -> 
 
 def stock_checkpoint(base: ModelFolder, file: Path) -> None:
     """A checkpoint as stock nnU-Net leaves it: plans and dataset.json in it, plain labels, numpy values in the log."""
-    import numpy as np
-
     names = base.structures.names[:-1]
     labels = {"background": 0, **{name: index + 1 for index, name in enumerate(names)}}
     arguments = {"plans": base.plans, "configuration": "3d_fullres", "fold": 0, "device": torch.device("cpu")}
