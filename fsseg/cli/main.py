@@ -18,6 +18,7 @@ COMMANDS = {
     "assemble": "join partially labelled datasets into one nnU-Net dataset",
     "preprocess": "plan and preprocess a dataset with nnU-Net",
     "pretrain": "train one universal encoder on partially labelled datasets",
+    "import": "turn a public checkpoint into a run to adapt from",
     "adapt": "fit a pretrained network to structures from a few labelled cases",
     "predict": "segment images with a run",
     "evaluate": "compare predictions with references (DSC, NSD, HD95, volume)",

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,14 @@ def save_checkpoint(
 def load_checkpoint_safely(path: Path) -> dict[str, Any]:
     """Load a checkpoint without executing pickled code.
 
-    Only tensors, plain containers and the numpy scalars of nnU-Net's own logs are accepted.
+    Only tensors, plain containers, and the numpy scalars and arrays of training logs are accepted.
 
     Raises:
         FssegError: the file is damaged, no checkpoint, or holds anything else.
     """
     try:
-        with torch.serialization.safe_globals(_numpy_scalars()):
+        with torch.serialization.safe_globals(_numpy_values()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on how a file was pickled; if it matters, loading fails
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a hostile or damaged file may fail in any way
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -82,7 +84,11 @@ def require_nnunet_checkpoint(checkpoint: dict[str, Any], file: Path) -> None:
         raise UsageError(f"{file} is not an nnU-Net checkpoint: it has no {' and no '.join(missing)}.")
 
 
-def _numpy_scalars() -> list[Any]:
-    kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.bool_)]
-    rebuild_scalar = np.float64(0).__reduce__()[0]  # its module differs between numpy 1 and 2
-    return [rebuild_scalar, np.dtype, *kinds]
+def _numpy_values() -> list[Any]:
+    kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)]
+    # Their modules differ between numpy 1 and 2, and files written by either are read by both.
+    rebuilders = (np.float64(0).__reduce__()[0], np.empty(0).__reduce__()[0])
+    allowed: list[Any] = [np.dtype, np.ndarray, *rebuilders, *kinds]
+    for package in ("numpy.core", "numpy._core"):
+        allowed += [(function, f"{package}.multiarray.{function.__name__}") for function in rebuilders]  # type: ignore[union-attr]
+    return allowed

@@ -56,9 +56,20 @@ class ModelFolder:
         return Structures(integers=structures_of_dataset_json(self.dataset_json, self.path).integers)
 
     @property
+    def has_head(self) -> bool:
+        """Whether the head knows any structure; imported encoders have none, and a placeholder for a head."""
+        return bool(self.structures.names)
+
+    @property
     def activation(self) -> Activation:
         """Activation of the head: sigmoid for regions; with a softmax, background is channel 0."""
-        return "sigmoid" if self.plans_manager().get_label_manager(self.dataset_json).has_regions else "softmax"
+        regions = self.plans_manager().get_label_manager(self.dataset_json).has_regions
+        return "sigmoid" if regions or not self.has_head else "softmax"
+
+    @property
+    def output_channels(self) -> int:
+        """Channels of the head: background of a softmax included, one for a placeholder."""
+        return max(1, len(self.structures.names) + (self.activation == "softmax"))
 
     def dataset_json_with(
         self, integers: dict[str, tuple[int, ...]], activation: Activation = "sigmoid"
@@ -75,10 +86,13 @@ class ModelFolder:
         """Return nnU-Net's view of the configuration."""
         return self.plans_manager().get_configuration(self.configuration)
 
+    def build_untrained_network(self) -> nn.Module:
+        """Build the network as its plans describe it, with random weights."""
+        return network_of_plans(self.plans, self.configuration, self.dataset_json, output_channels=self.output_channels)
+
     def build_network(self) -> nn.Module:
         """Build the network with its pretrained weights; logits of the full resolution only."""
-        channels = len(self.structures.names) + (self.activation == "softmax")
-        network = network_of_plans(self.plans, self.configuration, self.dataset_json, output_channels=channels)
+        network = self.build_untrained_network()
         try:
             problems = network.load_state_dict(self.weights, strict=False)
         except RuntimeError as error:
@@ -125,18 +139,36 @@ def read_model_folder(path: Path) -> ModelFolder:
     dataset_json = _read_json(path / "dataset.json", _DATASET_KEYS)
     checkpoint = load_checkpoint_safely(checkpoint_file)
     require_nnunet_checkpoint(checkpoint, checkpoint_file)
-    configuration = checkpoint["init_args"]["configuration"]
-    _require_configuration(plans, configuration, str(path / "plans.json"))
-    _require_labels(plans, dataset_json, path / "dataset.json")
     axes = checkpoint.get("inference_allowed_mirroring_axes")
-    return ModelFolder(
-        path=path,
+    return checked_model(
+        path,
         plans=plans,
         dataset_json=dataset_json,
-        configuration=configuration,
+        configuration=checkpoint["init_args"]["configuration"],
         weights=checkpoint["network_weights"],
         mirroring_axes=tuple(axes) if axes else None,
-        sha256=hash_of_weights(checkpoint["network_weights"]),
+    )
+
+
+def checked_model(
+    path: Path,
+    *,
+    plans: dict[str, Any],
+    dataset_json: dict[str, Any],
+    configuration: str,
+    weights: dict[str, Tensor],
+    mirroring_axes: tuple[int, ...] | None,
+) -> ModelFolder:
+    """Return a model from the contents of its files, which are at `path` or will be.
+
+    Raises:
+        UsageError: the plans have no such configuration.
+        FssegError: plans or labels cannot be read.
+    """
+    _require_configuration(plans, configuration, str(path / "plans.json"))
+    _require_labels(plans, dataset_json, path / "dataset.json")
+    return ModelFolder(
+        path, plans, dataset_json, configuration, weights, mirroring_axes, sha256=hash_of_weights(weights)
     )
 
 
@@ -162,7 +194,9 @@ def _checkpoint_file(path: Path) -> Path:
     if not path.is_dir():
         unfinished = path.with_name(path.name + ".partial")
         hint = " (an unfinished run lies beside it; finish it with --resume)" if unfinished.is_dir() else ""
-        raise UsageError(f"Checkpoint folder not found: {path}{hint}\n  Give the --out folder of `fsseg pretrain`.")
+        raise UsageError(
+            f"Checkpoint folder not found: {path}{hint}\n  Give the --out folder of `fsseg pretrain` or `fsseg import`."
+        )
     found = sorted(path.glob(f"fold_*/{CHECKPOINT_NAME}"))
     if not found or not (path / "plans.json").is_file() or not (path / "dataset.json").is_file():
         raise UsageError(

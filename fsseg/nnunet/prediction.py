@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,15 +63,25 @@ class Predictor:
             out: label map to write, with the file ending of dataset.json.
         """
         image, properties = self.preprocessor.image(files)
-        logits = self.logits(image)
-        ending = self.model.dataset_json["file_ending"]
+        self.write(self.logits(image), properties, out, self.model.dataset_json)
+
+    def write(self, logits: Tensor, properties: dict[str, Any], out: Path, dataset_json: dict[str, Any]) -> None:
+        """Write a label map in the geometry of the image.
+
+        Args:
+            logits: (C, D, H, W) of the preprocessed image.
+            properties: of the image, from its preprocessing.
+            out: label map to write, with the file ending of dataset.json.
+            dataset_json: the meaning of the C channels.
+        """
+        ending = dataset_json["file_ending"]
         with quiet():
             export_prediction_from_logits(
                 logits,
                 properties,
                 self._predictor.configuration_manager,
                 self._predictor.plans_manager,
-                self.model.dataset_json,
+                dataset_json,
                 str(out).removesuffix(ending),
                 num_threads_torch=torch.get_num_threads(),
             )

@@ -22,7 +22,14 @@ from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, raw_fo
 from fsseg.nnunet.model_folder import read_model_folder, write_model_folder
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
-from fsseg.stages.adaptation import Job, build_adapted, make_target, require_classes, support_volumes
+from fsseg.stages.adaptation import (
+    Job,
+    build_adapted,
+    make_target,
+    require_classes,
+    require_same_channels,
+    support_volumes,
+)
 from fsseg.stages.adaptation_files import adapter_info, training_facts, write_losses
 from fsseg.stages.adaptation_training import train
 from fsseg.stages.estimate import leave_one_out
@@ -98,7 +105,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
     require_known(
         "structure", config.structures, dataset.structures.names, f"{dataset.path.name} annotates the allowed ones."
     )
-    require_same_channels(base.dataset_json, dataset)
+    require_same_channels(base, dataset)
     target = make_target(base, dataset.structures, config.structures)
     split = _split(config, dataset)
     if config.recipe.activation == "softmax":
@@ -188,13 +195,3 @@ def _write_merged(folder: Path, job: Job, adapted: AdaptedNetwork) -> None:
         weights=adapted.merged_state_dict(),
         mirroring_axes=model.mirroring_axes,
     )
-
-
-def require_same_channels(base: dict[str, Any], dataset: RawDataset) -> None:
-    """Raise `UsageError` if a base, given by its dataset.json, takes other image channels than a dataset has."""
-    ours, theirs = list(base["channel_names"].values()), list(dataset.dataset_json["channel_names"].values())
-    if ours != theirs:
-        raise UsageError(
-            f"The checkpoint takes the channels {ours}, but {dataset.path.name} has {theirs}.\n"
-            "  Choose a dataset of the same modality and number of channels."
-        )

@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 import torch
 
+from fsseg.checkpoints.family import ANY_MODALITY
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.recipes import Recipe
@@ -17,7 +18,7 @@ from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.contract import DecoderChoice, Method
 from fsseg.models.heads import BACKGROUND, RowSource, replace_heads
 from fsseg.nnunet.augmentation import mirror_axes_for
-from fsseg.nnunet.model_folder import ModelFolder, network_of_plans
+from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import RawDataset
 from fsseg.training.seeding import seed_everything
@@ -70,6 +71,19 @@ class Job:
     def integers(self) -> dict[str, tuple[int, ...]]:
         """Return the integers of each structure in the label maps that the adapted network writes."""
         return renumbered(self.target.structures, self.target.names)
+
+
+def require_same_channels(base: ModelFolder, dataset: RawDataset) -> None:
+    """Raise `UsageError` if a dataset has other image channels than a model takes.
+
+    Networks that were trained on images of all kinds take any modality, in their number of channels.
+    """
+    ours, theirs = (list(content["channel_names"].values()) for content in (base.dataset_json, dataset.dataset_json))
+    if ours != theirs and not (len(ours) == len(theirs) and set(ours) == {ANY_MODALITY}):
+        raise UsageError(
+            f"The checkpoint takes the channels {ours}, but {dataset.path.name} has {theirs}.\n"
+            "  Choose a dataset of the same modality and number of channels."
+        )
 
 
 def make_target(base: ModelFolder, structures: Structures, names: Sequence[str]) -> Target:
@@ -142,15 +156,7 @@ def require_classes(target: Target, cases: Sequence[str]) -> None:
 def build_adapted(job: Job, volumes: Sequence[Volume]) -> AdaptedNetwork:
     """Build the network, its head and the method, seeded by the job."""
     seed_everything(job.seed)
-    if job.method.uses_pretrained:
-        network = job.base.build_network()
-    else:
-        network = network_of_plans(
-            job.base.plans,
-            job.base.configuration,
-            job.base.dataset_json,
-            output_channels=len(job.base.structures.names),
-        )
+    network = job.base.build_network() if job.method.uses_pretrained else job.base.build_untrained_network()
     sources: list[RowSource] = [BACKGROUND] if job.recipe.activation == "softmax" else []
     for channel, name in enumerate(job.target.names):
         row = job.target.base_rows[name] if job.method.uses_pretrained else None

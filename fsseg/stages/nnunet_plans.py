@@ -21,7 +21,7 @@ from fsseg.models.heads import replace_heads
 from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, raw_folder
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
 from fsseg.nnunet.raw_dataset import read_raw_dataset
-from fsseg.stages.adapt import require_same_channels
+from fsseg.stages.adaptation import require_same_channels
 
 _ANY_FREQUENCY = 0.5
 
@@ -61,7 +61,7 @@ def run_nnunet_plans(config: NnunetPlansConfig) -> dict[str, Any]:
     """
     base = read_model_folder(config.checkpoint)
     raw = read_raw_dataset(dataset_folder(raw_folder(), config.dataset))
-    require_same_channels(base.dataset_json, raw)
+    require_same_channels(base, raw)
     names = config.structures or raw.structures.names
     require_known("structure", names, raw.structures.names, f"{raw.path.name} annotates the allowed ones.")
     _require_defined(base, config, len(names))

@@ -87,7 +87,13 @@ def _model(config: PredictConfig) -> tuple[ModelFolder, nn.Module | None]:
     if (config.run is None) == (config.base is None) or bool(config.adapters) != (config.base is not None):
         raise UsageError("Give either --run, or --base and --adapter.")
     if config.run is not None:
-        return read_model_folder(config.run), None
+        model = read_model_folder(config.run)
+        if not model.has_head:
+            raise UsageError(
+                f"{config.run} has no head: its checkpoint was imported without structures, so it segments nothing"
+                " yet.\n  Adapt it first: fsseg adapt --checkpoint RUN …"
+            )
+        return model, None
     assert config.base is not None
     base = read_model_folder(config.base)
     loaded = [load_adapted(base, file) for file in config.adapters]

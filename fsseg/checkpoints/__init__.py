@@ -1,0 +1,1 @@
+"""Import of public checkpoints: safe loading, families, transfer onto the networks here."""

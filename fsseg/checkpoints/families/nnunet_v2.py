@@ -1,0 +1,94 @@
+"""Any checkpoint of nnU-Net v2: plans and labels are in the file, or in the folder above, as nnU-Net keeps them."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from fsseg.checkpoints.container import Checkpoint
+from fsseg.checkpoints.family import Family, Translation
+from fsseg.config.errors import FssegError, UsageError
+
+_PLAN_KEYS = ("configurations", "transpose_forward", "transpose_backward", "image_reader_writer", "plans_name")
+_LABEL_KEYS = ("labels", "regions_class_order")
+_FILES = {"plans": "plans.json", "dataset_json": "dataset.json"}
+
+
+def _recognises(checkpoint: Checkpoint) -> bool:
+    arguments = checkpoint.rest.get("init_args")
+    several_heads = any(re.match(r"decoder\.seg_layers\.[^.]+\.\d+\.", name) for name in checkpoint.weights)
+    named = isinstance(arguments, dict) and "configuration" in arguments
+    return checkpoint.wrapper == "network_weights" and named and not several_heads and not _is_nnssl(checkpoint)
+
+
+def _is_nnssl(checkpoint: Checkpoint) -> bool:
+    return "nnssl_adaptation_plan" in checkpoint.rest or "spark_weights" in checkpoint.rest
+
+
+def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
+    configuration = str(checkpoint.rest["init_args"]["configuration"])
+    plans = _content(checkpoint, "plans", _PLAN_KEYS)
+    dataset_json = _content(checkpoint, "dataset_json", ("labels", "channel_names"))
+    _require_plain_3d(plans, configuration)
+    axes = checkpoint.rest.get("inference_allowed_mirroring_axes")
+    return Translation(
+        dict(checkpoint.weights),
+        {},
+        plans,
+        channel_names=tuple(dataset_json["channel_names"].values()),
+        labels={key: dataset_json[key] for key in _LABEL_KEYS if key in dataset_json},
+        configuration=configuration,
+        mirroring_axes=tuple(axes) if axes else None,
+        file_ending=str(dataset_json.get("file_ending", ".nii.gz")),
+        licence=str(dataset_json.get("licence", "unknown")),
+        inputs=tuple(_beside(checkpoint, argument) for argument in _FILES if not _inside(checkpoint, argument)),
+    )
+
+
+def _content(checkpoint: Checkpoint, argument: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    """Return what the checkpoint holds as an argument of its trainer, or else the file that nnU-Net puts there."""
+    content = checkpoint.rest["init_args"].get(argument)
+    file = _beside(checkpoint, argument)
+    if not _inside(checkpoint, argument):
+        if not file.is_file():
+            raise UsageError(
+                f"{checkpoint.path} does not hold its {file.name}, and {file} does not exist.\n"
+                "  Keep the file where nnU-Net put it: in fold_X, below the folder with plans.json and dataset.json."
+            )
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise FssegError(f"{file} is damaged: {error}") from None
+    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise FssegError(f"The {file.name} of {checkpoint.path} is damaged: it lacks {', '.join(missing)}.")
+    return content
+
+
+def _inside(checkpoint: Checkpoint, argument: str) -> bool:
+    return checkpoint.rest["init_args"].get(argument) is not None
+
+
+def _beside(checkpoint: Checkpoint, argument: str) -> Path:
+    return checkpoint.path.absolute().parent.parent / _FILES[argument]
+
+
+def _require_plain_3d(plans: dict[str, Any], configuration: str) -> None:
+    block = plans["configurations"].get(configuration)
+    if block is None:
+        raise FssegError(
+            f"The plans have no configuration {configuration!r}, only {', '.join(plans['configurations'])}."
+        )
+    if configuration == "2d" or "cascade" in configuration:
+        raise UsageError(
+            f"The checkpoint is of the configuration {configuration!r}.\n"
+            "  allowed: 3D networks that read the image alone, such as 3d_fullres"
+        )
+
+
+FAMILY = Family(
+    title="nnU-Net v2 checkpoint",
+    recognises=_recognises,
+    translate=_translate,
+    reference="Isensee et al., Nature Methods 2021 (nnU-Net)",
+)

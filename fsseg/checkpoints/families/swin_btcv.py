@@ -1,0 +1,41 @@
+"""swin_unetr.base_5000ep_f48_lr2e-4_pretrained.pt: called pretrained, and in truth supervised on BTCV."""
+
+from fsseg.checkpoints.container import Checkpoint
+from fsseg.checkpoints.family import Family, Translation, split_off
+from fsseg.checkpoints.plans import ABDOMEN_WINDOW
+from fsseg.checkpoints.swin import LEGACY_NOTE, PATCH_EMBEDDING, is_swin_unetr, monai_names, swin_plans
+
+_ROWS = 14  # background and the 13 organs of BTCV
+_LEAKAGE_NOTE = (
+    "SUPERVISED ON BTCV: this file is used as self-supervised by CLIP-Driven, SuPreM and FSEFT, but it was fine-tuned"
+    " with the labels of BTCV. Results on BTCV, and on its 13 organs, are no evidence of self-supervised transfer."
+)
+
+
+def _recognises(checkpoint: Checkpoint) -> bool:
+    head = checkpoint.weights.get("out.conv.conv.weight")
+    return is_swin_unetr(checkpoint) and head is not None and head.shape[0] == _ROWS
+
+
+def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
+    checkpoint.require_input_channels(PATCH_EMBEDDING, 1, "The Swin UNETR for BTCV")
+    reasons = {r"out\.": "softmax head of background and 13 organs, with which a sigmoid per structure cannot begin"}
+    weights, dropped = split_off(monai_names(checkpoint.weights), reasons)
+    description = (
+        "Swin UNETR supervised on BTCV: 1.5 mm, 96^3 patches, HU -175 to 250 scaled to 0 to 1, RAS, axes x, y, z."
+    )
+    return Translation(
+        weights,
+        dropped,
+        swin_plans("swin_btcv", description, weights, ABDOMEN_WINDOW),
+        notes=(_LEAKAGE_NOTE, LEGACY_NOTE, "1.5 mm is the spacing at which SuPreM and FSEFT used it."),
+    )
+
+
+FAMILY = Family(
+    title="Swin UNETR base_5000ep, supervised on BTCV",
+    recognises=_recognises,
+    translate=_translate,
+    reference="Tang et al., CVPR 2022 (Swin UNETR)",
+    supervised_on=("BTCV",),
+)

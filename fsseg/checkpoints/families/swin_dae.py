@@ -1,0 +1,45 @@
+"""ssl_pretrained_weights.pth: the Swin encoder of disruptive autoencoders, whose names double an index."""
+
+import re
+
+from fsseg.checkpoints.container import Checkpoint
+from fsseg.checkpoints.family import Family, Translation, split_off
+from fsseg.checkpoints.plans import FULL_WINDOW
+from fsseg.checkpoints.swin import LEGACY_NOTE, monai_names, swin_plans
+
+_PATCH_EMBEDDING = "encoder.patch_embed.proj.weight"
+_REASONS = {
+    r"encoder\.mask_token$": "stands for masked patches in training",
+    r"encoder\.norm\.": "norm behind the encoder, which a Swin UNETR does not have",
+    r"(?!encoder\.)": "not part of the encoder",
+}
+
+
+def _recognises(checkpoint: Checkpoint) -> bool:
+    return checkpoint.has(_PATCH_EMBEDDING) and checkpoint.has_prefix("encoder.layers1.0.0.blocks.0.")
+
+
+def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
+    checkpoint.require_input_channels(_PATCH_EMBEDDING, 1, "The Swin encoder of disruptive autoencoders")
+    kept, dropped = split_off(monai_names(checkpoint.weights), _REASONS)
+    weights = {
+        re.sub(r"^encoder\.(layers\d\.0\.)0\.", r"encoder.\1", name).replace("encoder.", "swinViT.", 1): tensor
+        for name, tensor in kept.items()
+    }
+    description = "Swin encoder, self-supervised: 96^3 patches, HU -1000 to 1000 scaled to 0 to 1, RAS, axes x, y, z."
+    notes = (
+        "Only the Swin encoder is in the file: convolutions on the skips, decoder and head are random.",
+        LEGACY_NOTE,
+        "Spacing and HU window of its training are not known here; the plans say 1.5 mm and -1000 to 1000, as for"
+        " model_swinvit.pt. Give your own with --plans.",
+    )
+    return Translation(weights, dropped, swin_plans("swin_dae", description, weights, FULL_WINDOW), notes=notes)
+
+
+FAMILY = Family(
+    title="Swin encoder of disruptive autoencoders (self-supervised)",
+    recognises=_recognises,
+    translate=_translate,
+    reference="Valanarasu et al., 2023 (Disruptive Autoencoders)",
+    supervised_on=(),
+)

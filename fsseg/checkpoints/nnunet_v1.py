@@ -1,0 +1,116 @@
+"""nnU-Net v1: its plain U-Net under nnU-Net v2's names, and the plans that lie beside its weights."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fsseg.checkpoints.architectures import plain_unet
+from fsseg.checkpoints.plans import Intensities, make_plans
+from fsseg.checkpoints.side_pickle import read_side_pickle
+from fsseg.config.errors import FssegError
+
+FIRST_CONVOLUTION = "conv_blocks_context.0.blocks.0.conv.weight"
+_DEEPEST = re.compile(r"conv_blocks_context\.(\d+)\.")
+
+
+def is_generic_unet(weights: Mapping[str, Tensor]) -> bool:
+    """Return whether weights are those of nnU-Net v1's plain 3D U-Net with transposed convolutions."""
+    needed = (FIRST_CONVOLUTION, "tu.0.weight", "seg_outputs.0.weight")
+    return all(name in weights for name in needed) and weights[FIRST_CONVOLUTION].ndim == 5
+
+
+def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights of nnU-Net v1's Generic_UNet under the names of nnU-Net v2's PlainConvUNet.
+
+    Both networks compute the same (all deep-supervision outputs are equal). Transposed convolutions and heads have no
+    bias in v1, and get one of zeros.
+    """
+    bottleneck = max(int(match[1]) for name in weights if (match := _DEEPEST.match(name)))
+    rules = (
+        (rf"conv_blocks_context\.{bottleneck}\.(\d+)\.blocks\.0\.", rf"encoder.stages.{bottleneck}.0.convs.\1."),
+        (r"conv_blocks_context\.(\d+)\.blocks\.(\d+)\.", r"encoder.stages.\1.0.convs.\2."),
+        (r"conv_blocks_localization\.(\d+)\.(\d+)\.blocks\.0\.", r"decoder.stages.\1.convs.\2."),
+        (r"tu\.(\d+)\.", r"decoder.transpconvs.\1."),
+        (r"seg_outputs\.(\d+)\.", r"decoder.seg_layers.\1."),
+    )
+    result: dict[str, Tensor] = {}
+    for name, tensor in weights.items():
+        for pattern, replacement in rules:
+            new, count = re.subn("^" + pattern, replacement, name)
+            if count:
+                result[new.replace(".instnorm.", ".norm.")] = tensor
+                break
+        else:
+            result[name] = tensor
+    for name in [name for name in result if re.match(r"decoder\.(transpconvs|seg_layers)\.\d+\.weight$", name)]:
+        outputs = result[name].shape[1 if "transpconvs" in name else 0]
+        result.setdefault(name.replace(".weight", ".bias"), torch.zeros(outputs))
+    return result
+
+
+def side_plans(path: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the plans of nnU-Net v1 that lie beside a .model file, with the file they are in; None if there are none.
+
+    Looked for: FILE.pkl, which holds the plans of its training, then plans.pkl in the folder and in the one above.
+
+    Raises:
+        FssegError: a file is there and cannot be read without executing it, or holds no plans.
+    """
+    info = path.with_name(path.name + ".pkl")
+    for file in (info, path.parent / "plans.pkl", path.parent.parent / "plans.pkl"):
+        if file.is_file():
+            content = read_side_pickle(file)
+            plans = content.get("plans") if file == info and isinstance(content, dict) else content
+            if not isinstance(plans, dict) or not isinstance(plans.get("plans_per_stage"), Mapping):
+                raise FssegError(f"{file} holds no plans of nnU-Net v1: it lacks plans_per_stage.")
+            return file, plans
+    return None
+
+
+def plans_from_v1(name: str, description: str, weights: Mapping[str, Tensor], v1: dict[str, Any], file: Path) -> dict:
+    """Return plans as nnU-Net v2 has them, for the full resolution of v1 plans.
+
+    Args:
+        name: name of the plans.
+        description: what the weights are.
+        weights: under nnU-Net v2's names.
+        v1: content of plans.pkl.
+        file: where that comes from, for messages.
+
+    Raises:
+        FssegError: the plans lack what is needed.
+    """
+    try:
+        stage = v1["plans_per_stage"][max(v1["plans_per_stage"])]
+        statistics = v1["dataset_properties"]["intensityproperties"] or {}
+        plans = make_plans(
+            name,
+            description,
+            plain_unet(weights),
+            spacing=[float(value) for value in stage["current_spacing"]],
+            patch=[int(value) for value in stage["patch_size"]],
+            intensities=[
+                _intensities(statistics[channel]) if scheme == "CT" else None
+                for channel, scheme in sorted(v1["normalization_schemes"].items())
+            ],
+            axes="zyx",
+            batch_size=int(stage["batch_size"]),
+        )
+        plans["transpose_forward"] = [int(axis) for axis in v1["transpose_forward"]]
+        plans["transpose_backward"] = [int(axis) for axis in v1["transpose_backward"]]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise FssegError(f"{file} holds no plans of nnU-Net v1 that can be read: {error!r}") from None
+    return plans
+
+
+def _intensities(statistics: Mapping[str, float]) -> Intensities:
+    return Intensities(
+        mean=float(statistics["mean"]),
+        std=float(statistics["sd"]),
+        low=float(statistics["percentile_00_5"]),
+        high=float(statistics["percentile_99_5"]),
+    )

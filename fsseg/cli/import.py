@@ -1,0 +1,121 @@
+"""Turn a public checkpoint into a run that `fsseg adapt` starts from.
+
+The family of the file is found out from the names and shapes of its tensors. Nothing in it is executed.
+"""
+
+import argparse
+from typing import Any
+
+from fsseg.checkpoints.registry import AUTO, FAMILIES
+from fsseg.cli.options import add_device_option, add_output_options, emit
+
+_LISTING = "\n".join(f"  {name:<18}{what}" for name, what in FAMILIES.items())
+EXAMPLES = f"""examples:
+  fsseg import supervised_suprem_segresnet_2100.pth --out runs/suprem --dry-run
+  fsseg import supervised_suprem_segresnet_2100.pth --out runs/suprem --zero-shot 104
+  fsseg import model_final_checkpoint.model --family multitalent_v1 --out runs/multitalent
+  fsseg import checkpoint_final.pth --stem 035 --out runs/multitalent_v2
+  fsseg import checkpoint_final.pth --plans plans/resenc_l_zscore.json --out runs/nnfoundation
+
+families:
+{_LISTING}
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("file", help="the checkpoint file")
+    parser.add_argument("--out", required=True, help="run folder to make")
+    parser.add_argument("--family", default=AUTO, metavar="NAME", help="family of the file (default: found out)")
+    parser.add_argument("--stem", metavar="ID", help="which stem to take, for files with one for each dataset")
+    parser.add_argument("--plans", metavar="FILE", help="plans to use instead of those of the family or the file")
+    parser.add_argument("--allow-partial", action="store_true", help="accept a partly random encoder")
+    parser.add_argument("--zero-shot", metavar="DATASET", help="run the imported head on a dataset in nnUNet_raw")
+    parser.add_argument("--cases", nargs="+", help="with --zero-shot: only these cases")
+    parser.add_argument("--seed", type=int, default=0, help="decides what is not in the file (default: 0)")
+    add_device_option(parser)
+    add_output_options(parser, dry_run=True)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the stage."""
+    from fsseg.config.base import validated
+    from fsseg.config.errors import UsageError
+    from fsseg.stages.import_checkpoint import ImportConfig, run_import
+
+    if arguments.cases and not arguments.zero_shot:
+        raise UsageError("--cases chooses the cases of --zero-shot DATASET.\n  Give both or none.")
+    names = (*ImportConfig.model_fields,)
+    values = {name: getattr(arguments, name) for name in names}
+    result = run_import(validated(ImportConfig, values, "the options"), dry_run=arguments.dry_run)
+    emit(result, _text(result, arguments), arguments.json)
+    return 0
+
+
+def _text(result: dict[str, Any], arguments: argparse.Namespace) -> str:
+    from fsseg.reporting.tables import text_table
+
+    report = result["transfer"]
+    expects = result["expects"]
+    facts = [
+        ["family", f"{result['family']}: {result['title']}"],
+        ["reference", result["reference"]],
+        ["licence", result["licence"]],
+        ["supervised on", _supervision(result["supervised_on"])],
+        ["spacing", f"{' x '.join(f'{size:g}' for size in expects['spacing_mm'])} mm ({', '.join(expects['axes'])})"],
+        ["patch", " x ".join(map(str, expects["patch"]))],
+        ["orientation", expects["orientation"]],
+        ["intensities", "; ".join(_intensity(channel) for channel in expects["intensities"])],
+    ]
+    parts = [
+        [part, f"{counts['filled']:,}", f"{counts['total']:,}", f"{counts['filled'] / counts['total']:.1%}"]
+        for part, counts in report["parameters"].items()
+        if counts["total"]
+    ]
+    blocks = [
+        text_table(["checkpoint", ""], facts),
+        f"structures ({len(result['structures'])}): {', '.join(result['structures']) or 'none, everything is novel'}",
+        text_table(["part", "from the file", "parameters", "share"], parts),
+        "\n".join(f"{what}: {_count(report[key])}" for key, what in _COUNTED.items()),
+        "\n".join(result["notes"]),
+        _zero_shot(result.get("zero_shot")),
+    ]
+    verb = "would write" if arguments.dry_run else "written:"
+    return "\n\n".join([*(block for block in blocks if block), f"{verb} {arguments.out}"])
+
+
+_COUNTED = {
+    "matched": "tensors matched by name and shape",
+    "dropped": "tensors of the file left out",
+    "missing": "tensors of the network that the file lacks, random now",
+    "reshaped": "tensors of another shape, random now",
+}
+
+
+def _supervision(collections: list[str] | None) -> str:
+    if collections is None:
+        return "not known"
+    return ", ".join(collections) or "nothing: self-supervised"
+
+
+def _count(entry: Any) -> int:
+    return entry if isinstance(entry, int) else len(entry)
+
+
+def _intensity(channel: dict[str, Any]) -> str:
+    if not channel["window_hu"]:
+        return str(channel["scheme"])
+    low, high = channel["window_hu"]
+    return f"{channel['scheme']}, HU {low:g} to {high:g}"
+
+
+def _zero_shot(structures: dict[str, Any] | None) -> str:
+    if not structures:
+        return ""
+    from fsseg.reporting.tables import MISSING, text_table
+
+    rows = [
+        [name, MISSING if summary["dsc"]["mean"] is None else f"{summary['dsc']['mean']:.3f}", str(summary["dsc"]["n"])]
+        for name, summary in structures.items()
+    ]
+    return text_table(["zero-shot", "DSC", "n"], rows)

@@ -1,0 +1,116 @@
+"""An imported head on a labelled dataset, without training: the first check that weights are alive."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from fsseg.config.errors import UsageError, require_known
+from fsseg.config.manifest import write_json
+from fsseg.data.assembly import renumbered
+from fsseg.models.heads import replace_heads
+from fsseg.nnunet.environment import dataset_folder, raw_folder
+from fsseg.nnunet.model_folder import ModelFolder
+from fsseg.nnunet.prediction import Predictor
+from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
+from fsseg.stages.adaptation import require_same_channels
+from fsseg.stages.evaluate import EvaluateConfig, run_evaluate
+
+FOLDER_NAME = "zero_shot"
+SEPARATOR = "__"  # btcv__liver is the row that one collection trained for the structure liver
+
+
+@dataclass(frozen=True)
+class ZeroShot:
+    """A zero-shot check whose inputs have been checked.
+
+    Attributes:
+        model: the imported model.
+        groups: collection ("" for rows of none) -> structure of the dataset -> row of the head. Each group has label
+            maps of its own, which hold nothing else, so that no other structure is painted over them.
+        dataset: where images and label maps come from.
+        cases: the cases.
+    """
+
+    model: ModelFolder
+    groups: dict[str, dict[str, int]]
+    dataset: RawDataset
+    cases: tuple[str, ...]
+
+
+def prepare_zero_shot(model: ModelFolder, dataset_name: str, cases: tuple[str, ...] | None) -> ZeroShot:
+    """Check that a model and a dataset have structures in common, before anything is computed.
+
+    Raises:
+        UsageError: unknown dataset or case, other channels, no head, a softmax head, or no structure in common.
+    """
+    dataset = read_raw_dataset(dataset_folder(raw_folder(), dataset_name))
+    if not model.has_head:
+        raise UsageError("--zero-shot runs an imported head, and no head comes with this file.\n  Leave it out.")
+    if model.activation != "sigmoid":
+        raise UsageError(
+            "--zero-shot runs heads of one sigmoid per structure, and this one is a softmax.\n"
+            "  Import without it, then use fsseg predict and fsseg evaluate."
+        )
+    require_same_channels(model, dataset)
+    groups: dict[str, dict[str, int]] = {}
+    for row, name in enumerate(model.structures.names):
+        collection, _, structure = name.rpartition(SEPARATOR)
+        if structure in dataset.structures.names:
+            groups.setdefault(collection, {})[structure] = row
+    if not groups:
+        raise UsageError(
+            f"The imported head and {dataset.path.name} have no structure in common.\n"
+            f"  head: {', '.join(model.structures.names)}\n  dataset: {', '.join(dataset.structures.names)}"
+        )
+    require_known("case", cases or (), dataset.cases)
+    return ZeroShot(model, groups, dataset, cases or dataset.cases)
+
+
+def run_zero_shot(check: ZeroShot, network: nn.Module, folder: Path, device: torch.device) -> dict[str, Any]:
+    """Segment and evaluate; return the summary of `fsseg evaluate` by name of the head's row.
+
+    Args:
+        check: what to run.
+        network: the imported network; its heads are reduced in place to the rows that are needed.
+        folder: run folder, which gets label maps and a CSV for each group.
+        device: where to compute.
+    """
+    names = [_row_name(group, structure) for group, rows in check.groups.items() for structure in rows]
+    replace_heads(network, [row for rows in check.groups.values() for row in rows.values()])
+    labels = check.model.dataset_json_with({name: (index + 1,) for index, name in enumerate(names)})
+    predictor = Predictor(network, replace(check.model, dataset_json=labels), device)
+    for case in tqdm(check.cases, desc="zero-shot", unit="case", disable=None):
+        image, properties = predictor.preprocessor.image(check.dataset.images(case))
+        logits = predictor.logits(image)
+        for group in check.groups:
+            integers = renumbered(check.dataset.structures, tuple(check.groups[group]))
+            channels = [names.index(_row_name(group, structure)) for structure in integers]
+            dataset_json = check.model.dataset_json_with(integers)
+            out = folder / _with_group(FOLDER_NAME, group)
+            out.mkdir(exist_ok=True)
+            write_json(out / "dataset.json", dataset_json)
+            predictor.write(logits[channels], properties, out / f"{case}{dataset_json['file_ending']}", dataset_json)
+    return {name: row for group in check.groups for name, row in _evaluated(check, group, folder).items()}
+
+
+def _evaluated(check: ZeroShot, group: str, folder: Path) -> dict[str, Any]:
+    name = _with_group(FOLDER_NAME, group)
+    config = EvaluateConfig(
+        prediction=folder / name,
+        reference=check.dataset.path / "labelsTr",
+        out=folder / f"{name}.csv",
+        cases=check.cases,
+    )
+    return {_row_name(group, structure): row for structure, row in run_evaluate(config)["structures"].items()}
+
+
+def _row_name(group: str, structure: str) -> str:
+    return f"{group}{SEPARATOR}{structure}" if group else structure
+
+
+def _with_group(name: str, group: str) -> str:
+    return f"{name}_{group}" if group else name
