@@ -467,9 +467,9 @@ def test_separate_definitions_get_channels_of_their_own(site):
     )
     report = site.assemble(first, second)
     structures = load_structures(site.out)
-    assert structures.integers == {"spinal_cord": (1,), "spinal_cord_cords": (2,)}
-    assert structures.cases["Cords_a"].z_extent == {"spinal_cord_cords": (4, 6)}
-    assert report["sources"]["Cords"]["renamed"] == {"spinal_cord": "spinal_cord_cords"}
+    assert structures.integers == {"spinal_cord": (1,), "cords__spinal_cord": (2,)}
+    assert structures.cases["Cords_a"].z_extent == {"cords__spinal_cord": (4, 6)}
+    assert report["sources"]["Cords"]["renamed"] == {"spinal_cord": "cords__spinal_cord"}
 
 
 def test_class_order_takes_the_integer_shared_least():

@@ -8,6 +8,7 @@ import pytest
 import SimpleITK
 from phantom_collections import Phantom, ct, image_of, phantom, save, save_series
 
+from fsseg.checkpoints.class_lists import MULTITALENT_47
 from fsseg.config.errors import UsageError
 from fsseg.data.conflicts import resolved_names
 from fsseg.data.spec_loading import load_spec, load_specs
@@ -257,4 +258,6 @@ def test_the_collections_of_multitalent_conflict_unless_every_dataset_has_its_ow
     channels = {new for mapping in names.values() for new in mapping.values()}
     # MultiTalent's 47, one more for the second kidney, six more because BTCV2 keeps all its structures.
     assert len(channels) == 47 + 1 + 6
-    assert {"aorta_btcv", "aorta_segthor", "kidney_left_kits19"} <= channels
+    assert {"btcv__aorta", "segthor__aorta", "kits19__kidney_left"} <= channels
+    # The rows of an imported MultiTalent network have the same names, but for kidneys that it does not split.
+    assert set(MULTITALENT_47) - channels == {"kits19__kidney"}

@@ -248,9 +248,9 @@ def test_rows_of_the_head_are_structures_in_their_order(imported: Any, key: str,
 
 def test_nested_regions_share_integers(imported: Any) -> None:
     integers = read_model_folder(imported("multitalent_v1")[0]).structures.integers
-    assert integers["msd_liver__liver"] == (1, 2)
-    assert integers["msd_pancreas__pancreas"] == (4, 5)
-    assert integers["kits__kidney"] == (42, 43)
+    assert integers["msd03_liver__liver"] == (1, 2)
+    assert integers["msd07_pancreas__pancreas"] == (4, 5)
+    assert integers["kits19__kidney"] == (42, 43)
     assert integers["btcv__liver"] == (15,)
 
 
@@ -431,7 +431,7 @@ def test_zero_shot_of_rows_of_collections(lab: Lab, imported: Any, folder: Path,
     plans = small_plans(imported("multitalent_v1")[0], patch=(32, 64, 64))
     words = ("--plans", plans, "--zero-shot", "804", "--cases", lab.case(0), "--device", "cpu")
     result = succeed("import", written(folder, "multitalent_v1"), "--out", folder / "runs" / "groups", *words)
-    assert {f"btcv__{KNOWN}", f"btcv2__{KNOWN}", f"msd_liver__{KNOWN}"} <= set(result["zero_shot"])
+    assert {f"btcv__{KNOWN}", f"btcv2__{KNOWN}", f"msd03_liver__{KNOWN}"} <= set(result["zero_shot"])
     assert (folder / "runs" / "groups" / "zero_shot_btcv.csv").is_file()
 
 

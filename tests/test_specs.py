@@ -169,7 +169,7 @@ def test_same_makes_one_structure(tmp_path):
 def test_separate_makes_a_structure_of_its_own(tmp_path):
     names = resolved_names(load_specs(two_definitions(tmp_path, second={"liver": "separate"})))
     assert names["LiverSet"]["liver"] == "liver"
-    assert names["OtherSet"]["liver"] == "liver_other_set"
+    assert names["OtherSet"]["liver"] == "other_set__liver"
 
 
 def test_separate_changes_nothing_where_no_other_dataset_claims_the_structure(tmp_path):

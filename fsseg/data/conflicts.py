@@ -5,6 +5,7 @@ from typing import Literal
 
 from fsseg.config.errors import UsageError
 from fsseg.data.specs import DatasetSpec
+from fsseg.data.structures import SEPARATOR
 
 Channels = Literal["merged", "per_dataset"]
 
@@ -15,7 +16,7 @@ def resolved_names(specs: Sequence[DatasetSpec], channels: Channels = "merged") 
     Args:
         specs: the specs of one assembly.
         channels: `merged` makes one structure of what several datasets name alike, as SuPreM does. A spec that says
-            `separate` keeps its own, which becomes `<structure>_<name of the spec in snake case>`. `per_dataset` does
+            `separate` keeps its own, which becomes `<name of the spec in snake case>__<structure>`. `per_dataset` does
             so with every structure, as MultiTalent does; then no definitions can conflict.
 
     Raises:
@@ -27,7 +28,7 @@ def resolved_names(specs: Sequence[DatasetSpec], channels: Channels = "merged") 
         claiming = [spec for spec in specs if structure in spec.annotated]
         separate = [spec for spec in claiming if _is_separate(spec, structure, claiming, channels)]
         for spec in separate:
-            names[spec.name][structure] = f"{structure}_{spec.snake_name}"
+            names[spec.name][structure] = f"{spec.snake_name}{SEPARATOR}{structure}"
         problem = _disagreement(structure, [spec for spec in claiming if spec not in separate])
         if problem:
             problems.append(problem)

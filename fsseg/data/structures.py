@@ -16,6 +16,7 @@ from fsseg.config.errors import FssegError
 from fsseg.config.manifest import write_json
 
 STRUCTURES_NAME = "structures.json"
+SEPARATOR = "__"  # btcv__liver is what one collection means by liver, as a structure of its own
 FORMAT_VERSION = 1
 
 

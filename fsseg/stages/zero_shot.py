@@ -11,6 +11,7 @@ from tqdm import tqdm
 from fsseg.config.errors import UsageError, require_known
 from fsseg.config.manifest import write_json
 from fsseg.data.assembly import renumbered
+from fsseg.data.structures import SEPARATOR
 from fsseg.models.heads import replace_heads
 from fsseg.nnunet.environment import dataset_folder, raw_folder
 from fsseg.nnunet.model_folder import ModelFolder
@@ -20,7 +21,6 @@ from fsseg.stages.adaptation import require_same_channels
 from fsseg.stages.evaluate import EvaluateConfig, run_evaluate
 
 FOLDER_NAME = "zero_shot"
-SEPARATOR = "__"  # btcv__liver is the row that one collection trained for the structure liver
 
 
 @dataclass(frozen=True)

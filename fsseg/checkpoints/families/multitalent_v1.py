@@ -11,8 +11,8 @@ _NAME = "multitalent_v1"
 _DESCRIPTION = "U-Net of MultiTalent v1: 1.5 x 1 x 1 mm (z, y, x), 96 x 192 x 192 patches, nnU-Net's CT normalisation."
 _INTENSITIES = Intensities(mean=63.44, std=175.48, low=-927.0, high=275.0)
 _NOTES = (
-    "Rows are regions of single datasets (btcv__liver and msd_liver__liver are two rows); a dataset that should start"
-    " from one must name its structure alike.",
+    "Rows are regions of single datasets (btcv__liver and msd03_liver__liver are two rows); a dataset that should start"
+    " from one must name its structure alike, as `fsseg assemble --channels per_dataset` does.",
     "The images were read in the orientation they were stored in; here they are read in RAS. Check rows with a side.",
     "Heads and transposed convolutions have no bias in the file: their biases are zero.",
 )
