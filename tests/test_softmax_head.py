@@ -12,7 +12,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fsseg.models.heads import BACKGROUND, replace_heads
+from fsseg.models.heads import BACKGROUND, replace_heads, row_sources
 from fsseg.models.parts import parts_of
 from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.stages.load_adapted import load_adapted
@@ -201,8 +201,48 @@ def test_no_second_adapter_beside_a_softmax(lab: Lab, run: Path, tmp_path: Path)
     assert "one by one" in outcome.err
 
 
-def test_a_softmax_is_no_base_yet(lab: Lab, run: Path, tmp_path: Path) -> None:
-    outcome = fsseg(*lab.adapt_words(tmp_path / "run", base=run))
-    assert outcome.code == 2
-    assert "has a softmax head" in outcome.err
-    assert not (tmp_path / "run").exists()
+# A base with a softmax
+
+
+def test_classes_become_sigmoids_against_background(run: Path) -> None:
+    model = read_model_folder(run)
+    network = model.build_network()
+    image = torch.randn(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        logits = network(image)
+        sources, minus = row_sources([2, None, 1], [0.1, 0.2, 0.3], base=model.activation, activation="sigmoid")
+        replace_heads(network, sources, minus)
+        after = network(image)
+    pair = logits[:, [0, 2]].softmax(1)[:, 1]
+    assert torch.allclose(after[:, 0].sigmoid(), pair, atol=1e-6)
+    assert torch.allclose(after[:, 2], logits[:, 1] - logits[:, 0], atol=1e-5)
+
+
+def test_classes_that_stay_classes_keep_all_their_rows(run: Path) -> None:
+    model = read_model_folder(run)
+    network = model.build_network()
+    image = torch.randn(1, 1, 16, 16, 16)
+    rows = list(model.head_rows().values())
+    with torch.no_grad():
+        before = network(image)
+        replace_heads(network, *row_sources(rows, [0.5, 0.5], base="softmax", activation="softmax"))
+        assert torch.equal(network(image), before[:, [0, *rows]])
+
+
+@pytest.mark.parametrize(("activation", "note"), [("sigmoid", "minus the background's"), ("softmax", "is kept")])
+def test_a_softmax_is_adapted_and_its_background_accounted_for(
+    lab: Lab, run: Path, tmp_path: Path, activation: str, note: str
+) -> None:
+    words = ("--structure", KNOWN, "--set", "recipe.max_steps=2", f"recipe.activation={activation}")
+    facts = succeed(*lab.adapt_words(tmp_path / "again", *words, base=run))
+    assert facts["structures"] == {KNOWN: "known"}
+    assert note in facts["notes"][-1]
+    prediction = ("--base", run, "--adapter", adapter(tmp_path / "again"), "--cases", lab.case(0))
+    succeed("predict", *prediction, "--input", lab.target / "imagesTr", "--output", tmp_path / "unmerged")
+    merged = ("--run", tmp_path / "again", "--cases", lab.case(0))
+    succeed("predict", *merged, "--input", lab.target / "imagesTr", "--output", tmp_path / "merged")
+    read = [
+        SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / out / f"{lab.case(0)}.nii.gz")))
+        for out in ("merged", "unmerged")
+    ]
+    assert (read[0] == read[1]).all()

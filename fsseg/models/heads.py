@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from fsseg.config.recipes import Activation
 from fsseg.models.parts import parts_of
 
 NEW_ROW_STD = 0.01
@@ -14,7 +15,7 @@ BACKGROUND: Literal["background"] = "background"  # first channel of a softmax
 RowSource = int | float | Literal["background"]
 
 
-def replace_heads(network: nn.Module, sources: Sequence[RowSource]) -> None:
+def replace_heads(network: nn.Module, sources: Sequence[RowSource], minus: int | None = None) -> None:
     """Replace all segmentation heads in place by heads with one output channel per adapted structure.
 
     Args:
@@ -23,10 +24,29 @@ def replace_heads(network: nn.Module, sources: Sequence[RowSource]) -> None:
             (float in (0, 1)) of a novel structure: its bias starts at the logit of that frequency, so that the first
             prediction is the prior and not one half, and its weights at N(0, 0.01). BACKGROUND is a row of zeros,
             against which a softmax starts as the sigmoid that every other row was made for.
+        minus: pretrained row that is subtracted from every other: the background of a softmax whose classes become
+            sigmoids, each against background.
     """
     heads = parts_of(network).heads
     for index, old in enumerate(heads):
-        heads[index] = _new_head(old, sources)
+        heads[index] = _new_head(old, sources, minus)
+
+
+def row_sources(
+    rows: Sequence[int | None], frequencies: Sequence[float], *, base: Activation, activation: Activation
+) -> tuple[list[RowSource], int | None]:
+    """Return the `sources` and `minus` with which `replace_heads` makes a head for an activation out of another's.
+
+    Args:
+        rows: the base's head row of each structure; None where it is novel.
+        frequencies: of each structure; those of novel ones are used.
+        base: activation of the base's head; the background of a softmax is its row 0.
+        activation: of the new head.
+    """
+    own = [frequency if row is None else row for row, frequency in zip(rows, frequencies, strict=True)]
+    if activation == "sigmoid":
+        return list(own), 0 if base == "softmax" else None
+    return [0 if base == "softmax" else BACKGROUND, *own], None
 
 
 def logit(frequency: float) -> float:
@@ -35,7 +55,7 @@ def logit(frequency: float) -> float:
     return math.log(p / (1 - p))
 
 
-def _new_head(old: nn.Module, sources: Sequence[RowSource]) -> nn.Conv3d:
+def _new_head(old: nn.Module, sources: Sequence[RowSource], minus: int | None) -> nn.Conv3d:
     assert isinstance(old, nn.Conv3d)  # heads of all supported networks are 1x1x1 convolutions
     head = nn.Conv3d(old.in_channels, len(sources), old.kernel_size, bias=True)  # type: ignore[arg-type]
     head = head.to(old.weight.device)
@@ -47,6 +67,9 @@ def _new_head(old: nn.Module, sources: Sequence[RowSource]) -> nn.Conv3d:
             elif isinstance(source, int):
                 head.weight[channel] = old.weight[source]
                 head.bias[channel] = old.bias[source] if old.bias is not None else 0.0  # type: ignore[index]
+                if minus is not None:
+                    head.weight[channel] -= old.weight[minus]
+                    head.bias[channel] -= old.bias[minus] if old.bias is not None else 0.0  # type: ignore[index]
             elif isinstance(source, float):
                 head.weight[channel].normal_(0.0, NEW_ROW_STD)
                 head.bias[channel] = logit(source)  # type: ignore[index]

@@ -71,6 +71,13 @@ class ModelFolder:
         """Channels of the head: background of a softmax included, one for a placeholder."""
         return max(1, len(self.structures.names) + (self.activation == "softmax"))
 
+    def head_rows(self) -> dict[str, int]:
+        """Return the row of the head of each structure; a softmax numbers its rows by the integers of the labels."""
+        structures = self.structures
+        if self.activation == "softmax":
+            return {name: integers[0] for name, integers in structures.integers.items()}
+        return {name: row for row, name in enumerate(structures.names)}
+
     def dataset_json_with(
         self, integers: dict[str, tuple[int, ...]], activation: Activation = "sigmoid"
     ) -> dict[str, Any]:

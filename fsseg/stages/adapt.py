@@ -24,6 +24,7 @@ from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
 from fsseg.stages.adaptation import (
     Job,
+    background_notes,
     build_adapted,
     make_target,
     require_classes,
@@ -96,11 +97,6 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
         )
     require_new_or_unfinished(config.out)
     base = read_model_folder(config.checkpoint)
-    if base.activation != "sigmoid":
-        raise UsageError(
-            f"The checkpoint in {base.path} has a softmax head (labels without regions).\n"
-            "  allowed: region-based checkpoints, as `fsseg pretrain` makes them on an assembled dataset."
-        )
     dataset = read_raw_dataset(dataset_folder(raw_folder(), config.dataset))
     require_known(
         "structure", config.structures, dataset.structures.names, f"{dataset.path.name} annotates the allowed ones."
@@ -124,7 +120,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
         "parameters": adapted.report().as_dict(),
         "support": list(split.support),
         "licence": dataset.dataset_json.get("licence", "unknown"),
-        "notes": adapted.notes,
+        "notes": [*adapted.notes, *background_notes(job)],
     }
     if dry_run:
         return {**facts, "max_steps": config.recipe.max_steps, "out": str(config.out)}

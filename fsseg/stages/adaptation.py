@@ -16,7 +16,7 @@ from fsseg.data.structures import Structures
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.contract import DecoderChoice, Method
-from fsseg.models.heads import BACKGROUND, RowSource, replace_heads
+from fsseg.models.heads import BACKGROUND, replace_heads, row_sources
 from fsseg.nnunet.augmentation import mirror_axes_for
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.preprocessing import CasePreprocessor
@@ -89,7 +89,7 @@ def require_same_channels(base: ModelFolder, dataset: RawDataset) -> None:
 def make_target(base: ModelFolder, structures: Structures, names: Sequence[str]) -> Target:
     """Match structures of a dataset with the head rows of the base; containing structures come first."""
     ordered = tuple(renumbered(structures, tuple(names)))
-    rows = {name: base.structures.names.index(name) for name in ordered if name in base.structures.names}
+    rows = base.head_rows()
     return Target(structures=structures.subset(ordered), base_rows={name: rows.get(name) for name in ordered})
 
 
@@ -157,12 +157,23 @@ def build_adapted(job: Job, volumes: Sequence[Volume]) -> AdaptedNetwork:
     """Build the network, its head and the method, seeded by the job."""
     seed_everything(job.seed)
     network = job.base.build_network() if job.method.uses_pretrained else job.base.build_untrained_network()
-    sources: list[RowSource] = [BACKGROUND] if job.recipe.activation == "softmax" else []
-    for channel, name in enumerate(job.target.names):
-        row = job.target.base_rows[name] if job.method.uses_pretrained else None
-        sources.append(frequency(volumes, job.target, channel) if row is None else row)
-    replace_heads(network, sources)
+    rows = [job.target.base_rows[name] if job.method.uses_pretrained else None for name in job.target.names]
+    frequencies = [frequency(volumes, job.target, channel) for channel in range(len(rows))]
+    sources, minus = row_sources(rows, frequencies, base=job.base.activation, activation=job.recipe.activation)
+    replace_heads(network, sources, minus)
     return AdaptedNetwork(network, job.method, job.decoder)
+
+
+def background_notes(job: Job) -> list[str]:
+    """Say what becomes of the background of a base with a softmax."""
+    if job.base.activation == "sigmoid" or not job.method.uses_pretrained:
+        return []
+    if job.recipe.activation == "softmax":
+        return ["The base's background row is kept."]
+    return [
+        "The base has a softmax. Every structure has a sigmoid of its own now: known ones start from their row minus"
+        " the background's, which is the base's probability against background."
+    ]
 
 
 def frequency(volumes: Sequence[Volume], target: Target, channel: int) -> float:

@@ -13,7 +13,7 @@ from fsseg.methods.adapter_file import AdapterInfo, load_adapter
 from fsseg.methods.interpolation import interpolated_state_dict
 from fsseg.nnunet.augmentation import mirror_axes_for
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder, write_model_folder
-from fsseg.stages.load_adapted import base_with_heads, load_adapted, row_sources
+from fsseg.stages.load_adapted import base_with_heads, head_of, load_adapted
 
 
 class MergeConfig(StrictModel):
@@ -70,7 +70,7 @@ def merge_adapter(config: MergeConfig) -> dict[str, Any]:
         )
     weights = adapted.merged_state_dict()
     if config.scale != 1:
-        new = [channel for channel, source in enumerate(row_sources(info)) if not isinstance(source, int)]
+        new = [channel for channel, source in enumerate(head_of(info, base)[0]) if not isinstance(source, int)]
         weights = interpolated_state_dict(base_with_heads(base, info), weights, config.scale, new)
     manifest = Manifest("adapter merge", config.model_dump(mode="json"))
     manifest.add_inputs([config.adapter])

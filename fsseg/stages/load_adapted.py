@@ -8,7 +8,7 @@ from fsseg.config.errors import FssegError
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.adapter_file import AdapterInfo, load_adapter
 from fsseg.methods.registry import create_method
-from fsseg.models.heads import BACKGROUND, RowSource, replace_heads
+from fsseg.models.heads import RowSource, replace_heads, row_sources
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.training.seeding import seeded
 
@@ -41,11 +41,12 @@ def base_with_heads(base: ModelFolder, info: AdapterInfo) -> nn.Module:
     """Build the base with heads for an adapter's structures: rows of known ones from the base, of novel ones new."""
     network = base.build_network()
     with seeded(0):  # heads of deep supervision are in no adapter, and must not depend on the caller
-        replace_heads(network, row_sources(info))
+        replace_heads(network, *head_of(info, base))
     return network
 
 
-def row_sources(info: AdapterInfo) -> list[RowSource]:
-    """Return where each row of an adapter's head starts, as `replace_heads` reads it."""
-    background: list[RowSource] = [BACKGROUND] if info.activation == "softmax" else []
-    return background + [_ANY_FREQUENCY if row is None else row for row in info.structures.values()]
+def head_of(info: AdapterInfo, base: ModelFolder) -> tuple[list[RowSource], int | None]:
+    """Return where each row of an adapter's head starts, as `replace_heads` takes it."""
+    rows = list(info.structures.values())
+    frequencies = [_ANY_FREQUENCY] * len(rows)
+    return row_sources(rows, frequencies, base=base.activation, activation=info.activation)
