@@ -341,3 +341,26 @@ def test_bad_plans_are_refused(
     assert outcome.code == 2
     assert message in outcome.err
     assert sorted((Path(site[1]["nnUNet_preprocessed"]) / TARGET).iterdir()) == before
+
+
+# From nnU-Net to fsseg
+
+
+def test_what_the_stock_trainer_left_is_a_base(
+    lab: Lab, site: tuple[Lab, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, env = site
+    env = {**env, "nnUNet_results": str(tmp_path / "results"), "nnUNet_compile": "f"}
+    preprocessed = Path(env["nnUNet_preprocessed"]) / TARGET
+    (preprocessed / "dataset_fingerprint.json").write_text("{}", encoding="utf-8")  # is copied, not read
+    run("nnUNetv2_train", 804, CONFIGURATION, "all", "-p", "lora", "-tr", STOCK, "-device", "cpu", env=env)
+    stock = tmp_path / "results" / TARGET / f"{STOCK}__lora__{CONFIGURATION}"
+    monkeypatch.setenv("nnUNet_raw", env["nnUNet_raw"])
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    (tmp_path / "preprocessed").mkdir()
+    facts = succeed(*copy.adapt_words(tmp_path / "run", "--set", *FEW_SHOT_SETTINGS, base=stock))
+    assert set(facts["structures"].values()) == {"known"}
+    assert read_model_folder(tmp_path / "run").plans["plans_name"] == "lora"
+
+
+STOCK = "nnUNetTrainer_1epoch"
