@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read once, when torch is imported
+
 REPOSITORY = Path(__file__).parents[1]
 SOURCES = "Dataset901_PhantomSources"
 TARGET = "Dataset804_PhantomTarget"
