@@ -93,7 +93,13 @@ def _our_iteration(arguments: argparse.Namespace, device: torch.device, folder: 
     from fsseg.nnunet.pretraining import make_trainer
 
     plans, dataset_json = _files(arguments)
-    settings = {"steps": 1_000_000, "optimizer": "sgd", "learning_rate": 1e-4, "validation_share": 0.0}
+    settings = {
+        "steps": 1_000_000,
+        "optimizer": "sgd",
+        "learning_rate": 1e-4,
+        "validation_share": 0.0,
+        "checkpoint_minutes": 1e6,
+    }
     trainer = make_trainer(
         plans=plans | {"fsseg": {"pretrain": settings}},
         fold="all",

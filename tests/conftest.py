@@ -70,7 +70,7 @@ def start_fsseg(*words: object) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         # A shell that starts pytest in the background lets its children ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        text=True,
+        encoding="utf-8",
     )
 
 

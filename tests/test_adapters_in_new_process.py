@@ -18,7 +18,7 @@ from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.registry import create_method
 
 folder = Path(sys.argv[1])
-for name, (method, options, decoder, network) in json.loads((folder / "cases.json").read_text()).items():
+for name, (method, options, decoder, network) in json.loads((folder / "cases.json").read_bytes()).items():
     torch.manual_seed(1)
     adapted = AdaptedNetwork(tiny_network(network), create_method(method, options), decoder)
     adapted.load_state(load_file(folder / f"{name}.safetensors"))
@@ -42,7 +42,7 @@ def test_adapters_of_all_methods_load_in_a_new_process(tmp_path: Path) -> None:
         cases[str(number)] = (method, FITTING_OPTIONS.get(method, {}), case.decoder, case.network)
     (tmp_path / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
     command = [sys.executable, "-c", _CHILD, str(tmp_path)]
-    child = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    child = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=Path(__file__).parent, check=False)
     assert child.returncode == 0, child.stderr
     differences = dict(line.split() for line in child.stdout.splitlines())
     assert differences.keys() == cases.keys()

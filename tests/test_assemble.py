@@ -91,7 +91,7 @@ class Site:
         return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(self.out / "labelsTr" / f"{case}.nii.gz")))
 
     def dataset_json(self) -> dict[str, Any]:
-        return json.loads((self.out / "dataset.json").read_text())
+        return json.loads((self.out / "dataset.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_nested_structures_become_regions(site):
     assert (written["numTraining"], written["channel_names"]) == (1, {"0": "CT"})
     assert load_structures(site.out).integers == {"liver": (1, 2), "liver_tumour": (2,)}
     assert report["structures"]["liver_tumour"]["cases_containing"] == 1
-    assert json.loads((site.out / "manifest.json").read_text())["inputs"]
+    assert json.loads((site.out / "manifest.json").read_text(encoding="utf-8"))["inputs"]
 
 
 def test_a_containing_structure_comes_first_even_if_named_last(site):
@@ -176,7 +176,7 @@ def test_link_falls_back_to_a_symbolic_link_and_to_a_copy(tmp_path, monkeypatch)
     monkeypatch.setattr("os.symlink", refuse)
     link(source, tmp_path / "copy")
     assert not (tmp_path / "copy").is_symlink()
-    assert (tmp_path / "copy").read_text() == "content"
+    assert (tmp_path / "copy").read_text(encoding="utf-8") == "content"
 
 
 def test_label_maps_of_other_type_are_written_as_8_bit_in_the_geometry_of_the_image(site):

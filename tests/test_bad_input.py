@@ -339,7 +339,7 @@ def test_plans_that_do_not_fit_the_network_are_refused(lab: Lab, model: Path, co
 @pytest.mark.parametrize("name", BAD_ARCHITECTURES)
 def test_pretraining_refuses_plans_that_do_not_fit_the_network(lab: Lab, tmp_path: Path, name: str) -> None:
     change, code, message = BAD_ARCHITECTURES[name]
-    plans = json.loads((lab.preprocessed / f"{PLANS_NAME}.json").read_text())
+    plans = json.loads((lab.preprocessed / f"{PLANS_NAME}.json").read_text(encoding="utf-8"))
     change(plans)
     bad = lab.preprocessed / "bad_plans.json"
     bad.write_text(json.dumps(plans))
@@ -442,7 +442,7 @@ BAD_LABELS: dict[str, tuple[Callable[[Path], Any], int, str]] = {
 @pytest.mark.parametrize("name", BAD_LABELS)
 def test_adaptation_refuses_a_label_map_that_it_cannot_learn_from(copy: Lab, tmp_path: Path, name: str) -> None:
     damage, code, message = BAD_LABELS[name]
-    labels = json.loads((copy.target / "dataset.json").read_text())["labels"]
+    labels = json.loads((copy.target / "dataset.json").read_text(encoding="utf-8"))["labels"]
     if name == "empty_mask":
         damage = relabelled(labels[NOVEL][0], 0)
     damage(copy.label(1))
@@ -632,7 +632,7 @@ def test_help_imports_neither_torch_nor_nnunet() -> None:
         "assert not heavy, heavy\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, *COMMANDS], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", script, *COMMANDS], capture_output=True, encoding="utf-8", timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("usage: fsseg") == len(COMMANDS) + 1

@@ -126,10 +126,10 @@ def assembled(root: Path, *names: str, **options: Any) -> tuple[dict[str, Any], 
     return content["report"], Path(content["out"])
 
 
-def require_case(out: Path, case: str, expected: Phantom, suffix: str = "") -> None:
+def require_case(out: Path, case: str, expected: Phantom, prefix: str = "") -> None:
     """Compare the joined label map with the phantom, structure by structure, in the orientation of the image."""
     structures = load_structures(out)
-    assert sorted(structures.cases[case].annotated) == sorted(name + suffix for name in expected.structures)
+    assert sorted(structures.cases[case].annotated) == sorted(prefix + name for name in expected.structures)
     image, labels = (
         SimpleITK.ReadImage(str(out / path)) for path in (f"imagesTr/{case}_0000.nii.gz", f"labelsTr/{case}.nii.gz")
     )
@@ -138,7 +138,7 @@ def require_case(out: Path, case: str, expected: Phantom, suffix: str = "") -> N
     assert np.array_equal(SimpleITK.GetArrayFromImage(SimpleITK.DICOMOrient(image, "LPS")), ct())
     array = SimpleITK.GetArrayFromImage(SimpleITK.DICOMOrient(labels, "LPS"))
     for name, mask in expected.structures.items():
-        assert np.array_equal(np.isin(array, structures.integers[name + suffix]), mask), name
+        assert np.array_equal(np.isin(array, structures.integers[prefix + name]), mask), name
 
 
 @pytest.fixture
@@ -237,8 +237,8 @@ def test_parts_of_one_collection_share_a_folder_and_their_channels(root: Path) -
     for name in ("btcv2", "btcv2_test"):
         write_label_map(root, name)
     _, out = assembled(root, "btcv2", "btcv2_test", channels="per_dataset")
-    require_case(out, "BTCV2_0040", phantom_of(read_spec("btcv2")), "_btcv2")
-    assert load_structures(out).cases["BTCV2Test_0061"].annotated[0] == "esophagus_btcv2"
+    require_case(out, "BTCV2_0040", phantom_of(read_spec("btcv2")), "btcv2__")
+    assert load_structures(out).cases["BTCV2Test_0061"].annotated[0] == "btcv2__esophagus"
 
 
 def test_the_collections_of_fseft_make_one_set_of_structures() -> None:

@@ -231,11 +231,13 @@ def test_demo_folder_is_complete(tiny_demo: Path) -> None:
     assert sorted(path.name for path in tiny_demo.parent.iterdir()) == ["out"]
     for method in METHODS:
         masks = sorted(path.name for path in (tiny_demo / "predictions" / method.folder).glob("*.nii.gz"))
-        assert masks == [f"{case}.nii.gz" for case in (tiny_demo / "test_cases.txt").read_text().split()]
+        assert masks == [
+            f"{case}.nii.gz" for case in (tiny_demo / "test_cases.txt").read_text(encoding="utf-8").split()
+        ]
 
 
 def test_demo_writes_results(tiny_demo: Path) -> None:
-    results = json.loads((tiny_demo / "results.json").read_text())
+    results = json.loads((tiny_demo / "results.json").read_text(encoding="utf-8"))
     pairs = [(result["method"], result["structure"]) for result in results]
     assert sorted(pairs) == sorted((method.label, name) for method in METHODS for name in STRUCTURES)
     for result in results:
@@ -250,14 +252,14 @@ def test_demo_manifests_name_existing_files(tiny_demo: Path) -> None:
     manifests = [
         path for part in ("nnUNet_raw", "runs", "predictions") for path in (tiny_demo / part).rglob("*manifest.json")
     ]
-    named = [name for path in manifests for name in json.loads(path.read_text())["inputs"]]
+    named = [name for path in manifests for name in json.loads(path.read_text(encoding="utf-8"))["inputs"]]
     assert len(named) > 20
     for name in named:
         assert (tiny_demo / name).is_file(), name
 
 
 def test_demo_report_is_self_contained(tiny_demo: Path) -> None:
-    page = (tiny_demo / "report.html").read_text()
+    page = (tiny_demo / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)
     assert page.count('src="data:image/png;base64,') == 5
     for text in (*STRUCTURES, *(method.label for method in METHODS), "Seed 1 ", "nnunetv2"):

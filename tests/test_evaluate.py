@@ -143,7 +143,7 @@ def test_plain_dataset_json_annotates_everything(prediction: Path, reference: Pa
 def test_manifest_lies_beside_the_csv(prediction: Path, reference: Path) -> None:
     config = configured(prediction, reference, out=prediction.parent / "results" / "run 1.csv")
     result = run_evaluate(config)
-    manifest = json.loads((config.out.parent / "run 1.manifest.json").read_text())
+    manifest = json.loads((config.out.parent / "run 1.manifest.json").read_text(encoding="utf-8"))
     assert manifest["config"]["tolerance_mm"] == 2.0
     assert manifest["result"] == result
     assert len(manifest["inputs"]) == 6
@@ -193,7 +193,7 @@ def test_all_damaged_cases_are_listed_at_once(prediction: Path, reference: Path)
 
 def test_z_extent_outside_the_volume_is_refused(prediction: Path, reference: Path) -> None:
     path = reference.parent / "structures.json"
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     content["cases"]["case_b"]["z_extent"]["kidney"] = [4, 99]
     path.write_text(json.dumps(content))
     with pytest.raises(FssegError, match=r"z-extent \[4, 99\) of 'kidney' in case 'case_b'.* has 8"):
@@ -273,7 +273,7 @@ def test_command_never_overwrites(prediction: Path, reference: Path, capsys: pyt
     out.write_text("precious")
     assert main(command(prediction, reference)) == 2
     assert "exists already" in capsys.readouterr().err
-    assert out.read_text() == "precious"
+    assert out.read_text(encoding="utf-8") == "precious"
 
 
 @pytest.mark.parametrize(

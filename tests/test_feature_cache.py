@@ -196,7 +196,7 @@ def test_batch_order_depends_on_the_seed_alone() -> None:
     assert here["order"][0] != here["order"][1]
     command = [sys.executable, "-c", _ORDER + "print(order)"]
     environment = os.environ | {"PYTHONHASHSEED": "7"}
-    there = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    there = subprocess.run(command, env=environment, check=True, capture_output=True, encoding="utf-8").stdout
     assert json.loads(there) == here["order"]
 
 
@@ -516,8 +516,8 @@ def test_prototypes_take_no_step(lab: Lab, tmp_path: Path) -> None:
     manifest = run_of(lab, tmp_path / "run", "prototype", *words)
     assert (manifest["steps"], manifest["loss"], manifest["plateau"]) == (0, None, False)
     assert (manifest["feature_cache"]["crops"], manifest["merged"]) == (40, True)
-    assert (tmp_path / "run" / "metrics.jsonl").read_text() == ""
-    estimate = json.loads((tmp_path / "run" / "estimate.json").read_text())
+    assert (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8") == ""
+    estimate = json.loads((tmp_path / "run" / "estimate.json").read_text(encoding="utf-8"))
     assert all(0 <= score <= 1 for name in (NOVEL, KNOWN) for score in estimate[name]["cases"].values())
     assert estimate[KNOWN]["mean"] > 0.1
 

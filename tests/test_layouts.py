@@ -264,7 +264,7 @@ def test_every_dataset_may_keep_its_own_channels(tmp_path: Path) -> None:
     assert fsseg("assemble", one, two, "--check").code == 2
     outcome = fsseg("assemble", one, two, "--check", "--channels", "per_dataset", "--json")
     assert outcome.code == 0
-    assert list(outcome.json["report"]["structures"]) == ["liver_livers", "liver_other_livers"]
+    assert list(outcome.json["report"]["structures"]) == ["livers__liver", "other_livers__liver"]
     assert outcome.json["config"]["channels"] == "per_dataset"
     assert fsseg("assemble", one, two, "--check", "--channels", "all").code == 2
 
@@ -274,4 +274,4 @@ def test_sides_stay_pairs_when_every_dataset_has_its_own_channels(tmp_path: Path
         write_spec(tmp_path, labels={1: "kidney_left", 2: "kidney_right"}, annotated=["kidney_left", "kidney_right"])
     )
     names = resolved_names([spec], "per_dataset")["Livers"]
-    assert names == {"kidney_left": "kidney_left_livers", "kidney_right": "kidney_right_livers"}
+    assert names == {"kidney_left": "livers__kidney_left", "kidney_right": "livers__kidney_right"}

@@ -219,7 +219,7 @@ def test_total_stride_is_the_smallest_that_the_network_takes(kind: str, stride: 
 
 
 def test_plans_whose_patch_does_not_fit_are_refused(tmp_path: Path) -> None:
-    plans = json.loads((REPOSITORY / "plans" / "swinunetr_fseft.json").read_text())
+    plans = json.loads((REPOSITORY / "plans" / "swinunetr_fseft.json").read_text(encoding="utf-8"))
     plans["configurations"]["3d_fullres"]["patch_size"] = [96, 96, 80]
     (tmp_path / "plans.json").write_text(json.dumps(plans))
     with pytest.raises(UsageError, match=r"patch \[96, 96, 80\] must be divisible .* \[32, 32, 32\]"):
@@ -467,6 +467,8 @@ TRAINED_BY_DECODER_TUNING = {
     "genesis_unet": (12_045_824, 65),
     "seg_resnet": (301_536, 17),
     "resenc_l": (12_051_584, 33),
+    "resenc_l_zscore": (12_051_584, 33),
+    "multitalent_unet": (15_822_690, 31),
 }
 
 

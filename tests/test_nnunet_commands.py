@@ -41,7 +41,9 @@ def environment(lab: Lab, results: Path) -> dict[str, str]:
 def run(command: str, *words: object, env: dict[str, str]) -> str:
     """Run one of nnU-Net's commands; return what it printed."""
     binary = Path(sys.executable).parent / command
-    done = subprocess.run([binary, *map(str, words)], env=env, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [binary, *map(str, words)], env=env, capture_output=True, encoding="utf-8", timeout=300, check=False
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout
 
@@ -75,7 +77,10 @@ def test_stock_training_leaves_a_model_folder(trained: tuple[Path, dict[str, str
     folder, _ = trained
     model = read_model_folder(folder)
     assert model.build_network() is not None
-    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps = [
+        json.loads(line)["step"]
+        for line in (folder / "fold_0" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert steps == [2, 4]
 
 
@@ -109,12 +114,16 @@ def test_stock_train_continues_and_validates_alone(
     assert killed.returncode == 3, killed.stderr[-2000:]
     run("nnUNetv2_train", *words, "--c", env=env)
     again = tmp_path / SOURCES / folder.name
-    assert (again / "metrics.jsonl").read_text() == (folder / "metrics.jsonl").read_text()
+    assert (again / "fold_0/metrics.jsonl").read_text(encoding="utf-8") == (folder / "fold_0/metrics.jsonl").read_text(
+        encoding="utf-8"
+    )
     ours, theirs = (load_checkpoint_safely(f / FINAL)["network_weights"] for f in (again, folder))
     assert all((ours[name] == theirs[name]).all() for name in theirs)
     (again / "fold_0" / "validation" / "summary.json").unlink()
     run("nnUNetv2_train", *words, "--val", env=env)
-    summaries = [json.loads((f / "fold_0/validation/summary.json").read_text())["mean"] for f in (again, folder)]
+    summaries = [
+        json.loads((f / "fold_0/validation/summary.json").read_text(encoding="utf-8"))["mean"] for f in (again, folder)
+    ]
     assert summaries[0] == summaries[1]
 
 
@@ -146,7 +155,7 @@ def few(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_leave_one_out_of_three_cases(lab: Lab, few: Path) -> None:
     splits = succeed("nnunet", "splits", "--dataset", 804)["splits"]
-    assert splits == json.loads((few / "splits_final.json").read_text())
+    assert splits == json.loads((few / "splits_final.json").read_text(encoding="utf-8"))
     assert [split["val"] for split in splits] == [[lab.case(index)] for index in range(3)]
     assert all(sorted(split["train"] + split["val"]) == [lab.case(index) for index in range(3)] for split in splits)
 
@@ -191,7 +200,7 @@ def test_splits_that_exist_stay(few: Path) -> None:
     outcome = fsseg("nnunet", "splits", "--dataset", 804)
     assert outcome.code == 2
     assert "Splits exist already" in outcome.err
-    assert (few / "splits_final.json").read_text() == "[]"
+    assert (few / "splits_final.json").read_text(encoding="utf-8") == "[]"
 
 
 # Few-shot adaptation
@@ -210,6 +219,9 @@ def site(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, dict[
         for method in ("lora", "adaptformer"):
             words = ("nnunet", "plans", "--checkpoint", lab.base, "--dataset", 804, "--shots", 2, "--method", method)
             succeed(*words, "--structure", NOVEL, KNOWN, "--name", method, "--set", *FEW_SHOT_SETTINGS)
+        words = ("nnunet", "plans", "--checkpoint", lab.base, "--dataset", 804, "--method", "lora", "--name", "softmax")
+        settings = (*FEW_SHOT_SETTINGS, "recipe.activation=softmax")
+        succeed(*words, "--shots", 2, "--structure", NOVEL, KNOWN, "--set", *settings)
     run("nnUNetv2_preprocess", "-d", 804, "-plans_name", "lora", "-c", CONFIGURATION, "-np", 1, env=env)
     return copy, env
 
@@ -222,7 +234,20 @@ def few_shot_folder(site: tuple[Lab, dict[str, str]], method: str) -> Path:
     return Path(site[1]["nnUNet_results"]) / TARGET / f"{FEW_SHOT}__{method}__{CONFIGURATION}"
 
 
-@pytest.fixture(scope="module", params=["lora", "adaptformer"])
+def test_stock_preprocessing_does_not_make_unknown_structures_background(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fsseg.nnunet.pretrain_data import structures_of_preprocessed
+
+    monkeypatch.setenv("nnUNet_raw", str(lab.root / "raw"))
+    (tmp_path / SOURCES).mkdir()
+    (tmp_path / SOURCES / "dataset.json").write_bytes((lab.preprocessed / "dataset.json").read_bytes())
+    found = structures_of_preprocessed(tmp_path / SOURCES)
+    assert found.cases == structures_of_preprocessed(lab.preprocessed).cases
+    assert (tmp_path / SOURCES / "structures.json").is_file()  # where the validation looks for it
+
+
+@pytest.fixture(scope="module", params=["lora", "adaptformer", "softmax"])
 def adapted(request: pytest.FixtureRequest, site: tuple[Lab, dict[str, str]]) -> tuple[str, Path]:
     """A fold trained by `nnUNetv2_train`: a method that merges, and one that does not."""
     method = request.param
@@ -242,7 +267,7 @@ def test_stock_training_adapts_on_leave_one_out_folds(
     summary = json.loads((folder / "fold_1" / "validation" / "summary.json").read_text(encoding="utf-8"))
     assert [Path(entry["reference_file"]).name for entry in summary["metric_per_case"]] == [f"{lab.case(1)}.nii.gz"]
     assert len(summary["mean"]) == 2
-    assert len((folder / "fold_1" / "metrics.jsonl").read_text().splitlines()) == 4
+    assert len((folder / "fold_1" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) == 4
     assert not (folder / "fold_1" / "checkpoint_latest.pth").exists()
 
 
@@ -290,7 +315,9 @@ def test_trainer_and_adapt_take_the_same_steps_on_the_same_batches(
     words = lab.adapt_words(tmp_path / "run", "--cases", *support, "--set", *FEW_SHOT_SETTINGS, method=method)
     succeed(*words)
     folder = Path(env["nnUNet_preprocessed"]) / TARGET
-    plans, dataset_json = (json.loads((folder / f"{name}.json").read_text()) for name in (method, "dataset"))
+    plans, dataset_json = (
+        json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in (method, "dataset")
+    )
     trainer = nnUNetTrainerFewShot(
         plans | {"continue_training": False}, CONFIGURATION, 0, dataset_json, torch.device("cpu")
     )

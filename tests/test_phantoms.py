@@ -50,7 +50,7 @@ def centroid_x_mm(label_path: Path, integer: int) -> float:
 
 
 def label_paths(spec: Path) -> tuple[dict[str, int], list[Path]]:
-    content = yaml.safe_load(spec.read_text())
+    content = yaml.safe_load(spec.read_text(encoding="utf-8"))
     integers = {name: integer for integer, name in content["labels"].items()}
     return integers, sorted((spec.parent / content["folder"] / "labelsTr").iterdir())
 
@@ -143,9 +143,9 @@ def test_image_and_label_share_geometry(specs: list[Path]) -> None:
 def test_folders_are_nnunet_raw_datasets(specs: list[Path]) -> None:
     assert [spec.stem for spec in specs] == ["PhantomNorth", "PhantomEast", "PhantomSouth", "PhantomTarget"]
     for spec in specs:
-        content = yaml.safe_load(spec.read_text())
+        content = yaml.safe_load(spec.read_text(encoding="utf-8"))
         integers, paths = label_paths(spec)
-        dataset = json.loads((spec.parent / content["folder"] / "dataset.json").read_text())
+        dataset = json.loads((spec.parent / content["folder"] / "dataset.json").read_text(encoding="utf-8"))
         assert dataset["labels"] == {"background": 0, **integers}
         assert dataset["numTraining"] == len(paths) == (2 if spec.stem == "PhantomTarget" else 1)
         assert content["annotated"] == list(integers)

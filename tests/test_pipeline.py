@@ -336,7 +336,9 @@ def interrupt(process: subprocess.Popen, when: Path, how: signal.Signals) -> tup
 
 
 def assert_equal_pretrainings(run: Path, reference: Path) -> None:
-    assert (run / "metrics.jsonl").read_text() == (reference / "metrics.jsonl").read_text()
+    assert (run / "metrics.jsonl").read_text(encoding="utf-8") == (reference / "metrics.jsonl").read_text(
+        encoding="utf-8"
+    )
     ours, theirs = (load_checkpoint_safely(folder / FINAL) for folder in (run, reference))
     assert list(ours["network_weights"]) == list(theirs["network_weights"])
     for name, tensor in theirs["network_weights"].items():
@@ -377,7 +379,7 @@ def test_an_interrupted_pretraining_resumes_to_the_same_result(
 def test_pretraining_takes_exactly_the_steps_asked_for(lab: Lab, tmp_path: Path) -> None:
     run = tmp_path / "run"
     succeed(*lab.pretrain_words(run, steps=3))
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["step"] for line in lines] == [2, 3]  # epochs of two steps, the last one shorter
     assert [len(line["losses"]) for line in lines] == [2, 1]
 

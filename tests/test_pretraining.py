@@ -157,8 +157,10 @@ def test_averaged_weights_follow_their_formula(lab: Lab, tmp_path: Path) -> None
     from fsseg.nnunet.pretraining import make_trainer
 
     settings = {"steps": 4, "steps_per_epoch": 4, "validation_crops": 2, "ema": 0.75}
-    plans = json.loads((lab.preprocessed / f"{PLANS_NAME}.json").read_text()) | {"fsseg": {"pretrain": settings}}
-    dataset_json = json.loads((lab.preprocessed / "dataset.json").read_text())
+    plans = json.loads((lab.preprocessed / f"{PLANS_NAME}.json").read_text(encoding="utf-8")) | {
+        "fsseg": {"pretrain": settings}
+    }
+    dataset_json = json.loads((lab.preprocessed / "dataset.json").read_text(encoding="utf-8"))
     trainer = make_trainer(
         plans=plans, fold=0, dataset_json=dataset_json, device=torch.device("cpu"), folder=tmp_path, resume_from=None
     )
@@ -228,7 +230,9 @@ def test_a_run_killed_within_an_epoch_resumes_to_the_same_losses(
     latest = load_checkpoint_safely(staging_of(run) / "fold_0/checkpoint_latest.pth")
     assert (latest["current_epoch"], latest["steps_in_epoch"], len(latest["step_losses"])) == (1, 2, 2)
     succeed(*words, "--resume")
-    assert (run / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
+    assert (run / "metrics.jsonl").read_text(encoding="utf-8") == (tmp_path / "whole" / "metrics.jsonl").read_text(
+        encoding="utf-8"
+    )
     assert equal(run, tmp_path / "whole")
 
 
@@ -261,7 +265,7 @@ def torchrun(*words: object, processes: int = 2) -> subprocess.Popen:
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         start_new_session=True,
     )
 
@@ -278,7 +282,10 @@ def test_two_processes_train_as_one_does_on_the_same_batches(lab: Lab, tmp_path:
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-4)
-    dice = [json.loads((tmp_path / run / "manifest.json").read_text())["validation_dice"] for run in ("one", "two")]
+    dice = [
+        json.loads((tmp_path / run / "manifest.json").read_text(encoding="utf-8"))["validation_dice"]
+        for run in ("one", "two")
+    ]
     assert dice[0] == pytest.approx(dice[1], abs=0.01)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
 
@@ -304,7 +311,7 @@ def test_when_a_process_dies_all_stop_and_the_run_can_go_on(lab: Lab, tmp_path: 
 
 def workers_of(parent: int) -> list[int]:
     children = Path(f"/proc/{parent}/task/{parent}/children")
-    return [int(word) for word in children.read_text().split()]
+    return [int(word) for word in children.read_text(encoding="utf-8").split()]
 
 
 def environment(pid: int) -> dict[str, str]:
@@ -320,11 +327,102 @@ def test_a_batch_that_cannot_be_split_is_refused() -> None:
 def test_a_lost_process_is_named_and_other_errors_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr("torch.distributed.init_process_group", lambda *_: None)
+    monkeypatch.setattr("torch.distributed.barrier", lambda: None)
     monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: None)
-    with pytest.raises(FssegError, match="Another process of this training stopped"), several_processes(CPU):
+    with (
+        pytest.raises(FssegError, match="The connection to another process of this training was lost"),
+        several_processes(CPU),
+    ):
         raise RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer [127.0.0.1]:4711")
     with pytest.raises(RuntimeError, match="mat1 and mat2"), several_processes(CPU):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
 
 CPU = torch.device("cpu")
+
+
+# What must not be mixed up
+
+
+def test_resume_refuses_another_training(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "run"
+    words = lab.pretrain_words(run, "ema=0.9", steps=8)
+    stop_before_epoch(monkeypatch, 2, words)
+    outcome = fsseg(*lab.pretrain_words(run, "loss=fseft", steps=8), "--resume")
+    assert outcome.code == 2
+    assert "ema: 0.9 before, None now" in outcome.err
+    assert "loss: multitalent before, fseft now" in outcome.err
+    assert succeed(*words, "--resume")["command"] == "pretrain"
+
+
+def stop_before_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int, words: list[object]) -> None:
+    """Run a command and stop it at the start of an epoch."""
+    from fsseg.nnunet.partial_label_trainer import nnUNetTrainerPartialLabel
+
+    begin = nnUNetTrainerPartialLabel.on_train_epoch_start
+
+    def stop(trainer: Any) -> None:
+        if trainer.current_epoch == epoch:
+            raise KeyboardInterrupt
+        begin(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nnUNetTrainerPartialLabel, "on_train_epoch_start", stop)
+        assert fsseg(*words).code == 1
+
+
+@pytest.mark.parametrize("command", ["adapt", "predict"])
+def test_no_other_command_deletes_an_unfinished_training(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    run = tmp_path / "run"
+    stop_before_epoch(monkeypatch, 2, lab.pretrain_words(run, steps=8))
+    words = lab.adapt_words(run) if command == "adapt" else ["predict", "--run", lab.base, "--output", run]
+    if command == "predict":
+        words += ["--input", lab.target / "imagesTr"]
+    outcome = fsseg(*words)
+    assert outcome.code == 2
+    assert "An unfinished training of another command lies in" in outcome.err
+    assert (staging_of(run) / "fold_0/checkpoint_latest.pth").is_file()
+
+
+def test_a_method_sees_no_gradients_of_a_step_that_the_scaler_skips() -> None:
+    from fsseg.training.step import optimisation_step
+
+    weight = torch.nn.Parameter(torch.ones(1))
+    seen: list[float] = []
+
+    class Scaler:
+        """Stands for CUDA's gradient scaler; a step with infinite gradients is skipped."""
+
+        scale_now = 4.0
+
+        def scale(self, loss: torch.Tensor) -> torch.Tensor:
+            return loss
+
+        def unscale_(self, optimizer: torch.optim.Optimizer) -> None:
+            pass
+
+        def get_scale(self) -> float:
+            return self.scale_now
+
+        def step(self, optimizer: torch.optim.Optimizer) -> None:
+            if weight.grad is not None and weight.grad.isfinite().all():
+                optimizer.step()
+            else:
+                self.scale_now /= 2
+
+        def update(self) -> None:
+            pass
+
+    for factor in (float("inf"), 1.0):
+        _, stepped = optimisation_step(
+            lambda factor=factor: (weight * factor).sum(),
+            optimizer=torch.optim.SGD([weight], 0.1),
+            parameters=iter([weight]),
+            device=torch.device("cpu"),
+            scaler=Scaler(),  # type: ignore[arg-type]
+            before_step=lambda: seen.append(weight.grad.item()),  # type: ignore[union-attr]
+        )
+        assert stepped == np.isfinite(factor)
+    assert seen == [1.0]

@@ -64,7 +64,9 @@ def test_a_stopped_adaptation_goes_on_to_the_same_result(lab: Lab, tmp_path: Pat
     stopped(words)
     assert [path.name for path in staging_of(tmp_path / "run").iterdir()] == ["training.pt"]
     succeed(*words)
-    assert (tmp_path / "run" / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
+    assert (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8") == (
+        tmp_path / "whole" / "metrics.jsonl"
+    ).read_text(encoding="utf-8")
     ours, theirs = (load_file(tmp_path / run / "adapter.safetensors") for run in ("run", "whole"))
     assert ours.keys() == theirs.keys()
     for name, tensor in theirs.items():
@@ -95,7 +97,9 @@ def test_the_state_of_another_command_is_not_used(
     fresh = lab.adapt_words(tmp_path / "fresh", *change, method="bitfit")
     for words in (base, fresh):
         succeed(*words) if "--set" in change else succeed(*words, "--device", "cpu")
-    assert (tmp_path / "run" / "metrics.jsonl").read_text() == (tmp_path / "fresh" / "metrics.jsonl").read_text()
+    assert (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8") == (
+        tmp_path / "fresh" / "metrics.jsonl"
+    ).read_text(encoding="utf-8")
 
 
 def test_a_damaged_state_is_named(lab: Lab, tmp_path: Path, stopped: Any) -> None:
@@ -108,3 +112,27 @@ def test_a_damaged_state_is_named(lab: Lab, tmp_path: Path, stopped: Any) -> Non
     assert "Delete it to start again" in outcome.err
     shutil.rmtree(staging_of(tmp_path / "run"))
     assert json.loads(fsseg(*words, "--json").out)["steps"] == STEPS
+
+
+def test_a_corrected_label_starts_anew(lab: Lab, tmp_path: Path, stopped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import SimpleITK
+
+    copy = lab.copy_target(tmp_path / "site" / "raw")
+    (tmp_path / "site" / "preprocessed").mkdir()
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "site" / "raw"))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "site" / "preprocessed"))
+    words = words_of(copy, tmp_path / "run", "bitfit")
+    words += ["--cases", copy.case(0), copy.case(1)]
+    del words[words.index("--shots") : words.index("--shots") + 2]
+    stopped(words)
+    label = SimpleITK.ReadImage(str(copy.label(0)))
+    array = SimpleITK.GetArrayFromImage(label)
+    array[tuple(axis[:3] for axis in array.nonzero())] = 0
+    corrected = SimpleITK.GetImageFromArray(array)
+    corrected.CopyInformation(label)
+    SimpleITK.WriteImage(corrected, str(copy.label(0)))
+    fresh = [tmp_path / "fresh" if word == tmp_path / "run" else word for word in words]
+    succeed(*words)
+    succeed(*fresh)
+    ours, theirs = (load_file(tmp_path / run / "adapter.safetensors") for run in ("run", "fresh"))
+    assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())

@@ -115,7 +115,7 @@ def test_all_mistakes_of_all_specs_come_at_once(tmp_path):
 
 def test_a_key_given_twice_is_refused(tmp_path):
     path = write_spec(tmp_path)
-    path.write_text(path.read_text().replace("  1: liver\n", "  1: liver\n  1: liver\n"))
+    path.write_text(path.read_text(encoding="utf-8").replace("  1: liver\n", "  1: liver\n  1: liver\n"))
     with pytest.raises(UsageError, match=r"key labels\.1 occurs twice"):
         load_spec(path)
 

@@ -162,7 +162,7 @@ def predict_without_fsseg(run: Path, images: Path, out: Path) -> None:
         env=environment | {"OMP_NUM_THREADS": "1"},
         cwd=out.parent,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=150,
         check=False,
     )

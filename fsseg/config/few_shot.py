@@ -20,7 +20,7 @@ class FewShotSettings(StrictModel):
         checkpoint: model folder of the base.
         base_sha256: hash of its weights.
         structures: structures to adapt to.
-        shots: support cases, drawn from the training cases of the fold.
+        shots: support cases, drawn from the training cases of the fold; all of these where they are fewer.
         seed: decides the draw, new weights and crops.
         method, method_options, decoder: the adaptation method.
         recipe: how it is trained.

@@ -9,6 +9,7 @@ from pathlib import Path
 from fsseg.config.errors import FssegError, UsageError
 
 STAGING_SUFFIX = ".partial"
+_UNFINISHED = ("fold_*/checkpoint_latest.pth", "training.pt")  # states of trainings that can go on
 
 
 def staging_of(folder: Path) -> Path:
@@ -30,6 +31,17 @@ def require_new(folder: Path, *, resume: bool = False) -> None:
         )
 
 
+def _require_own(folder: Path, checkpoints: str) -> None:
+    """Raise `UsageError` if an unfinished training of another command lies where a run is to be made."""
+    staging = staging_of(folder)
+    own = set(staging.glob(checkpoints)) if checkpoints else set()
+    if any(path not in own for pattern in _UNFINISHED for path in staging.glob(pattern)):
+        raise UsageError(
+            f"An unfinished training of another command lies in {staging}\n"
+            "  Choose another --out, or delete that folder."
+        )
+
+
 @contextmanager
 def new_run_folder(folder: Path, *, checkpoints: str = "", resume: bool = False) -> Iterator[Path]:
     """Yield a staging folder that becomes `folder` when the block ends without an error.
@@ -44,6 +56,7 @@ def new_run_folder(folder: Path, *, checkpoints: str = "", resume: bool = False)
         UsageError: `folder` exists, or an unfinished run exists and `resume` is False.
         FssegError: no space is left, or the folder cannot be written.
     """
+    _require_own(folder, checkpoints)
     if not checkpoints and staging_of(folder).exists():
         shutil.rmtree(staging_of(folder))  # left by a killed run that cannot be continued
     require_new(folder, resume=resume)
@@ -58,7 +71,7 @@ def new_run_folder(folder: Path, *, checkpoints: str = "", resume: bool = False)
             shutil.rmtree(staging, ignore_errors=True)
         if isinstance(error, OSError) and error.errno is not None:
             advice = (
-                "Free some space, then continue with --resume; the last checkpoint stays."
+                "Free some space, then give the command again (pretrain: with --resume); the last checkpoint stays."
                 if resumable
                 else "Free some space or choose another --out; finished results stay, nothing half-written does."
             )

@@ -100,7 +100,7 @@ class Method:
         return None
 
     def before_step(self, network: nn.Module) -> None:
-        """Change gradients after the backward pass and before the optimiser's step."""
+        """Change gradients after the backward pass and before the optimiser's step (not when that will be skipped)."""
 
     def after_step(self, network: nn.Module, learning_rate: float) -> None:
         """Change parameters after an optimiser step that was taken (not called when the gradient scaler skips one)."""

@@ -1,6 +1,5 @@
 """Checkpoint files in nnU-Net's format: written complete or not at all, read without executing pickles."""
 
-import errno
 import hashlib
 import warnings
 from pathlib import Path
@@ -11,8 +10,11 @@ import torch
 from torch import Tensor
 
 from fsseg.config.errors import FssegError, UsageError
+from fsseg.training.torch_file import write_torch_file
 
 CHECKPOINT_NAME = "checkpoint_final.pth"
+LATEST_NAME = "checkpoint_latest.pth"
+STOCK_TRAINER = "nnUNetTrainer"
 
 
 def save_checkpoint(
@@ -25,19 +27,12 @@ def save_checkpoint(
     """
     content = {
         "network_weights": weights,
-        "trainer_name": "nnUNetTrainer",  # the plain class builds this network, so stock nnU-Net needs no plug-in
+        "trainer_name": STOCK_TRAINER,  # the plain class builds this network, so stock nnU-Net needs no plug-in
         "init_args": {"configuration": configuration},
         "inference_allowed_mirroring_axes": axes,
         **extra,
     }
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        torch.save(content, temporary)
-        temporary.replace(path)
-    except RuntimeError as error:  # torch's writer does not say that the disk is full
-        raise OSError(errno.EIO, "not all bytes could be written, as on a full disk", str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_torch_file(path, content)
 
 
 def load_checkpoint_safely(path: Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """nnU-Net's side of a few-shot adaptation: folds, folders, --c and --val. What is trained, a subclass says."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
@@ -15,14 +14,11 @@ from fsseg.data.splits import leave_one_out, make_split
 from fsseg.data.structures import Structures
 from fsseg.data.volumes import Volume
 from fsseg.models.networks import build_network
-from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
+from fsseg.nnunet.checkpoint_file import CHECKPOINT_NAME, LATEST_NAME, STOCK_TRAINER, load_checkpoint_safely
 from fsseg.nnunet.environment import SPLITS_NAME
 from fsseg.nnunet.pretrain_data import preprocessed_volume, structures_of_preprocessed
 from fsseg.nnunet.validation import validate
 
-STOCK_TRAINER = "nnUNetTrainer"
-FINAL_NAME = "checkpoint_final.pth"
-LATEST_NAME = "checkpoint_latest.pth"
 _FOLDS_OF_NNUNET = 5
 
 
@@ -86,8 +82,12 @@ class FewShotTrainer(nnUNetTrainer):
             return
         training, _ = self.do_split()
         if not self.is_continued:  # without --c a training starts anew
-            (self.fold_folder / LATEST_NAME).unlink(missing_ok=True)
-        split = make_split(training, shots=self.settings.shots, seed=self.settings.seed)
+            for name in (LATEST_NAME, CHECKPOINT_NAME):
+                (self.fold_folder / name).unlink(missing_ok=True)
+        shots = min(self.settings.shots, len(training))
+        if shots < self.settings.shots:
+            self.print_to_log_file(f"The fold has {shots} training case(s), fewer than {self.settings.shots} shots.")
+        split = make_split(training, shots=shots, seed=self.settings.seed)
         dataset = self.dataset_class(str(self.preprocessed_dataset_folder), list(split.support))
         volumes = [preprocessed_volume(case, dataset, self.structures, self.plans_manager) for case in split.support]
         self.fold_folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ class FewShotTrainer(nnUNetTrainer):
         if not self.was_initialized:
             self.initialize()
         self.is_continued = True
-        if Path(filename_or_checkpoint).name != FINAL_NAME:
+        if Path(filename_or_checkpoint).name != CHECKPOINT_NAME:
             return
         checkpoint = load_checkpoint_safely(Path(filename_or_checkpoint))
         merged = checkpoint["trainer_name"] == STOCK_TRAINER
@@ -118,7 +118,7 @@ class FewShotTrainer(nnUNetTrainer):
         return build_network(
             self.configuration_manager.configuration["architecture"],
             input_channels=len(self.dataset_json["channel_names"]),
-            output_channels=len(self.structures.names),
+            output_channels=self.label_manager.num_segmentation_heads,
             deep_supervision=False,
         )
 
@@ -127,11 +127,6 @@ class FewShotTrainer(nnUNetTrainer):
             self.plans_manager,
             self.configuration_manager,
             len(self.dataset_json["channel_names"]),
-            len(self.structures.names),
+            self.label_manager.num_segmentation_heads,
             enable_deep_supervision=False,
         )
-
-
-def architecture_of(configuration_manager: Any) -> dict[str, Any]:
-    """Return the `architecture` block of a configuration."""
-    return configuration_manager.configuration["architecture"]

@@ -16,16 +16,16 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from fsseg.config.errors import FssegError
+from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.manifest import write_json
 from fsseg.config.pretraining import settings_of_plans
-from fsseg.models.networks import build_network, supports_deep_supervision
+from fsseg.models.networks import build_network, set_deep_supervision, supports_deep_supervision
 from fsseg.nnunet.augmentation import mirror_axes_for
-from fsseg.nnunet.checkpoint_file import load_checkpoint_safely, save_checkpoint
+from fsseg.nnunet.checkpoint_file import CHECKPOINT_NAME, LATEST_NAME, load_checkpoint_safely, save_checkpoint
 from fsseg.nnunet.environment import SPLITS_NAME
 from fsseg.nnunet.pretrain_data import stratified_holdout, structures_of_preprocessed
 from fsseg.nnunet.pretrain_loaders import PretrainLoaders
-from fsseg.nnunet.pretrain_state import restore_training, training_state
+from fsseg.nnunet.pretrain_state import keep_metrics_until, restore_training, training_state
 from fsseg.nnunet.validation import validate
 from fsseg.training.losses import FORMULAS, MaskedLoss, deep_supervision_loss
 from fsseg.training.placement import mixed_precision, place
@@ -61,6 +61,11 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         if self.processes.count > 1:  # nnU-Net's own way needs CUDA and takes the device's number for the rank
             self.is_ddp, self.local_rank, self.device = False, 0, device
         self.grad_scaler = gradient_scaler(self.device)
+        if not self.label_manager.has_regions:
+            raise UsageError(
+                "Universal pretraining has a sigmoid per structure, but dataset.json has plain labels.\n"
+                "  Make the dataset with `fsseg assemble`, or write every label as a region: [1, 1] for 1."
+            )
         self.settings = settings_of_plans(self.plans_manager.plans)
         self.structures = structures_of_preprocessed(Path(str(self.preprocessed_dataset_folder_base)))
         self.table = TargetTable(torch.from_numpy(self.structures.table()))
@@ -71,6 +76,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         batch_size = self.configuration_manager.batch_size
         self.num_val_iterations_per_epoch = math.ceil(self.settings.validation_crops / batch_size)
         self.inference_allowed_mirroring_axes = mirror_axes_for(self.structures.names) or None
+        self.metrics_file = Path(str(self.output_folder)) / METRICS_NAME
         self.step_losses: list[float] = []
         self.steps_in_epoch = 0
         self.saved_at = time.monotonic()
@@ -82,6 +88,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         self.output_folder_base = str(folder)
         self.output_folder = str(folder / f"fold_{self.fold}")
         Path(self.output_folder).mkdir(parents=True, exist_ok=True)
+        self.metrics_file = folder / METRICS_NAME
         self.log_file = str(Path(self.output_folder) / "training_log.txt")
 
     def initialize(self) -> None:
@@ -181,6 +188,10 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         self.set_deep_supervision_enabled(self.enable_deep_supervision)
         if not self.processes.writes:
             return
+        Path(str(self.output_folder)).mkdir(parents=True, exist_ok=True)
+        keep_metrics_until(self.metrics_file, self.steps_done)
+        if not self.steps_done:  # what an earlier training left must not be taken for this one's
+            (Path(str(self.output_folder)) / CHECKPOINT_NAME).unlink(missing_ok=True)
         folder = Path(str(self.output_folder_base))
         write_json(folder / "plans.json", self.plans_manager.plans)
         write_json(folder / "dataset.json", self.dataset_json)
@@ -243,7 +254,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         """Write a checkpoint within an epoch when the last one is too old; one follows the epoch anyway."""
         due = time.monotonic() - self.saved_at > 60 * self.settings.checkpoint_minutes
         if due and self.steps_in_epoch < self._epoch_steps():
-            self.save_checkpoint(str(Path(str(self.output_folder)) / "checkpoint_latest.pth"))
+            self.save_checkpoint(str(Path(str(self.output_folder)) / LATEST_NAME))
 
     def on_validation_epoch_start(self) -> None:
         """Evaluate on the fixed validation crops."""
@@ -287,29 +298,30 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
             "learning_rate": self.optimizer.param_groups[0]["lr"],
         }
         if self.processes.writes:
-            with (Path(str(self.output_folder_base)) / METRICS_NAME).open("a", encoding="utf-8") as file:
+            with self.metrics_file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         self.step_losses = []
         self.steps_in_epoch = 0
         self.current_epoch += 1
         if self.current_epoch < self.num_epochs:
-            self.save_checkpoint(str(Path(str(self.output_folder)) / "checkpoint_latest.pth"))
+            self.save_checkpoint(str(Path(str(self.output_folder)) / LATEST_NAME))
 
     def on_train_end(self) -> None:
         """Write the final checkpoint in the form that stock nnU-Net predicts with."""
         if self.progress is not None:
             self.progress.close()
         folder = Path(str(self.output_folder))
-        self.save_checkpoint(str(folder / "checkpoint_final.pth"))
+        self.save_checkpoint(str(folder / CHECKPOINT_NAME))
         if self.processes.writes:
-            (folder / "checkpoint_latest.pth").unlink(missing_ok=True)
+            (folder / LATEST_NAME).unlink(missing_ok=True)
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Predict the held-out cases and score what they annotate: `fold_X/validation/summary.json`."""
         if self.processes.writes:
-            self.set_deep_supervision_enabled(False)
-            validate(self, self.plain_network, self.structures, save_probabilities=save_probabilities)
-            self.set_deep_supervision_enabled(self.enable_deep_supervision)
+            network = self._evaluated()
+            set_deep_supervision(network, enabled=False)
+            validate(self, network, self.structures, save_probabilities=save_probabilities)
+            set_deep_supervision(network, self.enable_deep_supervision)
 
     def save_checkpoint(self, filename: str) -> None:
         """Write weights, optimiser, logs and random state; complete or absent. The last one has averaged weights."""

@@ -15,10 +15,10 @@ from fsseg.nnunet.preprocessing import case_zones, zone_axis
 
 
 def structures_of_preprocessed(folder: Path) -> Structures:
-    """Read structures.json beside preprocessed cases; stock preprocessing leaves it with the raw ones."""
-    if (folder / STRUCTURES_NAME).is_file():
-        return load_structures(folder)
-    return load_structures(raw_folder() / folder.name)
+    """Read structures.json beside preprocessed cases; stock preprocessing leaves it with the raw ones, so bring it."""
+    if not (folder / STRUCTURES_NAME).is_file():
+        load_structures(raw_folder() / folder.name).save(folder)
+    return load_structures(folder)
 
 
 def preprocessed_volume(case: str, dataset: nnUNetBaseDataset, structures: Structures, plans: Any) -> Volume:

@@ -1,6 +1,5 @@
 """Start the partial-label trainer outside nnU-Net's results tree, in a run folder of fsseg."""
 
-import json
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import torch
 
 from fsseg.nnunet.environment import temporary_results_folder
-from fsseg.nnunet.partial_label_trainer import METRICS_NAME, nnUNetTrainerPartialLabel
+from fsseg.nnunet.partial_label_trainer import nnUNetTrainerPartialLabel
 from fsseg.nnunet.planning import CONFIGURATION
 from fsseg.nnunet.quiet import quiet
 
@@ -45,21 +44,4 @@ def make_trainer(
         trainer.initialize()
         if resume_from is not None:
             trainer.load_checkpoint(str(resume_from))
-    if trainer.processes.writes:
-        _keep_finished_epochs(folder / METRICS_NAME, trainer.steps_done)
     return trainer
-
-
-def _keep_finished_epochs(metrics: Path, steps: int) -> None:
-    """Drop metrics of epochs whose checkpoint was not written before the run was killed."""
-    if metrics.is_file():
-        lines = metrics.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if 0 < _step(line) <= steps]
-        metrics.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-
-
-def _step(line: str) -> int:
-    try:
-        return int(json.loads(line)["step"])
-    except json.JSONDecodeError:
-        return 0  # the run was killed while it wrote this line

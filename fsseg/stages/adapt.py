@@ -1,8 +1,7 @@
 """Stage: fit a pretrained network to known or novel structures from a few labelled cases."""
 
-import hashlib
-import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from fsseg.config.manifest import Manifest, write_json
 from fsseg.config.recipes import Recipe
 from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.data.splits import Split, make_split, read_case_list
+from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork, require_decoder_choice
 from fsseg.methods.adapter_file import save_adapter
 from fsseg.methods.contract import DecoderChoice
@@ -34,7 +34,7 @@ from fsseg.stages.adaptation import (
 from fsseg.stages.adaptation_files import adapter_info, training_facts, write_losses
 from fsseg.stages.adaptation_training import train
 from fsseg.stages.estimate import leave_one_out
-from fsseg.training.fit_checkpoint import FitCheckpoint
+from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
 from fsseg.training.seeding import resolve_device
 
 CACHE_NAME = "fsseg_cache"
@@ -127,7 +127,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
     manifest.add_inputs([path for case in split.support for path in (*dataset.images(case), dataset.label(case))])
     with new_run_folder(config.out, checkpoints=TRAINING_NAME, resume=True) as staging:
         _keep_checkpoint_only(staging)
-        checkpoint = FitCheckpoint(staging / TRAINING_NAME, _fingerprint(config, job, split))
+        checkpoint = FitCheckpoint(staging / TRAINING_NAME, _fingerprint(config, job, volumes))
         estimate = leave_one_out(job, volumes) if config.estimate == "loo" else None
         result = train(job, adapted, volumes, label=f"adapt {config.method}", checkpoint=checkpoint)
         split.save(staging)
@@ -158,11 +158,9 @@ def _keep_checkpoint_only(staging: Path) -> None:
             path.unlink()
 
 
-def _fingerprint(config: AdaptConfig, job: Job, split: Split) -> str:
-    """Return what decides a training: a state of another one must not be used."""
+def _fingerprint(config: AdaptConfig, job: Job, volumes: Sequence[Volume]) -> str:
     decides = config.model_dump(mode="json", exclude={"out", "pool", "test", "estimate", "checkpoint"})
-    facts = {**decides, "support": split.support, "base": job.base.sha256, "device": job.device.type}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return fingerprint_of({**decides, **job.decides()}, volumes)
 
 
 def _split(config: AdaptConfig, dataset: RawDataset) -> Split:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,6 +68,11 @@ class Job:
         """Return the model folder of the adaptation, but for its weights."""
         dataset_json = self.base.dataset_json_with(self.integers(), self.recipe.activation)
         return replace(self.base, dataset_json=dataset_json, mirroring_axes=self.mirror_axes or None)
+
+    def decides(self) -> dict[str, Any]:
+        """Return what of the base and the device decides a training, as plain JSON values."""
+        block = self.base.plans["configurations"][self.base.configuration]
+        return {"base": self.base.sha256, "configuration": block, "device": self.device.type}
 
     def integers(self) -> dict[str, tuple[int, ...]]:
         """Return the integers of each structure in the label maps that the adapted network writes."""
@@ -159,7 +165,8 @@ def build_adapted(job: Job, volumes: Sequence[Volume]) -> AdaptedNetwork:
     network = job.base.build_network() if job.method.uses_pretrained else job.base.build_untrained_network()
     rows = [job.target.base_rows[name] if job.method.uses_pretrained else None for name in job.target.names]
     frequencies = [frequency(volumes, job.target, channel) for channel in range(len(rows))]
-    sources, minus = row_sources(rows, frequencies, base=job.base.activation, activation=job.recipe.activation)
+    base = job.base.activation if job.method.uses_pretrained else "sigmoid"  # a new network has no background row
+    sources, minus = row_sources(rows, frequencies, base=base, activation=job.recipe.activation)
     replace_heads(network, sources, minus)
     return AdaptedNetwork(network, job.method, job.decoder)
 

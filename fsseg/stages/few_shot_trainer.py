@@ -1,7 +1,5 @@
 """`fsseg adapt` as a trainer of nnU-Net's own commands."""
 
-import hashlib
-import json
 from typing import Any
 
 import torch
@@ -14,13 +12,13 @@ from fsseg.methods.adapted_network import AdaptedNetwork, require_decoder_choice
 from fsseg.methods.adapter_file import save_adapter
 from fsseg.methods.registry import create_method
 from fsseg.models.networks import build_network
-from fsseg.nnunet.checkpoint_file import save_checkpoint
-from fsseg.nnunet.few_shot_trainer import FINAL_NAME, LATEST_NAME, STOCK_TRAINER, FewShotTrainer, architecture_of
+from fsseg.nnunet.checkpoint_file import CHECKPOINT_NAME, LATEST_NAME, STOCK_TRAINER, save_checkpoint
+from fsseg.nnunet.few_shot_trainer import FewShotTrainer
 from fsseg.nnunet.model_folder import read_model_folder
-from fsseg.stages.adaptation import Job, build_adapted, make_target, require_learnable
+from fsseg.stages.adaptation import Job, build_adapted, make_target, require_classes, require_learnable
 from fsseg.stages.adaptation_files import adapter_info, write_losses
 from fsseg.stages.adaptation_training import train
-from fsseg.training.fit_checkpoint import FitCheckpoint
+from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
 
 
 class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds trainers by this spelling
@@ -67,7 +65,7 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
         """Build the adapted network of a method that does not merge, for its checkpoint to be loaded into."""
         settings = few_shot_settings(plans_manager.plans)
         network = build_network(
-            architecture_of(configuration_manager),
+            configuration_manager.configuration["architecture"],
             input_channels=num_input_channels,
             output_channels=num_output_channels,
             deep_supervision=False,
@@ -77,10 +75,13 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
 
     def adapt(self, volumes: list[Volume]) -> None:
         """Adapt, and write checkpoint, adapter and losses."""
+        if self.job.recipe.activation == "softmax":
+            require_classes(self.job.target, [volume.case for volume in volumes])
         require_learnable(volumes, self.job.target)
         adapted = build_adapted(self.job, volumes)
         self.network = adapted.network
-        checkpoint = FitCheckpoint(self.fold_folder / LATEST_NAME, self._fingerprint(volumes))
+        facts = {**self.settings.model_dump(mode="json"), **self.job.decides()}
+        checkpoint = FitCheckpoint(self.fold_folder / LATEST_NAME, fingerprint_of(facts, volumes))
         result = train(self.job, adapted, volumes, f"adapt {self.settings.method}", checkpoint)
         write_losses(self.fold_folder, result)
         support = [volume.case for volume in volumes]
@@ -88,14 +89,10 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
         save_adapter(self.fold_folder, adapted.compact_state(), info)
         merges = not adapted.method.not_merged_because
         save_checkpoint(
-            self.fold_folder / FINAL_NAME,
+            self.fold_folder / CHECKPOINT_NAME,
             adapted.merged_state_dict() if merges else adapted.network.state_dict(),
             self.configuration_name,
             self.inference_allowed_mirroring_axes,
             trainer_name=STOCK_TRAINER if merges else type(self).__name__,
         )
         checkpoint.remove()
-
-    def _fingerprint(self, volumes: list[Volume]) -> str:
-        facts = {**self.settings.model_dump(mode="json"), "support": [volume.case for volume in volumes]}
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

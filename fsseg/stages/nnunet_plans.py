@@ -21,9 +21,7 @@ from fsseg.models.heads import replace_heads
 from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, raw_folder
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
 from fsseg.nnunet.raw_dataset import read_raw_dataset
-from fsseg.stages.adaptation import require_same_channels
-
-_ANY_FREQUENCY = 0.5
+from fsseg.stages.adaptation import make_target, require_classes, require_same_channels
 
 
 class NnunetPlansConfig(StrictModel):
@@ -65,6 +63,8 @@ def run_nnunet_plans(config: NnunetPlansConfig) -> dict[str, Any]:
     names = config.structures or raw.structures.names
     require_known("structure", names, raw.structures.names, f"{raw.path.name} annotates the allowed ones.")
     _require_defined(base, config, len(names))
+    if config.recipe.activation == "softmax":
+        require_classes(make_target(base, raw.structures, names), ())
     name = config.name or f"fsseg_{config.method.replace(':', '_')}_{config.shots}shots"
     folder = preprocessed_folder() / raw.path.name
     out = folder / f"{name}.json"
@@ -90,9 +90,8 @@ def _plans(base: ModelFolder, dataset: str, name: str, settings: FewShotSettings
     plans = deepcopy(base.plans)
     data = f"{plans['plans_name']}_{base.sha256[:8]}_{base.configuration}"
     plans |= {"dataset_name": dataset, "plans_name": name}
-    plans["configurations"] = {
-        base.configuration: {**plans["configurations"][base.configuration], "data_identifier": data}
-    }
+    resolved = {k: v for k, v in base.configuration_manager().configuration.items() if k != "inherits_from"}
+    plans["configurations"] = {base.configuration: {**resolved, "data_identifier": data}}
     plans[PLANS_KEY] = {ADAPT_KEY: settings.model_dump(mode="json")}
     return plans
 
@@ -100,5 +99,5 @@ def _plans(base: ModelFolder, dataset: str, name: str, settings: FewShotSettings
 def _require_defined(base: ModelFolder, config: NnunetPlansConfig, structures: int) -> None:
     """Apply the method once, so that what it refuses is said here and not in a training."""
     network = base.build_network()
-    replace_heads(network, [_ANY_FREQUENCY] * structures)
+    replace_heads(network, [0.5] * structures)
     AdaptedNetwork(network, create_method(config.method, config.method_options), config.decoder)

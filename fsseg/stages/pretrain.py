@@ -19,6 +19,8 @@ from fsseg.stages.pretraining_cost import pretraining_cost
 from fsseg.training.processes import Processes, several_processes
 from fsseg.training.seeding import resolve_device
 
+_MAY_CHANGE = ("workers", "checkpoint_minutes")  # what does not change the result
+
 
 class PretrainConfig(StrictModel):
     """What to pretrain.
@@ -69,6 +71,8 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
         return {**facts, "steps": config.settings.steps, "out": str(config.out), **cost}
     manifest = Manifest("pretrain", config.model_dump(mode="json"), config.settings.seed)
     manifest.add_inputs([preprocessed / f"{config.plans}.json", preprocessed / "structures.json"])
+    if config.resume:
+        _require_same_training(plans, staging_of(config.out) / "plans.json")
     with several_processes(resolve_device(config.device)) as (processes, device), _run_folder(config) as staging:
         trainer = _trainer(config, plans, preprocessed, staging, device)
         manifest.add(**facts, processes=processes.count, held_out=trainer.do_split()[1])
@@ -79,6 +83,23 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
         manifest.add(validation_dice=_last_validation(staging))
         content = manifest.write(staging)
     return content
+
+
+def _require_same_training(plans: dict[str, Any], unfinished: Path) -> None:
+    """Raise `UsageError` if the plans of an unfinished run say another training."""
+    if not unfinished.is_file():
+        return
+    before = json.loads(unfinished.read_text(encoding="utf-8"))
+    old, new = before[PLANS_KEY]["pretrain"], plans[PLANS_KEY]["pretrain"]
+    keys = [key for key in new if old.get(key) != new[key] and key not in _MAY_CHANGE]
+    lines = [f"  - {key}: {old.get(key)} before, {new[key]} now" for key in keys]
+    if before["configurations"] != plans["configurations"]:
+        lines.append("  - the configuration of the plans")
+    if lines:
+        raise UsageError(
+            "--resume continues a training as it was begun, but these differ:\n" + "\n".join(lines) + "\n"
+            "  Give the settings that it was begun with, or choose another --out."
+        )
 
 
 @contextmanager

@@ -1,15 +1,33 @@
 """The state of an adaptation in a file, so that a training that was stopped goes on to the same result."""
 
+import hashlib
+import json
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fsseg.config.errors import FssegError
+from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.training.schedule import Schedule
+from fsseg.training.torch_file import write_torch_file
+
+logger = logging.getLogger(__name__)
+
+
+def fingerprint_of(facts: dict[str, Any], volumes: Sequence[Volume]) -> str:
+    """Return a hash of what decides a training: settings as plain JSON values, and what is trained on."""
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for volume in volumes:
+        digest.update(volume.case.encode())
+        for array in (volume.image, volume.labels, volume.zones, volume.zone_annotated):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 class FitCheckpoint:
@@ -37,17 +55,18 @@ class FitCheckpoint:
             return None
         try:
             state = torch.load(self.file, map_location="cpu", weights_only=True)
-            return state if state["fingerprint"] == self.fingerprint else None
+            is_of_this = state["fingerprint"] == self.fingerprint
         except Exception as error:  # noqa: BLE001 - a damaged file may fail in any way
             raise FssegError(f"{self.file} cannot be read: {error}\n  Delete it to start again.") from None
+        if not is_of_this:
+            logger.warning("A training with other settings or data was stopped here; this one starts anew.")
+        return state if is_of_this else None
 
     def save_if_due(self, state: Callable[[], dict[str, Any]]) -> None:
         """Ask for the state and write it, if the last write is too long ago."""
         if time.monotonic() - self._written < 60 * self.minutes:
             return
-        temporary = self.file.with_name(self.file.name + ".tmp")
-        torch.save({"fingerprint": self.fingerprint, **state()}, temporary)
-        temporary.replace(self.file)
+        write_torch_file(self.file, {"fingerprint": self.fingerprint, **state()})
         self._written = time.monotonic()
 
     def remove(self) -> None:

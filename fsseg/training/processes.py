@@ -97,13 +97,14 @@ def several_processes(device: torch.device) -> Iterator[tuple[Processes, torch.d
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
+        Processes.current().wait()  # all have checked their arguments before the first writes
         yield Processes.current(), device
     except RuntimeError as error:
         if not any(sign in str(error).lower() for sign in _LOST_PEER):
             raise
         raise FssegError(
-            "Another process of this training stopped; its own message says why.\n"
-            "  Continue with --resume; the last checkpoint stays."
+            f"The connection to another process of this training was lost: {str(error).splitlines()[0]}\n"
+            "  If that process stopped, its own message says why. Continue with --resume; the last checkpoint stays."
         ) from error
     finally:
         distributed.destroy_process_group()

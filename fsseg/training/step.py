@@ -27,7 +27,7 @@ def optimisation_step(
         parameters: whose gradient norm is clipped to 12.
         device: where the network is.
         scaler: gradient scaler of float16 training; None without.
-        before_step: called after the backward pass, with unscaled gradients.
+        before_step: called after the backward pass, with unscaled gradients; not when the scaler will skip the step.
 
     Returns:
         The loss, and whether the optimiser stepped: False when the scaler found infinite gradients and skipped.
@@ -41,7 +41,8 @@ def optimisation_step(
         losses.append(loss.detach())
     if scaler is not None:
         scaler.unscale_(optimizer)
-    if before_step is not None:
+    parameters = list(parameters)
+    if before_step is not None and (scaler is None or _are_finite(parameters)):
         before_step()
     torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
     stepped = True
@@ -53,6 +54,10 @@ def optimisation_step(
         scaler.update()
         stepped = scaler.get_scale() >= scale
     return float(sum(losses)), stepped
+
+
+def _are_finite(parameters: Iterable[nn.Parameter]) -> bool:
+    return all(bool(p.grad.isfinite().all()) for p in parameters if p.grad is not None)
 
 
 def gradient_scaler(device: torch.device) -> torch.amp.GradScaler | None:
