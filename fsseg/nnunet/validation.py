@@ -59,7 +59,11 @@ def validate(trainer: Any, network: nn.Module, structures: Structures, *, save_p
     write_json(out / "dataset.json", trainer.dataset_json)
     reference = open_label_folder(Path(str(trainer.preprocessed_dataset_folder_base)) / REFERENCE_FOLDER)
     predicted = open_label_folder(out)
-    rows = compare(predicted, reference, cases, structures.names, _TOLERANCE_MM)
+    scored = [case for case in cases if set(reference.annotated(case)) & set(structures.names)]
+    if not scored:
+        trainer.print_to_log_file("No held-out case annotates what was trained, so there is nothing to score.")
+        return
+    rows = compare(predicted, reference, scored, structures.names, _TOLERANCE_MM)
     summary = _summary(rows, structures, predicted.files, reference.files)
     write_json(out / SUMMARY_NAME, summary)
     trainer.print_to_log_file("Mean Validation Dice: ", summary["foreground_mean"]["Dice"])
