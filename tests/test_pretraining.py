@@ -426,3 +426,9 @@ def test_a_method_sees_no_gradients_of_a_step_that_the_scaler_skips() -> None:
         )
         assert stepped == np.isfinite(factor)
     assert seen == [1.0]
+
+
+def test_a_warmup_that_would_do_nothing_is_refused(lab: Lab, tmp_path: Path) -> None:
+    outcome = fsseg(*lab.pretrain_words(tmp_path / "run", "warmup=0.5"))
+    assert outcome.code == 2
+    assert "goes with schedule=cosine only" in outcome.err

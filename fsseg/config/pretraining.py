@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fsseg.config.base import StrictModel, validated
 from fsseg.config.errors import unknown_name
@@ -24,7 +24,7 @@ class PretrainSettings(StrictModel):
         optimizer: "sgd" is nnU-Net's and MultiTalent's (Nesterov momentum 0.99); "adamw" reaches more in few steps.
         learning_rate: the highest rate.
         schedule: "poly" decays with exponent 0.9 to zero; "cosine" along a cosine. Both change with the epoch.
-        warmup: share of the epochs in which the rate rises linearly from a tenth, before the decay.
+        warmup: share of the epochs in which the rate rises linearly from a tenth, before the decay along a cosine.
         weight_decay: of either optimizer.
         accumulate: batches whose gradients are averaged into one step.
         ema: decay of an exponential moving average of the weights, which is then what is validated and saved; None for
@@ -59,6 +59,12 @@ class PretrainSettings(StrictModel):
     validation_share: float = Field(default=0.1, ge=0, lt=1)
     checkpoint_minutes: float = Field(default=10.0, gt=0)
     workers: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _warmup_needs_the_cosine(self) -> "PretrainSettings":
+        if self.warmup and self.schedule != "cosine":
+            raise ValueError(f"warmup={self.warmup} goes with schedule=cosine only, got schedule={self.schedule}")
+        return self
 
 
 # Patch, spacing and intensity window are those of the plans: for the networks of the papers

@@ -98,7 +98,7 @@ def _summary(
         {
             "prediction_file": str(predicted[case]),
             "reference_file": str(reference[case]),
-            "metrics": {keys[row.structure]: {"Dice": _or_none(row.dsc)} for row in rows if row.case == case},
+            "metrics": {keys[row.structure]: _scores(row) for row in rows if row.case == case},
         }
         for case in cases
     ]
@@ -106,6 +106,10 @@ def _summary(
     mean = {keys[name]: {"Dice": _mean(values)} for name, values in scored.items() if values}
     known = [entry["Dice"] for entry in mean.values() if entry["Dice"] is not None]
     return {"metric_per_case": per_case, "mean": mean, "foreground_mean": {"Dice": _mean(known)}}
+
+
+def _scores(row: CaseRow) -> dict[str, float | None]:
+    return {"Dice": _or_none(row.dsc), "NSD": _or_none(row.nsd), "HD95_mm": _or_none(row.hd95_mm)}
 
 
 def _region(integers: tuple[int, ...]) -> tuple[int, ...]:

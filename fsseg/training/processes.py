@@ -60,19 +60,17 @@ class Processes:
         """
         if self.count == 1:
             return statistics
-        return CropStatistics(*(self._gathered(tensor) for tensor in statistics.tensors()))
+        own = torch.stack(statistics.tensors())  # (5, B, C): one message a step, not five
+        parts = [torch.empty_like(own) for _ in range(self.count)]
+        distributed.all_gather(parts, own.detach())
+        parts[self.rank] = own
+        return CropStatistics(*torch.cat(parts, dim=1))
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Return the sum of a tensor over the processes."""
         if self.count > 1:
             distributed.all_reduce(tensor)
         return tensor
-
-    def _gathered(self, tensor: Tensor) -> Tensor:
-        parts = [torch.empty_like(tensor) for _ in range(self.count)]
-        distributed.all_gather(parts, tensor.detach().contiguous())
-        parts[self.rank] = tensor
-        return torch.cat(parts)
 
 
 def started_by_torchrun() -> bool:
