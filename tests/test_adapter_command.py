@@ -204,11 +204,31 @@ def test_one_prediction_with_two_adapters_shows_what_each_shows(
         succeed(*words)
         masks[name] = array(tmp_path / name) > 0
     labels = array(together)
-    assert (labels == 2).any()
-    assert ((labels == 2) == masks["known"]).all()
-    assert ((labels == 1) == (masks["novel"] & ~masks["known"])).all()
-    written = json.loads((together / "dataset.json").read_text(encoding="utf-8"))["labels"]
-    assert written == {"background": 0, NOVEL: [1, 1], KNOWN: [2, 2]}
+    written, annotated = (
+        json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["labels"] for folder in (together, lab.target)
+    )
+    assert written == {name: annotated[name] for name in ("background", NOVEL, KNOWN)}
+    assert (labels == annotated[KNOWN][0]).any()
+    assert ((labels == annotated[KNOWN][0]) == masks["known"]).all()
+    assert ((labels == annotated[NOVEL][0]) == (masks["novel"] & ~masks["known"])).all()
+
+
+@pytest.mark.parametrize(
+    ("second", "joined"),
+    [
+        ({"c": (7,)}, {"a": (2, 5), "b": (5,), "c": (7,)}),  # as two structures of one dataset
+        ({"c": (5,)}, {"a": (1, 2), "b": (2,), "c": (3,)}),  # of another dataset, where 5 means something else
+    ],
+)
+def test_adapters_keep_their_integers_unless_they_share_one(
+    second: dict[str, tuple[int, ...]], joined: dict[str, tuple[int, ...]]
+) -> None:
+    from types import SimpleNamespace
+
+    from fsseg.stages.predict import _joined_integers
+
+    infos = [SimpleNamespace(integers=integers) for integers in ({"a": (2, 5), "b": (5,)}, second)]
+    assert _joined_integers(infos) == joined  # type: ignore[arg-type]
 
 
 def array(folder: Path):

@@ -5,7 +5,8 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,39 @@ def test_stock_prediction_accepts_the_result(trained: tuple[Path, dict[str, str]
     assert written.GetSize() == SimpleITK.ReadImage(str(lab.image(0))).GetSize()
 
 
+def test_pretrained_weights_reach_the_network(
+    lab: Lab, short_plans: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import torch
+    from nnunetv2.run.run_training import maybe_load_checkpoint
+
+    from fsseg.nnunet.partial_label_trainer import nnUNetTrainerPartialLabel
+
+    for name, value in environment(lab, tmp_path).items():
+        monkeypatch.setenv(name, value)
+    plans, dataset_json = (
+        json.loads((lab.preprocessed / f"{name}.json").read_text(encoding="utf-8")) for name in (short_plans, "dataset")
+    )
+    trainer = nnUNetTrainerPartialLabel(
+        plans | {"continue_training": False}, CONFIGURATION, 0, dataset_json, torch.device("cpu")
+    )
+    maybe_load_checkpoint(trainer, False, False, str(lab.base / FINAL))
+    wanted = load_checkpoint_safely(lab.base / FINAL)["network_weights"]
+    ours = trainer.plain_network.state_dict()
+    assert all(torch.equal(ours[name], wanted[name]) for name in wanted if ".seg_layers." not in name)
+
+
+@pytest.mark.parametrize("trainer", ["PartialLabel", "FewShot"])
+def test_the_best_checkpoint_is_refused_with_a_reason(trainer: str, tmp_path: Path) -> None:
+    from fsseg.config.errors import UsageError
+    from fsseg.nnunet.few_shot_trainer import FewShotTrainer
+    from fsseg.nnunet.partial_label_trainer import nnUNetTrainerPartialLabel
+
+    kind = {"PartialLabel": nnUNetTrainerPartialLabel, "FewShot": FewShotTrainer}[trainer]
+    with pytest.raises(UsageError, match="Leave --val_best out"):
+        kind.load_checkpoint(object.__new__(kind), str(tmp_path / "checkpoint_best.pth"))
+
+
 # Splits of few cases
 
 
@@ -247,13 +281,23 @@ def test_stock_preprocessing_does_not_make_unknown_structures_background(
     assert (tmp_path / SOURCES / "structures.json").is_file()  # where the validation looks for it
 
 
+@pytest.fixture(scope="module")
+def train_fold(site: tuple[Lab, dict[str, str]]) -> Callable[[str], Path]:
+    """Trains fold 1 with the plans of a method by `nnUNetv2_train`, once."""
+
+    @cache
+    def train(method: str) -> Path:
+        words = (804, CONFIGURATION, 1, "-p", method, "-tr", FEW_SHOT, "-device", "cpu", "--npz")
+        run("nnUNetv2_train", *words, env=site[1])
+        return few_shot_folder(site, method)
+
+    return train
+
+
 @pytest.fixture(scope="module", params=["lora", "adaptformer", "softmax"])
-def adapted(request: pytest.FixtureRequest, site: tuple[Lab, dict[str, str]]) -> tuple[str, Path]:
-    """A fold trained by `nnUNetv2_train`: a method that merges, and one that does not."""
-    method = request.param
-    words = (804, CONFIGURATION, 1, "-p", method, "-tr", FEW_SHOT, "-device", "cpu")
-    run("nnUNetv2_train", *words, env=site[1])
-    return method, few_shot_folder(site, method)
+def adapted(request: pytest.FixtureRequest, train_fold: Callable[[str], Path]) -> tuple[str, Path]:
+    """A trained fold: of a method that merges, of one that does not, and of exclusive classes."""
+    return request.param, train_fold(request.param)
 
 
 def test_stock_training_adapts_on_leave_one_out_folds(
@@ -333,6 +377,23 @@ def test_trainer_and_adapt_take_the_same_steps_on_the_same_batches(
         assert torch.allclose(ours[name], tensor, rtol=0, atol=1e-6), name
 
 
+def test_pretrained_weights_are_refused_where_the_plans_name_the_base(
+    lab: Lab, site: tuple[Lab, dict[str, str]], tmp_path: Path
+) -> None:
+    binary = Path(sys.executable).parent / "nnUNetv2_train"
+    words = (804, CONFIGURATION, 0, "-p", "lora", "-tr", FEW_SHOT, "-device", "cpu")
+    done = subprocess.run(
+        [binary, *map(str, words), "-pretrained_weights", lab.base / FINAL],
+        env=site[1] | {"nnUNet_results": str(tmp_path)},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Leave -pretrained_weights out" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_stock_validation_alone_gives_the_same_scores(
     adapted: tuple[str, Path], site: tuple[Lab, dict[str, str]]
 ) -> None:
@@ -342,6 +403,49 @@ def test_stock_validation_alone_gives_the_same_scores(
     run("nnUNetv2_train", *words, env=site[1])
     after = json.loads((folder / "fold_1" / "validation" / "summary.json").read_text(encoding="utf-8"))
     assert after["mean"] == before["mean"]
+
+
+def test_stock_ensembling_and_choice_of_a_configuration_score_as_fsseg_does(
+    site: tuple[Lab, dict[str, str]], train_fold: Callable[[str], Path]
+) -> None:
+    """On cases that annotate everything; the integers of predictions and references have to be the same ones."""
+    folders = {method: train_fold(method) for method in ("lora", "adaptformer")}
+    words = (804, "-p", *folders, "-c", CONFIGURATION, "-tr", FEW_SHOT, "-f", 1, "-np", 1)
+    run("nnUNetv2_find_best_configuration", *words, env=site[1])
+    results = Path(site[1]["nnUNet_results"]) / TARGET
+    scores = json.loads((results / "inference_information.json").read_text(encoding="utf-8"))["all_results"]
+    assert len(scores) == 3  # the third is their ensemble
+    for folder in folders.values():
+        summary = json.loads((folder / "fold_1" / "validation" / "summary.json").read_text(encoding="utf-8"))
+        assert scores[folder.name] == pytest.approx(summary["foreground_mean"]["Dice"])
+        assert scores[folder.name] > 0
+
+
+def test_predictions_of_folds_and_methods_are_ensembled(
+    site: tuple[Lab, dict[str, str]], train_fold: Callable[[str], Path], tmp_path: Path
+) -> None:
+    lab, env = site
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / lab.image(0).name).symlink_to(lab.image(0))
+    words = ("-i", images, "-d", 804, "-c", CONFIGURATION, "-f", 1, "-device", "cpu", "-tr", FEW_SHOT)
+    more = ("-npp", 1, "-nps", 1, "--save_probabilities")
+    members = []
+    for method in ("lora", "adaptformer"):
+        train_fold(method)
+        members.append(tmp_path / method)
+        run("nnUNetv2_predict", *words, "-p", method, "-o", members[-1], *more, env=env)
+    run("nnUNetv2_ensemble", "-i", *members, "-o", tmp_path / "both", "-np", 1, env=env)
+    probabilities = [np.load(member / f"{lab.case(0)}.npz")["probabilities"].astype(np.float32) for member in members]
+    mean = sum(probabilities) / 2
+    written = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / "both" / f"{lab.case(0)}.nii.gz")))
+    content = json.loads((members[0] / "dataset.json").read_text(encoding="utf-8"))
+    expected = np.zeros(written.shape, dtype=written.dtype)
+    for channel, integer in zip(mean, content["regions_class_order"], strict=True):
+        expected[channel > 0.5] = integer
+    # nnU-Net saves probabilities in its own orientation; how many voxels are which structure does not depend on it.
+    assert np.array_equal(*(np.unique(labels, return_counts=True)[1] for labels in (written, expected)))
+    assert len(np.unique(written)) > 1
 
 
 @pytest.mark.parametrize(

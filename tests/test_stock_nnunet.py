@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
-from conftest import Lab, fsseg, succeed
+from conftest import KNOWN, NOVEL, Lab, fsseg, succeed
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from safetensors.torch import load_file, save_file
 
@@ -170,6 +170,7 @@ def predict_without_fsseg(run: Path, images: Path, out: Path) -> None:
 
 
 def test_stock_command_writes_the_label_maps_of_fsseg_predict(
+    lab: Lab,
     decided_run: Path,
     base: ModelFolder,
     image_folder: Path,
@@ -193,7 +194,8 @@ def test_stock_command_writes_the_label_maps_of_fsseg_predict(
         assert undecided.mean() < 0.01
         assert not (differing & ~undecided).any()
         shown |= set(np.unique(ras_array(ours)).tolist())
-    assert shown == {0, 1, 2}
+    integers = json.loads((lab.target / "dataset.json").read_text(encoding="utf-8"))["labels"]
+    assert shown == {0, integers[KNOWN][0], integers[NOVEL][0]}  # those of the dataset
 
 
 def test_a_rebuilt_network_holds_the_merged_weights_of_the_run(adapted: Path, base: ModelFolder) -> None:

@@ -15,6 +15,7 @@ from fsseg.training.torch_file import write_torch_file
 CHECKPOINT_NAME = "checkpoint_final.pth"
 LATEST_NAME = "checkpoint_latest.pth"
 STOCK_TRAINER = "nnUNetTrainer"
+_BEST_NAME = "checkpoint_best.pth"  # nnU-Net's choice by the validation of a fold
 
 
 def save_checkpoint(
@@ -56,6 +57,15 @@ def load_checkpoint_safely(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise FssegError(f"{path} is not a checkpoint: it holds a {type(content).__name__}, not a mapping.")
     return content
+
+
+def refuse_best(path: Path) -> None:
+    """Raise `UsageError` if nnU-Net asks for the checkpoint that validated best: fsseg's trainers choose none."""
+    if path.name == _BEST_NAME:
+        raise UsageError(
+            f"There is no {_BEST_NAME}: fsseg's trainers keep the last checkpoint and choose none by validation.\n"
+            "  Leave --val_best out; --val validates the last one."
+        )
 
 
 def hash_of_weights(weights: dict[str, Tensor]) -> str:

@@ -1,6 +1,7 @@
 """nnU-Net's side of a few-shot adaptation: folds, folders, --c and --val. What is trained, a subclass says."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
@@ -14,7 +15,13 @@ from fsseg.data.splits import leave_one_out, make_split
 from fsseg.data.structures import Structures
 from fsseg.data.volumes import Volume
 from fsseg.models.networks import build_network
-from fsseg.nnunet.checkpoint_file import CHECKPOINT_NAME, LATEST_NAME, STOCK_TRAINER, load_checkpoint_safely
+from fsseg.nnunet.checkpoint_file import (
+    CHECKPOINT_NAME,
+    LATEST_NAME,
+    STOCK_TRAINER,
+    load_checkpoint_safely,
+    refuse_best,
+)
 from fsseg.nnunet.environment import SPLITS_NAME
 from fsseg.nnunet.pretrain_data import preprocessed_volume, structures_of_preprocessed
 from fsseg.nnunet.validation import validate
@@ -30,6 +37,7 @@ class FewShotTrainer(nnUNetTrainer):
     """
 
     structures: Structures
+    network: nn.Module
 
     def __init__(
         self,
@@ -58,6 +66,7 @@ class FewShotTrainer(nnUNetTrainer):
     def initialize(self) -> None:
         """Find the preprocessed cases; the network is built when the support cases are known."""
         self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
+        self.network = _NetworkToCome()
         self.was_initialized = True
 
     def do_split(self) -> tuple[list[str], list[str]]:
@@ -98,6 +107,7 @@ class FewShotTrainer(nnUNetTrainer):
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """Take a finished network, or note that an unfinished training goes on."""
+        refuse_best(Path(filename_or_checkpoint))
         if not self.was_initialized:
             self.initialize()
         self.is_continued = True
@@ -129,4 +139,15 @@ class FewShotTrainer(nnUNetTrainer):
             len(self.dataset_json["channel_names"]),
             self.label_manager.num_segmentation_heads,
             enable_deep_supervision=False,
+        )
+
+
+class _NetworkToCome(nn.Module):
+    """What stands for the network until the support cases are known."""
+
+    def state_dict(self, *_: Any, **__: Any) -> Any:
+        """Refuse what only -pretrained_weights asks for."""
+        raise UsageError(
+            "A few-shot adaptation takes its base from the plans.\n"
+            "  Leave -pretrained_weights out, and name the base to `fsseg nnunet plans --checkpoint`."
         )

@@ -21,7 +21,13 @@ from fsseg.config.manifest import write_json
 from fsseg.config.pretraining import settings_of_plans
 from fsseg.models.networks import build_network, set_deep_supervision, supports_deep_supervision
 from fsseg.nnunet.augmentation import mirror_axes_for
-from fsseg.nnunet.checkpoint_file import CHECKPOINT_NAME, LATEST_NAME, load_checkpoint_safely, save_checkpoint
+from fsseg.nnunet.checkpoint_file import (
+    CHECKPOINT_NAME,
+    LATEST_NAME,
+    load_checkpoint_safely,
+    refuse_best,
+    save_checkpoint,
+)
 from fsseg.nnunet.environment import SPLITS_NAME
 from fsseg.nnunet.pretrain_data import stratified_holdout, structures_of_preprocessed
 from fsseg.nnunet.pretrain_loaders import PretrainLoaders
@@ -339,6 +345,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """Continue from a checkpoint that `save_checkpoint` wrote."""
+        refuse_best(Path(filename_or_checkpoint))
         if not self.was_initialized:
             self.initialize()
         restore_training(self, load_checkpoint_safely(Path(filename_or_checkpoint)))

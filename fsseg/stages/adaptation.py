@@ -12,7 +12,7 @@ from fsseg.checkpoints.family import ANY_MODALITY
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.recipes import Recipe
-from fsseg.data.assembly import renumbered
+from fsseg.data.assembly import HIGHEST_INTEGER, renumbered
 from fsseg.data.structures import Structures
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork
@@ -75,8 +75,16 @@ class Job:
         return {"base": self.base.sha256, "configuration": block, "device": self.device.type}
 
     def integers(self) -> dict[str, tuple[int, ...]]:
-        """Return the integers of each structure in the label maps that the adapted network writes."""
-        return renumbered(self.target.structures, self.target.names)
+        """Return the integers of each structure in the label maps that the adapted network writes.
+
+        They are those of the dataset, so that predictions can be laid over its label maps and nnU-Net's own evaluation
+        compares like with like. The classes of a softmax are numbered by its channels, and nnU-Net writes 8 bits.
+        """
+        structures, names = self.target.structures, self.target.names
+        used = {name: structures.integers[name] for name in names}
+        if self.recipe.activation == "softmax" or max(map(max, used.values())) > HIGHEST_INTEGER:
+            return renumbered(structures, names)
+        return used
 
 
 def require_same_channels(base: ModelFolder, dataset: RawDataset) -> None:

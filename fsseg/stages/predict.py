@@ -13,6 +13,8 @@ from fsseg.config.base import StrictModel
 from fsseg.config.errors import UsageError, require_known
 from fsseg.config.manifest import Manifest, write_json
 from fsseg.config.run_folder import new_run_folder, require_new
+from fsseg.data.assembly import renumbered
+from fsseg.data.structures import Structures
 from fsseg.methods.adapter_file import AdapterInfo
 from fsseg.methods.stacked_networks import StackedNetworks
 from fsseg.nnunet.augmentation import mirror_axes_for
@@ -123,9 +125,17 @@ def _require_stackable(infos: Sequence[AdapterInfo]) -> None:
 
 
 def _joined_integers(infos: Sequence[AdapterInfo]) -> dict[str, tuple[int, ...]]:
-    """Number the structures of all adapters from 1; a later adapter is painted over an earlier one."""
+    """Return the integers of the structures of all adapters; a later adapter is painted over an earlier one.
+
+    Adapters that share no integer, such as those of one dataset, keep theirs; others are numbered from 1 together.
+    """
+    kept = {name: integers for info in infos for name, integers in info.integers.items()}
+    used = [set().union(*info.integers.values()) for info in infos]
+    if sum(map(len, used)) == len(set().union(*used)):
+        return kept
     joined: dict[str, tuple[int, ...]] = {}
     for info in infos:
         above = max((integer for integers in joined.values() for integer in integers), default=0)
-        joined |= {name: tuple(above + i for i in integers) for name, integers in info.integers.items()}
+        own = renumbered(Structures(integers=info.integers), tuple(info.integers))
+        joined |= {name: tuple(above + i for i in integers) for name, integers in own.items()}
     return joined
