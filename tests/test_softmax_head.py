@@ -115,6 +115,8 @@ def test_run_says_what_it_is(run: Path) -> None:
     assert labels["labels"] == {"background": 0, **{name: i + 1 for i, name in enumerate(facts["structures"])}}
     assert "regions_class_order" not in labels
     assert facts["activation"] == "softmax"
+    notes = json.loads((run / "manifest.json").read_text(encoding="utf-8"))["notes"]
+    assert any("integers of their own" in note for note in notes)
     assert set(facts["structures"]) == set(NAMES)
     estimate = json.loads((run / "estimate.json").read_text(encoding="utf-8"))
     assert all(len(estimate[name]["cases"]) == 2 for name in NAMES)

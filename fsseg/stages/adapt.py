@@ -26,6 +26,7 @@ from fsseg.stages.adaptation import (
     Job,
     background_notes,
     build_adapted,
+    integer_notes,
     make_target,
     require_classes,
     require_same_channels,
@@ -120,7 +121,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
         "parameters": adapted.report().as_dict(),
         "support": list(split.support),
         "licence": dataset.dataset_json.get("licence", "unknown"),
-        "notes": [*adapted.notes, *background_notes(job)],
+        "notes": [*adapted.notes, *background_notes(job), *integer_notes(job)],
     }
     if dry_run:
         return {**facts, "max_steps": config.recipe.max_steps, "out": str(config.out)}

@@ -191,6 +191,15 @@ def background_notes(job: Job) -> list[str]:
     ]
 
 
+def integer_notes(job: Job) -> list[str]:
+    """Say when the label maps of the result hold other integers than those of the dataset."""
+    integers, structures = job.integers(), job.target.structures
+    if all(values == structures.integers[name] for name, values in integers.items()):
+        return []
+    listing = ", ".join(f"{name} {'+'.join(map(str, values))}" for name, values in integers.items())
+    return [f"Predictions have integers of their own, and dataset.json in the run says so: {listing}."]
+
+
 def frequency(volumes: Sequence[Volume], target: Target, channel: int) -> float:
     """Return the share of a structure among the voxels that are annotated for it."""
     integers = target.structures.integers[target.names[channel]]
