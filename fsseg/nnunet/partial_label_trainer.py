@@ -1,6 +1,5 @@
 """The nnU-Net trainer that pretrains on partially labelled datasets."""
 
-import json
 import math
 import time
 from functools import partial
@@ -9,12 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
 
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.manifest import write_json
@@ -31,18 +28,16 @@ from fsseg.nnunet.checkpoint_file import (
 from fsseg.nnunet.environment import SPLITS_NAME
 from fsseg.nnunet.pretrain_data import stratified_holdout, structures_of_preprocessed
 from fsseg.nnunet.pretrain_loaders import PretrainLoaders
-from fsseg.nnunet.pretrain_state import keep_metrics_until, restore_training, training_state
+from fsseg.nnunet.pretrain_log import METRICS_NAME, PretrainLog
+from fsseg.nnunet.pretrain_objective import PretrainObjective
+from fsseg.nnunet.pretrain_optimizer import optimizer_and_schedule
+from fsseg.nnunet.pretrain_state import restore_training, training_state
 from fsseg.nnunet.validation import validate
-from fsseg.training.losses import FORMULAS, MaskedLoss, deep_supervision_loss
 from fsseg.training.placement import mixed_precision, place
 from fsseg.training.processes import Processes
-from fsseg.training.schedule import WarmupCosine
 from fsseg.training.seeding import seed_everything
 from fsseg.training.step import gradient_scaler, optimisation_step
-from fsseg.training.targets import TargetTable
-from fsseg.training.validation import dice_of_counts, masked_counts
-
-METRICS_NAME = "metrics.jsonl"
+from fsseg.training.validation import dice_of_counts
 
 
 class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds trainers by this spelling
@@ -74,27 +69,28 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
             )
         self.settings = settings_of_plans(self.plans_manager.plans)
         self.structures = structures_of_preprocessed(Path(str(self.preprocessed_dataset_folder_base)))
-        self.table = TargetTable(torch.from_numpy(self.structures.table()))
         architecture = self.configuration_manager.configuration["architecture"]
         self.enable_deep_supervision = supports_deep_supervision(architecture)
+        self.objective = PretrainObjective(
+            self.settings, self.structures, self.device, self.processes.gather, self._get_deep_supervision_scales()
+        )
         self.num_iterations_per_epoch = min(self.settings.steps_per_epoch, self.settings.steps)
         self.num_epochs = math.ceil(self.settings.steps / self.num_iterations_per_epoch)
         batch_size = self.configuration_manager.batch_size
         self.num_val_iterations_per_epoch = math.ceil(self.settings.validation_crops / batch_size)
         self.inference_allowed_mirroring_axes = mirror_axes_for(self.structures.names) or None
-        self.metrics_file = Path(str(self.output_folder)) / METRICS_NAME
+        self.metrics = PretrainLog(Path(str(self.output_folder)) / METRICS_NAME)
         self.step_losses: list[float] = []
         self.steps_in_epoch = 0
         self.saved_at = time.monotonic()
         self.average: AveragedModel | None = None
-        self.progress: tqdm | None = None
 
     def write_to(self, folder: Path) -> None:
         """Make `folder` the model folder, instead of nnU-Net's results tree."""
         self.output_folder_base = str(folder)
         self.output_folder = str(folder / f"fold_{self.fold}")
         Path(self.output_folder).mkdir(parents=True, exist_ok=True)
-        self.metrics_file = folder / METRICS_NAME
+        self.metrics = PretrainLog(folder / METRICS_NAME)
         self.log_file = str(Path(self.output_folder) / "training_log.txt")
 
     def initialize(self) -> None:
@@ -140,19 +136,8 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
             super().set_deep_supervision_enabled(enabled)
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
-        """Return SGD as nnU-Net's, or AdamW; and nnU-Net's polynomial decay, or a cosine with warm-up."""
-        settings, parameters = self.settings, self.network.parameters()
-        optimizer: torch.optim.Optimizer
-        if settings.optimizer == "sgd":
-            optimizer = torch.optim.SGD(
-                parameters, settings.learning_rate, momentum=0.99, nesterov=True, weight_decay=settings.weight_decay
-            )
-        else:
-            optimizer = torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
-        if settings.schedule == "cosine":
-            warmup_epochs = round(settings.warmup * self.num_epochs)
-            return optimizer, WarmupCosine(optimizer, settings.learning_rate, self.num_epochs, warmup_epochs)
-        return optimizer, PolyLRScheduler(optimizer, settings.learning_rate, self.num_epochs)
+        """Return what the settings ask for."""
+        return optimizer_and_schedule(self.settings, self.network.parameters(), self.num_epochs)
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """Hold out the same share of every source, other cases in every fold; fold "all" trains on everything.
@@ -195,16 +180,13 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         if not self.processes.writes:
             return
         Path(str(self.output_folder)).mkdir(parents=True, exist_ok=True)
-        keep_metrics_until(self.metrics_file, self.steps_done)
         if not self.steps_done:  # what an earlier training left must not be taken for this one's
             (Path(str(self.output_folder)) / CHECKPOINT_NAME).unlink(missing_ok=True)
         folder = Path(str(self.output_folder_base))
         write_json(folder / "plans.json", self.plans_manager.plans)
         write_json(folder / "dataset.json", self.dataset_json)
         self.structures.save(folder)
-        self.progress = tqdm(
-            total=self.settings.steps, initial=self.steps_done, desc="pretrain", unit="step", disable=None
-        )
+        self.metrics.start(self.steps_done, self.settings.steps)
 
     @property
     def steps_done(self) -> int:
@@ -242,19 +224,13 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
             self.average.update_parameters(self.plain_network)
         self.step_losses.append(loss)
         self.steps_in_epoch += 1
-        if self.progress is not None:
-            self.progress.update()
-            self.progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        self.metrics.step(loss)
         self._save_if_due()
         return {"loss": np.array(loss)}
 
     def _compute_loss(self, batch: dict[str, Tensor]) -> Tensor:
-        image, targets, valids = self._prepare(batch)
-        if self.settings.unannotated == "background":
-            valids = [torch.ones_like(valid) for valid in valids]
-        loss = MaskedLoss(FORMULAS[self.settings.loss], gather=self.processes.gather)
-        value = deep_supervision_loss(loss, self._logits(self.parallel_network, image), targets, valids)
-        return value * self.processes.count  # the processes' gradients are averaged
+        # The processes' gradients are averaged.
+        return self.objective.training_loss(self.parallel_network, batch) * self.processes.count
 
     def _save_if_due(self) -> None:
         """Write a checkpoint within an epoch when the last one is too old; one follows the epoch anyway."""
@@ -273,12 +249,8 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
 
     def validation_step(self, batch: dict[str, Tensor]) -> dict[str, Any]:
         """Count true and false positives and negatives over annotated voxels only."""
-        image, targets, valids = self._prepare(batch)
-        loss = MaskedLoss(FORMULAS[self.settings.loss], gather=self.processes.gather)
         with mixed_precision(self.device):
-            logits = self._logits(self._evaluated(), image)
-            value = deep_supervision_loss(loss, logits, targets, valids)
-        counts = torch.from_numpy(masked_counts(logits[0] > 0, targets[0], valids[0])).to(self.device)
+            value, counts = self.objective.validation(self._evaluated(), batch)
         return {"loss": value.float().cpu().numpy(), "counts": self.processes.sum(counts).cpu().numpy()}
 
     def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
@@ -294,18 +266,12 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
     def on_epoch_end(self) -> None:
         """Write the metrics of the epoch and a checkpoint to resume from."""
         dice = self.logger.get_value("dice_per_class_or_region", step=-1)
-        per_structure = dict(
-            zip(self.structures.names, (None if np.isnan(d) else round(d, 4) for d in dice), strict=True)
+        self.metrics.epoch(
+            self.steps_done,
+            self.step_losses,
+            dict(zip(self.structures.names, dice, strict=True)),
+            self.optimizer.param_groups[0]["lr"],
         )
-        line = {
-            "step": self.steps_done,
-            "losses": [round(loss, 6) for loss in self.step_losses],
-            "validation_dice": per_structure,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-        }
-        if self.processes.writes:
-            with self.metrics_file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
         self.step_losses = []
         self.steps_in_epoch = 0
         self.current_epoch += 1
@@ -314,8 +280,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
 
     def on_train_end(self) -> None:
         """Write the final checkpoint in the form that stock nnU-Net predicts with."""
-        if self.progress is not None:
-            self.progress.close()
+        self.metrics.close()
         folder = Path(str(self.output_folder))
         self.save_checkpoint(str(folder / CHECKPOINT_NAME))
         if self.processes.writes:
@@ -349,15 +314,3 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         if not self.was_initialized:
             self.initialize()
         restore_training(self, load_checkpoint_safely(Path(filename_or_checkpoint)))
-
-    def _prepare(self, batch: dict[str, Tensor]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        image = batch["image"].to(self.device, non_blocking=True)
-        labels = batch["labels"].to(self.device, non_blocking=True)
-        zone_annotated = batch["zone_annotated"].to(self.device, non_blocking=True)
-        scales = self._get_deep_supervision_scales() or [[1.0, 1.0, 1.0]]
-        return image, *self.table.expand_levels(labels, zone_annotated, scales)
-
-    def _logits(self, network: nn.Module, image: Tensor) -> list[Tensor]:
-        """Return the logits of every decoder stage that is supervised, highest resolution first."""
-        logits = network(image)
-        return logits if self.enable_deep_supervision else [logits]

@@ -1,8 +1,6 @@
 """What a checkpoint of a pretraining holds besides the weights, so that a resumed run equals an uninterrupted one."""
 
-import json
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,21 +41,6 @@ def restore_training(trainer: Any, state: dict[str, Any]) -> None:
     trainer.current_epoch = state["current_epoch"]
     trainer.steps_in_epoch, trainer.step_losses = state["steps_in_epoch"], state["step_losses"]
     torch.set_rng_state(state["random_state"])
-
-
-def keep_metrics_until(metrics: Path, steps: int) -> None:
-    """Drop the metrics of epochs whose checkpoint was not written before a training was stopped."""
-    if metrics.is_file():
-        lines = metrics.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if 0 < _step(line) <= steps]
-        metrics.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-
-
-def _step(line: str) -> int:
-    try:
-        return int(json.loads(line)["step"])
-    except json.JSONDecodeError:
-        return 0  # the training was killed while it wrote this line
 
 
 def _plain(value: Any) -> Any:

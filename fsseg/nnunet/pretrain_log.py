@@ -1,0 +1,64 @@
+"""What a pretraining reports while it runs: metrics.jsonl, a line an epoch, and the progress bar."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+METRICS_NAME = "metrics.jsonl"
+
+
+class PretrainLog:
+    """Metrics file and progress bar of one training; only the first of several processes starts it."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.progress: tqdm | None = None
+
+    def start(self, steps_done: int, steps: int) -> None:
+        """Drop the metrics of epochs that will run again, and show the progress bar on a terminal."""
+        keep_metrics_until(self.file, steps_done)
+        self.progress = tqdm(total=steps, initial=steps_done, desc="pretrain", unit="step", disable=None)
+
+    def step(self, loss: float) -> None:
+        """Advance by one step."""
+        if self.progress is not None:
+            self.progress.update()
+            self.progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
+
+    def epoch(self, step: int, losses: Sequence[float], dice: dict[str, float], learning_rate: float) -> None:
+        """Append what an epoch came to; a structure without a Dice (NaN) has null."""
+        if self.progress is None:
+            return
+        line = {
+            "step": step,
+            "losses": [round(loss, 6) for loss in losses],
+            "validation_dice": {name: None if np.isnan(value) else round(value, 4) for name, value in dice.items()},
+            "learning_rate": learning_rate,
+        }
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def close(self) -> None:
+        """End the progress bar."""
+        if self.progress is not None:
+            self.progress.close()
+
+
+def keep_metrics_until(metrics: Path, steps: int) -> None:
+    """Drop the metrics of epochs whose checkpoint was not written before a training was stopped."""
+    if metrics.is_file():
+        lines = metrics.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if 0 < _step(line) <= steps]
+        metrics.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+def _step(line: str) -> int:
+    try:
+        content: dict[str, Any] = json.loads(line)
+        return int(content["step"])
+    except json.JSONDecodeError:
+        return 0  # the training was killed while it wrote this line

@@ -1,0 +1,64 @@
+"""What a universal pretraining minimises and counts on a batch: annotated structures only."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from fsseg.config.pretraining import PretrainSettings
+from fsseg.data.structures import Structures
+from fsseg.training.losses import FORMULAS, CropStatistics, MaskedLoss, deep_supervision_loss
+from fsseg.training.targets import TargetTable
+from fsseg.training.validation import masked_counts
+
+
+class PretrainObjective:
+    """Masked loss and masked counts of a network's logits on a batch of crops."""
+
+    def __init__(
+        self,
+        settings: PretrainSettings,
+        structures: Structures,
+        device: torch.device,
+        gather: Callable[[CropStatistics], CropStatistics],
+        scales: list[list[float]] | None,
+    ) -> None:
+        """Prepare the lookup from integers to structures.
+
+        Args:
+            settings: name of the loss, and what becomes of what a case does not annotate.
+            structures: the channels, and the integers of each.
+            device: where the network is.
+            gather: joins the sums of a loss over processes.
+            scales: size of the logits of each supervised decoder stage relative to the crop, in z, y, x, highest first;
+                None for a network that returns the full resolution only.
+        """
+        self.settings = settings
+        self.device = device
+        self.loss = MaskedLoss(FORMULAS[settings.loss], gather=gather)
+        self.table = TargetTable(torch.from_numpy(structures.table()))
+        self.scales = scales
+
+    def training_loss(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """Return the loss of a batch, over all processes."""
+        image, targets, valids = self._prepare(batch)
+        if self.settings.unannotated == "background":
+            valids = [torch.ones_like(valid) for valid in valids]
+        return deep_supervision_loss(self.loss, self._logits(network, image), targets, valids)
+
+    def validation(self, network: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the loss, and the (3, C) true positives, false positives and false negatives of this process."""
+        image, targets, valids = self._prepare(batch)
+        logits = self._logits(network, image)
+        loss = deep_supervision_loss(self.loss, logits, targets, valids)
+        return loss, torch.from_numpy(masked_counts(logits[0] > 0, targets[0], valids[0])).to(self.device)
+
+    def _prepare(self, batch: dict[str, Tensor]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        image, labels, zone_annotated = (
+            batch[key].to(self.device, non_blocking=True) for key in ("image", "labels", "zone_annotated")
+        )
+        return image, *self.table.expand_levels(labels, zone_annotated, self.scales or [[1.0, 1.0, 1.0]])
+
+    def _logits(self, network: nn.Module, image: Tensor) -> list[Tensor]:
+        logits = network(image)
+        return [logits] if self.scales is None else logits
