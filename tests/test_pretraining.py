@@ -290,6 +290,15 @@ def test_two_processes_train_as_one_does_on_the_same_batches(lab: Lab, tmp_path:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
 
 
+def test_dry_run_in_two_processes_measures_a_share_of_the_batch_each(lab: Lab, tmp_path: Path) -> None:
+    memory = succeed(*lab.pretrain_words(tmp_path / "run"), "--dry-run")["memory_mib"]
+    process = torchrun(*lab.pretrain_words(tmp_path / "run"), "--dry-run", "--json")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert json.loads(out)["memory_mib"] < memory
+    assert not list(tmp_path.iterdir())
+
+
 def test_when_a_process_dies_all_stop_and_the_run_can_go_on(lab: Lab, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = torchrun(*lab.pretrain_words(run, steps=100_000))

@@ -67,8 +67,10 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
         "batch_size": plans["configurations"]["3d_fullres"]["batch_size"],
     }
     if dry_run:
-        cost = pretraining_cost(plans, preprocessed, config.settings, resolve_device(config.device))
-        return {**facts, "steps": config.settings.steps, "out": str(config.out), **cost}
+        with several_processes(resolve_device(config.device)) as (processes, device):
+            share = processes.share_of(facts["batch_size"])
+            cost = pretraining_cost(plans, preprocessed, config.settings, device, share)
+            return {**facts, "steps": config.settings.steps, "out": str(config.out), **cost} if processes.writes else {}
     manifest = Manifest("pretrain", config.model_dump(mode="json"), config.settings.seed)
     manifest.add_inputs([preprocessed / f"{config.plans}.json", preprocessed / "structures.json"])
     if config.resume:

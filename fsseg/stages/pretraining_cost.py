@@ -17,12 +17,13 @@ from fsseg.training.step import gradient_scaler, optimisation_step
 
 
 def pretraining_cost(
-    plans: dict[str, Any], preprocessed: Path, settings: PretrainSettings, device: torch.device
+    plans: dict[str, Any], preprocessed: Path, settings: PretrainSettings, device: torch.device, batch_size: int
 ) -> dict[str, float]:
-    """Return seconds a step, hours in all, memory and disk in MiB.
+    """Return seconds a step, hours in all, memory of this process and disk in MiB.
 
-    Data loading is not part of it: enough `workers` hide it. Gradients of all decoder stages are computed as in the
-    training. Disk is the preprocessed data, and the checkpoints while one replaces another.
+    Data loading is not part of it: enough `workers` hide it; nor is what several processes send to each other, each of
+    which takes `batch_size` crops. Gradients of all decoder stages are computed as in the training. Disk is the
+    preprocessed data, and the checkpoints while one replaces another.
     """
     from fsseg.nnunet.model_folder import network_of_plans
     from fsseg.nnunet.planning import CONFIGURATION
@@ -33,7 +34,7 @@ def pretraining_cost(
     deep = supports_deep_supervision(block["architecture"])
     network = network_of_plans(plans, CONFIGURATION, dataset_json, output_channels=channels, deep_supervision=deep)
     place(network, device).train()
-    image = torch.randn(block["batch_size"], len(dataset_json["channel_names"]), *block["patch_size"], device=device)
+    image = torch.randn(batch_size, len(dataset_json["channel_names"]), *block["patch_size"], device=device)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-6)
     scaler = gradient_scaler(device)
     loss = MaskedLoss(FORMULAS[settings.loss])
