@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from fsseg.checkpoints.family import ANY_MODALITY
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.recipes import Recipe
@@ -77,19 +76,6 @@ class Job:
     def integers(self) -> dict[str, tuple[int, ...]]:
         """Return the integers of each structure in the label maps that the adapted network writes."""
         return renumbered(self.target.structures, self.target.names)
-
-
-def require_same_channels(base: ModelFolder, dataset: RawDataset) -> None:
-    """Raise `UsageError` if a dataset has other image channels than a model takes.
-
-    Networks that were trained on images of all kinds take any modality, in their number of channels.
-    """
-    ours, theirs = (list(content["channel_names"].values()) for content in (base.dataset_json, dataset.dataset_json))
-    if ours != theirs and not (len(ours) == len(theirs) and set(ours) == {ANY_MODALITY}):
-        raise UsageError(
-            f"The checkpoint takes the channels {ours}, but {dataset.path.name} has {theirs}.\n"
-            "  Choose a dataset of the same modality and number of channels."
-        )
 
 
 def make_target(base: ModelFolder, structures: Structures, names: Sequence[str]) -> Target:
