@@ -312,6 +312,7 @@ def test_patches_that_are_refused(site: Lab, tmp_path: Path, patch: tuple[int, .
         ("fseft", (64, 32, 32), (64, 33, 32), "y: 33 does not fit, nearest: 32 or 64"),
         ("fseft", (64, 32, 32), (32, 32, 32), "a single voxel"),
         ("models_genesis", (16, 16, 24), (16, 16, 20), "z: 20 does not fit, nearest: 16 or 24"),
+        ("models_genesis", (16, 8, 8), (8, 8, 8), "a single voxel"),  # a batch can be trained, but not one predicted
     ],
 )
 def test_patches_of_other_networks(

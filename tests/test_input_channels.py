@@ -18,7 +18,7 @@ from fsseg.methods.ignored_channels import ignored_channels
 from fsseg.methods.registry import create_method, method_class, method_names
 from fsseg.models.networks import build_network
 
-KINDS = ("plain", "residual", "seg_resnet", "swin")
+KINDS = ("plain", "residual", "plain_batch_norm", "seg_resnet", "swin")
 OPTIONS: dict[str, dict[str, Any]] = {
     "lora_tucker": {"rank": 4},
     "adalora": {"rank": 4, "target_rank": 2},
