@@ -89,7 +89,7 @@ def test_what_was_done_is_reported(site: Lab, two_channel_base: tuple[Path, dict
     assert model.structures.integers == old.structures.integers
     stem, old_stem = (m.weights["encoder.stages.0.0.convs.0.conv.weight"] for m in (model, old))
     assert torch.equal(stem, torch.cat([old_stem, old_stem], dim=1) / 2)
-    assert any("CT and PET start from the weights of 'CT' / 2" in note for note in result["notes"])
+    assert any("CT, PET start from the weights of 'CT' / 2" in note for note in result["notes"])
     assert any("Patch 24 x 16 x 20 instead of 16 x 16 x 16" in note for note in result["notes"])
 
 

@@ -142,7 +142,7 @@ def test_what_each_channel_starts_from_is_reported() -> None:
         "left_out": ["any", "FLAIR"],
     }
     notes = "\n".join(channels.notes())
-    assert "T1c and T1 start from the weights of 'T1' / 2 each" in notes
+    assert "T1c, T1 start from the weights of 'T1' / 2 each" in notes
     assert "IGNORED FOR NOW: 'PET' starts with zero weights" in notes
 
 

@@ -61,7 +61,7 @@ class ChannelMap:
         """Say what the new channels start from, where it is not all of their own weights."""
         sharers = {c.source: c.sharers for c in self.channels if c.source is not None and c.sharers > 1}
         shared = [
-            f"{' and '.join(c.name for c in self.channels if c.source == source)} start from the weights of"
+            f"{', '.join(c.name for c in self.channels if c.source == source)} start from the weights of"
             f" {self.old[source]!r} / {count} each: equal images in all of them give the features that one gave."
             for source, count in sharers.items()
         ]
