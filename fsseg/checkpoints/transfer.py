@@ -26,6 +26,8 @@ class TransferReport:
         parameters: per part of the network, encoder, decoder and other, how many parameters were filled, and of how
             many. Heads are in no part.
         head: whether the head was filled.
+        channels: what each image channel starts from, and which of the file are left out; None where they are the
+            file's.
     """
 
     matched: tuple[str, ...]
@@ -34,6 +36,7 @@ class TransferReport:
     reshaped: dict[str, dict[str, list[int]]]
     parameters: dict[str, tuple[int, int]]
     head: bool
+    channels: dict[str, Any] | None = None
 
     @property
     def encoder_share(self) -> float:
@@ -51,6 +54,7 @@ class TransferReport:
             "parameters": {part: {"filled": f, "total": t} for part, (f, t) in self.parameters.items()},
             "encoder_share": round(self.encoder_share, 6),
             "head": self.head,
+            "channels": self.channels,
         }
 
 

@@ -16,6 +16,12 @@ EXAMPLES = f"""examples:
   fsseg import model_final_checkpoint.model --family multitalent_v1 --out runs/multitalent
   fsseg import checkpoint_final.pth --stem 035 --out runs/multitalent_v2
   fsseg import checkpoint_final.pth --plans plans/resenc_l_zscore.json --out runs/nnfoundation
+  fsseg import RESULTS/fold_0/checkpoint_final.pth --channels T1 T2=T1 FLAIR --patch-size 96 128 128 --out runs/mri
+
+--channels: a channel of the checkpoint keeps its weights. NEW=OLD starts from those of OLD (its name, or its number
+where names repeat, as in T1=any T2=any); k channels of one OLD get its weights / k, so that equal images give what OLD
+gave. Any other name starts at zero: it is ignored until a method trains the first convolution. A channel of the
+checkpoint that no name takes is left out. Normalisation follows the channels, or --plans.
 
 families:
 {_LISTING}
@@ -29,6 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--family", default=AUTO, metavar="NAME", help="family of the file (default: found out)")
     parser.add_argument("--stem", metavar="ID", help="which stem to take, for files with one for each dataset")
     parser.add_argument("--plans", metavar="FILE", help="plans to use instead of those of the family or the file")
+    parser.add_argument("--channels", nargs="+", metavar="NAME[=OLD]", help="image channels of the base, in order")
+    parser.add_argument(
+        "--patch-size", nargs=3, type=int, metavar="N", help="patch in voxels, in the axis order of the plans"
+    )
     parser.add_argument("--allow-partial", action="store_true", help="accept a partly random encoder")
     parser.add_argument("--zero-shot", metavar="DATASET", help="run the imported head on a dataset in nnUNet_raw")
     parser.add_argument("--cases", nargs="+", help="with --zero-shot: only these cases")
@@ -62,6 +72,7 @@ def _text(result: dict[str, Any], arguments: argparse.Namespace) -> str:
         ["reference", result["reference"]],
         ["licence", result["licence"]],
         ["supervised on", _supervision(result["supervised_on"])],
+        ["image channels", _channels(expects["channels"], report["channels"])],
         ["spacing", f"{' x '.join(f'{size:g}' for size in expects['spacing_mm'])} mm ({', '.join(expects['axes'])})"],
         ["patch", " x ".join(map(str, expects["patch"]))],
         ["orientation", expects["orientation"]],
@@ -90,6 +101,13 @@ _COUNTED = {
     "missing": "tensors of the network that the file lacks, random now",
     "reshaped": "tensors of another shape, random now",
 }
+
+
+def _channels(names: list[str], channels: dict[str, Any] | None) -> str:
+    if channels is None:
+        return ", ".join(names)
+    left_out = f"; left out: {', '.join(channels['left_out'])}" if channels["left_out"] else ""
+    return ", ".join(f"{name} ({start})" for name, start in channels["start"].items()) + left_out
 
 
 def _supervision(collections: list[str] | None) -> str:

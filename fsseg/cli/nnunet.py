@@ -78,5 +78,5 @@ def _plans(arguments: argparse.Namespace) -> int:
         f"  nnUNetv2_preprocess -d {number} -plans_name {plans} -c 3d_fullres\n"
         f"  nnUNetv2_train {number} 3d_fullres 0 -p {plans} -tr nnUNetTrainerFewShot"
     )
-    emit(result, text, arguments.json)
+    emit(result, "\n".join([text, *result["notes"]]), arguments.json)
     return 0

@@ -23,6 +23,7 @@ from fsseg.nnunet.checkpoint_file import (
     require_nnunet_checkpoint,
     save_checkpoint,
 )
+from fsseg.nnunet.configurations import resolved
 
 _PLANS_KEYS = ("configurations", "plans_name", "transpose_forward", "transpose_backward", "image_reader_writer")
 _DATASET_KEYS = ("labels", "channel_names", "file_ending")
@@ -125,9 +126,8 @@ def network_of_plans(
     deep_supervision: bool = False,
 ) -> nn.Module:
     """Build the untrained network that plans describe."""
-    _require_configuration(plans, configuration, "The plans")
+    block = resolved(plans, configuration)["architecture"]
     manager = PlansManager(deepcopy(plans))
-    block = manager.get_configuration(configuration).configuration["architecture"]
     channels = determine_num_input_channels(manager, configuration, dataset_json)
     return build_network(
         block, input_channels=channels, output_channels=output_channels, deep_supervision=deep_supervision
@@ -141,11 +141,11 @@ def read_model_folder(path: Path) -> ModelFolder:
         UsageError: the folder is no model folder, or is unfinished.
         FssegError: a file is damaged.
     """
-    checkpoint_file = _checkpoint_file(path)
+    file = checkpoint_file(path)
     plans = _read_json(path / "plans.json", _PLANS_KEYS)
     dataset_json = _read_json(path / "dataset.json", _DATASET_KEYS)
-    checkpoint = load_checkpoint_safely(checkpoint_file)
-    require_nnunet_checkpoint(checkpoint, checkpoint_file)
+    checkpoint = load_checkpoint_safely(file)
+    require_nnunet_checkpoint(checkpoint, file)
     axes = checkpoint.get("inference_allowed_mirroring_axes")
     return checked_model(
         path,
@@ -172,7 +172,7 @@ def checked_model(
         UsageError: the plans have no such configuration.
         FssegError: plans or labels cannot be read.
     """
-    _require_configuration(plans, configuration, str(path / "plans.json"))
+    resolved(plans, configuration, str(path / "plans.json"))
     _require_labels(plans, dataset_json, path / "dataset.json")
     return ModelFolder(
         path, plans, dataset_json, configuration, weights, mirroring_axes, sha256=hash_of_weights(weights)
@@ -197,7 +197,8 @@ def write_model_folder(
     save_checkpoint(fold / CHECKPOINT_NAME, weights, configuration, mirroring_axes)
 
 
-def _checkpoint_file(path: Path) -> Path:
+def checkpoint_file(path: Path) -> Path:
+    """Return the checkpoint of a model folder, of its first fold; raise `UsageError` if the folder is none."""
     if not path.is_dir():
         unfinished = path.with_name(path.name + ".partial")
         hint = " (an unfinished run lies beside it; finish it with --resume)" if unfinished.is_dir() else ""
@@ -222,19 +223,6 @@ def _read_json(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     if missing:
         raise FssegError(f"{path} is damaged: it lacks {', '.join(missing)}.")
     return content
-
-
-def _require_configuration(plans: dict[str, Any], configuration: str, where: str) -> None:
-    allowed = plans["configurations"]
-    if configuration not in allowed:
-        raise UsageError(f"{where}: no configuration {configuration!r}.\n  allowed: {', '.join(allowed)}")
-    try:
-        PlansManager(deepcopy(plans)).get_configuration(configuration)
-    except (KeyError, TypeError, ValueError, AssertionError, RuntimeError) as error:
-        raise FssegError(
-            f"{where}: configuration {configuration!r} holds no architecture that can be read"
-            f" ({type(error).__name__}: {error})."
-        ) from None
 
 
 def _require_labels(plans: dict[str, Any], dataset_json: dict[str, Any], where: Path) -> None:

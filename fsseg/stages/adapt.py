@@ -1,5 +1,6 @@
 """Stage: fit a pretrained network to known or novel structures from a few labelled cases."""
 
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,19 +25,20 @@ from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
 from fsseg.stages.adaptation import (
     Job,
-    background_notes,
     build_adapted,
-    integer_notes,
     make_target,
     require_classes,
-    require_same_channels,
     support_volumes,
 )
 from fsseg.stages.adaptation_files import adapter_info, training_facts, write_losses
+from fsseg.stages.adaptation_notes import background_notes, integer_notes
 from fsseg.stages.adaptation_training import train
+from fsseg.stages.base_channels import ignored_channel_notes, require_same_channels
 from fsseg.stages.estimate import leave_one_out
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
 from fsseg.training.seeding import resolve_device
+
+log = logging.getLogger(__name__)
 
 CACHE_NAME = "fsseg_cache"
 TRAINING_NAME = "training.pt"  # the state of a training that has not ended
@@ -115,16 +117,19 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
     preprocessor = CasePreprocessor(base, cache=None if dry_run else cache)
     volumes = support_volumes(dataset, target, split.support, preprocessor)
     adapted = build_adapted(job, volumes)
+    ignored = ignored_channel_notes(base, adapted)
     facts = {
         "base": {"path": str(base.path), "sha256": base.sha256, "licence": base.dataset_json.get("licence", "unknown")},
         "structures": {name: "novel" if row is None else "known" for name, row in target.base_rows.items()},
         "parameters": adapted.report().as_dict(),
         "support": list(split.support),
         "licence": dataset.dataset_json.get("licence", "unknown"),
-        "notes": [*adapted.notes, *background_notes(job), *integer_notes(job)],
+        "notes": [*ignored, *adapted.notes, *background_notes(job), *integer_notes(job)],
     }
     if dry_run:
         return {**facts, "max_steps": config.recipe.max_steps, "out": str(config.out)}
+    for note in ignored:  # the others may wait for the report; this one may be a reason to stop
+        log.warning("%s", note)
     manifest.add_inputs([path for case in split.support for path in (*dataset.images(case), dataset.label(case))])
     with new_run_folder(config.out, checkpoints=TRAINING_NAME, resume=True) as staging:
         _keep_checkpoint_only(staging)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from fsseg.checkpoints.family import ANY_MODALITY
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.recipes import Recipe
@@ -85,19 +84,6 @@ class Job:
         if self.recipe.activation == "softmax" or max(map(max, used.values())) > HIGHEST_INTEGER:
             return renumbered(structures, names)
         return used
-
-
-def require_same_channels(base: ModelFolder, dataset: RawDataset) -> None:
-    """Raise `UsageError` if a dataset has other image channels than a model takes.
-
-    Networks that were trained on images of all kinds take any modality, in their number of channels.
-    """
-    ours, theirs = (list(content["channel_names"].values()) for content in (base.dataset_json, dataset.dataset_json))
-    if ours != theirs and not (len(ours) == len(theirs) and set(ours) == {ANY_MODALITY}):
-        raise UsageError(
-            f"The checkpoint takes the channels {ours}, but {dataset.path.name} has {theirs}.\n"
-            "  Choose a dataset of the same modality and number of channels."
-        )
 
 
 def make_target(base: ModelFolder, structures: Structures, names: Sequence[str]) -> Target:
@@ -177,27 +163,6 @@ def build_adapted(job: Job, volumes: Sequence[Volume]) -> AdaptedNetwork:
     sources, minus = row_sources(rows, frequencies, base=base, activation=job.recipe.activation)
     replace_heads(network, sources, minus)
     return AdaptedNetwork(network, job.method, job.decoder)
-
-
-def background_notes(job: Job) -> list[str]:
-    """Say what becomes of the background of a base with a softmax."""
-    if job.base.activation == "sigmoid" or not job.method.uses_pretrained:
-        return []
-    if job.recipe.activation == "softmax":
-        return ["The base's background row is kept."]
-    return [
-        "The base has a softmax. Every structure has a sigmoid of its own now: known ones start from their row minus"
-        " the background's, which is the base's probability against background."
-    ]
-
-
-def integer_notes(job: Job) -> list[str]:
-    """Say when the label maps of the result hold other integers than those of the dataset."""
-    integers, structures = job.integers(), job.target.structures
-    if all(values == structures.integers[name] for name, values in integers.items()):
-        return []
-    listing = ", ".join(f"{name} {'+'.join(map(str, values))}" for name, values in integers.items())
-    return [f"Predictions have integers of their own, and dataset.json in the run says so: {listing}."]
 
 
 def frequency(volumes: Sequence[Volume], target: Target, channel: int) -> float:

@@ -18,6 +18,7 @@ from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.stages.adaptation import Job, build_adapted, make_target, require_classes, require_learnable
 from fsseg.stages.adaptation_files import adapter_info, write_losses
 from fsseg.stages.adaptation_training import train
+from fsseg.stages.base_channels import ignored_channel_notes, require_channels
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
 
 
@@ -44,6 +45,7 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
                 f"{settings.checkpoint} is not the base that the plans were made for.\n"
                 "  Make them again with `fsseg nnunet plans`."
             )
+        require_channels(base, list(dataset_json["channel_names"].values()), "the preprocessed dataset", _remedy)
         require_known("structure", settings.structures, self.annotated.names, "The dataset annotates the allowed ones.")
         target = make_target(base, self.annotated, settings.structures)
         method = create_method(settings.method, settings.method_options)
@@ -80,6 +82,8 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
         require_learnable(volumes, self.job.target)
         adapted = build_adapted(self.job, volumes)
         self.network = adapted.network
+        for note in [*ignored_channel_notes(self.job.base, adapted), *adapted.notes]:
+            self.print_to_log_file(note)
         facts = {**self.settings.model_dump(mode="json"), **self.job.decides()}
         checkpoint = FitCheckpoint(self.fold_folder / LATEST_NAME, fingerprint_of(facts, volumes))
         result = train(self.job, adapted, volumes, f"adapt {self.settings.method}", checkpoint)
@@ -96,3 +100,7 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
             trainer_name=STOCK_TRAINER if merges else type(self).__name__,
         )
         checkpoint.remove()
+
+
+def _remedy(channels: str) -> str:
+    return f"Import the base with --channels {channels}, and make the plans again with `fsseg nnunet plans`."

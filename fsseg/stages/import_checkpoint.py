@@ -1,16 +1,15 @@
 """Stage: turn a public checkpoint into a run that `fsseg adapt` starts from."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import nn
 
 from fsseg.checkpoints.container import Checkpoint, open_checkpoint
 from fsseg.checkpoints.family import Family, Translation
-from fsseg.checkpoints.plans import CONFIGURATION, STATISTICS
+from fsseg.checkpoints.input_channels import channel_map
 from fsseg.checkpoints.registry import AUTO, family_of
 from fsseg.checkpoints.transfer import TransferReport, require_enough, transfer
 from fsseg.config.base import StrictModel
@@ -20,7 +19,8 @@ from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.nnunet.augmentation import mirror_axes_for
 from fsseg.nnunet.checkpoint_file import hash_of_weights
 from fsseg.nnunet.model_folder import ModelFolder, checked_model, write_model_folder
-from fsseg.nnunet.planning import read_plans_file
+from fsseg.stages.import_input import with_input
+from fsseg.stages.import_report import expectations, facts_of, summary_of
 from fsseg.stages.zero_shot import prepare_zero_shot, run_zero_shot
 from fsseg.training.seeding import resolve_device, seeded
 
@@ -36,6 +36,8 @@ class ImportConfig(StrictModel):
         family: name of its family; "auto" finds it out from names and shapes.
         stem: id of a stem, for files with several.
         plans: plans to use instead of those that the family or the file says.
+        channels: image channels of the base, in order, each as NAME or NAME=OLD; None keeps the checkpoint's.
+        patch_size: in voxels, in the axis order of the plans; None takes that of the plans.
         allow_partial: accept less than 90 % of the encoder, and tensors of other shapes.
         zero_shot: number or name of a dataset in nnUNet_raw on which to run the imported head.
         cases: its cases; None means all.
@@ -48,6 +50,8 @@ class ImportConfig(StrictModel):
     family: str = AUTO
     stem: str | None = None
     plans: Path | None = None
+    channels: tuple[str, ...] | None = Field(default=None, min_length=1)
+    patch_size: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
     allow_partial: bool = False
     zero_shot: str | None = None
     cases: tuple[str, ...] | None = None
@@ -61,24 +65,30 @@ def run_import(config: ImportConfig, *, dry_run: bool = False) -> dict[str, Any]
     It holds the files of a model folder, transfer.json (what went where) and manifest.json.
 
     Raises:
-        UsageError: unknown family, plans that do not fit, too little of the encoder in the file, the output exists.
+        UsageError: unknown family, plans, channels or a patch that do not fit, too little of the encoder in the file,
+            the output exists.
         FssegError: a damaged file, or one that holds objects that would execute code.
     """
     require_new(config.out, resume=True)
     checkpoint = open_checkpoint(config.file)
     name, family, translation = _translated(checkpoint, config)
+    channels = None if config.channels is None else channel_map(config.channels, translation.channel_names)
+    translation = with_input(
+        translation, config.file, plans_file=config.plans, channels=channels, patch_size=config.patch_size
+    )
     model = _model(config, name, family, translation)
     check = prepare_zero_shot(model, config.zero_shot, config.cases) if config.zero_shot else None
     model, network, report = _filled(model, translation, config)
+    report = replace(report, channels=None if channels is None else channels.as_dict())
     facts = {
         "family": name,
-        **_facts(family, translation, checkpoint),
+        **facts_of(family, translation, checkpoint),
         "expects": expectations(model),
         "structures": list(model.structures.names),
         "activation": model.activation,
         "sha256": model.sha256,
-        "transfer": _summary(report),
-        "notes": [*translation.notes, *_plans_notes(config, translation)],
+        "transfer": summary_of(report),
+        "notes": list(translation.notes),
     }
     if dry_run:
         return {**facts, "transfer": report.as_dict(), "out": str(config.out)}
@@ -90,24 +100,6 @@ def run_import(config: ImportConfig, *, dry_run: bool = False) -> dict[str, Any]
         if check is not None:
             manifest.add(zero_shot=run_zero_shot(check, network, staging, resolve_device(config.device)))
         return manifest.write(staging)
-
-
-def expectations(model: ModelFolder) -> dict[str, Any]:
-    """Return how a model expects its images: spacing, axes, patch and intensities."""
-    configuration = model.configuration_manager()
-    axes = "".join("zyx"[axis] for axis in model.plans["transpose_forward"])
-    intensities = []
-    for channel, scheme in enumerate(configuration.normalization_schemes):
-        statistics = (model.plans.get(STATISTICS) or {}).get(str(channel)) or {}
-        window = [statistics[key] for key in ("percentile_00_5", "percentile_99_5") if key in statistics]
-        intensities.append({"scheme": scheme, "window_hu": window if scheme == "CTNormalization" else None})
-    return {
-        "axes": axes,
-        "spacing_mm": list(configuration.spacing),
-        "patch": list(configuration.patch_size),
-        "orientation": "RAS" if model.plans["image_reader_writer"].endswith("WithReorient") else "as stored",
-        "intensities": intensities,
-    }
 
 
 def _translated(checkpoint: Checkpoint, config: ImportConfig) -> tuple[str, Family, Translation]:
@@ -124,7 +116,8 @@ def _translated(checkpoint: Checkpoint, config: ImportConfig) -> tuple[str, Fami
 
 
 def _model(config: ImportConfig, name: str, family: Family, translation: Translation) -> ModelFolder:
-    plans, configuration = _plans(config, translation)
+    plans = translation.plans
+    assert plans is not None  # with_input saw to it
     dataset_json = {
         "channel_names": {str(index): channel for index, channel in enumerate(translation.channel_names)},
         **translation.labels,
@@ -139,38 +132,13 @@ def _model(config: ImportConfig, name: str, family: Family, translation: Transla
         config.out,
         plans=plans,
         dataset_json=dataset_json,
-        configuration=configuration,
+        configuration=translation.configuration,
         weights={},
         mirroring_axes=None,
     )
     allowed = mirror_axes_for(model.structures.names)
     axes = tuple(axis for axis in translation.mirroring_axes or () if axis in allowed) or None
     return replace(model, mirroring_axes=axes)
-
-
-def _plans(config: ImportConfig, translation: Translation) -> tuple[dict[str, Any], str]:
-    if config.plans is None:
-        if translation.plans is None:
-            raise UsageError(
-                f"{config.file} cannot be imported without plans. {translation.plans_missing}\n"
-                "  Give plans with --plans FILE, for example a copy of one in plans/ with the spacing changed."
-            )
-        return translation.plans, translation.configuration
-    plans = read_plans_file(config.plans)
-    schemes = plans["configurations"][CONFIGURATION]["normalization_schemes"]
-    if len(schemes) != len(translation.channel_names):
-        raise UsageError(
-            f"{config.plans} is for {len(schemes)} image channel(s), but {config.file} takes"
-            f" {len(translation.channel_names)}."
-        )
-    if not plans.get(STATISTICS):
-        if "CTNormalization" in schemes:
-            raise UsageError(
-                f"{config.plans} takes its intensity statistics from a dataset, and an import has none.\n"
-                "  Give the plans that `fsseg preprocess` wrote for a dataset, or write the statistics into a copy."
-            )
-        plans[STATISTICS] = {str(channel): {} for channel in range(len(schemes))}
-    return plans, CONFIGURATION
 
 
 def _filled(
@@ -188,29 +156,6 @@ def _filled(
         )
     weights = {name: tensor.detach() for name, tensor in network.state_dict().items()}
     return replace(model, weights=weights, sha256=hash_of_weights(weights)), network, report
-
-
-def _facts(family: Family, translation: Translation, checkpoint: Checkpoint) -> dict[str, Any]:
-    return {
-        "title": family.title,
-        "reference": family.reference,
-        "licence": translation.licence or family.licence,
-        "supervised_on": None if family.supervised_on is None else list(family.supervised_on),
-        "container": {"wrapper": checkpoint.wrapper, "prefixes": list(checkpoint.prefixes)},
-    }
-
-
-def _summary(report: TransferReport) -> dict[str, Any]:
-    """Return the report with counts instead of names; transfer.json has the names."""
-    content: Mapping[str, Any] = report.as_dict()
-    counted = ("matched", "dropped", "missing", "reshaped")
-    return {key: len(value) if key in counted else value for key, value in content.items()}
-
-
-def _plans_notes(config: ImportConfig, translation: Translation) -> list[str]:
-    if config.plans is None:
-        return []
-    return [f"Plans from {config.plans}: spacing, orientation and intensities may differ from those of the training."]
 
 
 def _write(folder: Path, model: ModelFolder, report: TransferReport) -> None:

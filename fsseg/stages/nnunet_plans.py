@@ -1,7 +1,6 @@
 """Stage: plans with which nnU-Net's own commands adapt a base to a dataset."""
 
 import shutil
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,12 @@ from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.contract import DecoderChoice
 from fsseg.methods.registry import create_method
 from fsseg.models.heads import replace_heads
+from fsseg.nnunet.configurations import plans_with
 from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, raw_folder
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
 from fsseg.nnunet.raw_dataset import read_raw_dataset
-from fsseg.stages.adaptation import make_target, require_classes, require_same_channels
+from fsseg.stages.adaptation import make_target, require_classes
+from fsseg.stages.base_channels import ignored_channel_notes, require_same_channels
 
 
 class NnunetPlansConfig(StrictModel):
@@ -62,7 +63,7 @@ def run_nnunet_plans(config: NnunetPlansConfig) -> dict[str, Any]:
     require_same_channels(base, raw)
     names = config.structures or raw.structures.names
     require_known("structure", names, raw.structures.names, f"{raw.path.name} annotates the allowed ones.")
-    _require_defined(base, config, len(names))
+    notes = _notes(base, config, len(names))
     if config.recipe.activation == "softmax":
         require_classes(make_target(base, raw.structures, names), ())
     name = config.name or f"fsseg_{config.method.replace(':', '_')}_{config.shots}shots"
@@ -83,21 +84,20 @@ def run_nnunet_plans(config: NnunetPlansConfig) -> dict[str, Any]:
         structures=tuple(names),
     )
     write_json(out, _plans(base, raw.path.name, name, settings))
-    return {"out": str(out), "plans": name, "dataset": raw.path.name, "structures": list(names)}
+    return {"out": str(out), "plans": name, "dataset": raw.path.name, "structures": list(names), "notes": notes}
 
 
 def _plans(base: ModelFolder, dataset: str, name: str, settings: FewShotSettings) -> dict[str, Any]:
-    plans = deepcopy(base.plans)
-    data = f"{plans['plans_name']}_{base.sha256[:8]}_{base.configuration}"
+    data = f"{base.plans['plans_name']}_{base.sha256[:8]}_{base.configuration}"
+    plans = plans_with(base.plans, base.configuration, data_identifier=data)
     plans |= {"dataset_name": dataset, "plans_name": name}
-    resolved = {k: v for k, v in base.configuration_manager().configuration.items() if k != "inherits_from"}
-    plans["configurations"] = {base.configuration: {**resolved, "data_identifier": data}}
     plans[PLANS_KEY] = {ADAPT_KEY: settings.model_dump(mode="json")}
     return plans
 
 
-def _require_defined(base: ModelFolder, config: NnunetPlansConfig, structures: int) -> None:
-    """Apply the method once, so that what it refuses is said here and not in a training."""
+def _notes(base: ModelFolder, config: NnunetPlansConfig, structures: int) -> list[str]:
+    """Apply the method once, so that what it refuses, and what a user should know, is said before a training."""
     network = base.build_network()
     replace_heads(network, [0.5] * structures)
-    AdaptedNetwork(network, create_method(config.method, config.method_options), config.decoder)
+    adapted = AdaptedNetwork(network, create_method(config.method, config.method_options), config.decoder)
+    return [*ignored_channel_notes(base, adapted), *adapted.notes]

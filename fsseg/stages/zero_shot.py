@@ -17,7 +17,7 @@ from fsseg.nnunet.environment import dataset_folder, raw_folder
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.prediction import Predictor
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
-from fsseg.stages.adaptation import require_same_channels
+from fsseg.stages.base_channels import require_channels
 from fsseg.stages.evaluate import EvaluateConfig, run_evaluate
 
 FOLDER_NAME = "zero_shot"
@@ -55,7 +55,8 @@ def prepare_zero_shot(model: ModelFolder, dataset_name: str, cases: tuple[str, .
             "--zero-shot runs heads of one sigmoid per structure, and this one is a softmax.\n"
             "  Import without it, then use fsseg predict and fsseg evaluate."
         )
-    require_same_channels(model, dataset)
+    channels = list(dataset.dataset_json["channel_names"].values())
+    require_channels(model, channels, dataset.path.name, _remedy)
     groups: dict[str, dict[str, int]] = {}
     for row, name in enumerate(model.structures.names):
         collection, _, structure = name.rpartition(SEPARATOR)
@@ -106,6 +107,10 @@ def _evaluated(check: ZeroShot, group: str, folder: Path) -> dict[str, Any]:
         cases=check.cases,
     )
     return {_row_name(group, structure): row for structure, row in run_evaluate(config)["structures"].items()}
+
+
+def _remedy(channels: str) -> str:
+    return f"Import with --channels {channels}, or leave --zero-shot out."
 
 
 def _row_name(group: str, structure: str) -> str:

@@ -14,7 +14,8 @@ RUNNING_STATISTICS_REASON = "stored, never read: these norms take the statistics
 
 
 def _recognises(checkpoint: Checkpoint) -> bool:
-    return checkpoint.has(FIRST_CONVOLUTION) and not checkpoint.has("out_tr.final_conv.weight")
+    heads = ("out_tr.final_conv.weight", "heads.0.weight")  # of Models Genesis, and of fsseg's own runs
+    return checkpoint.has(FIRST_CONVOLUTION) and not any(checkpoint.has(head) for head in heads)
 
 
 def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:

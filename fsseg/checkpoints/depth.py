@@ -1,0 +1,105 @@
+"""nnU-Net's U-Nets of another depth: their decoder counts levels from the deepest, so the same has another number."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from fsseg.config.errors import UsageError
+
+_UNETS = "dynamic_network_architectures.architectures.unet."
+_LEVEL = re.compile(r"(decoder\.(?:stages|transpconvs|seg_layers)\.)(\d+)(\..+)")
+_SHAPING = ("strides", "kernel_sizes")
+_AXES = 3
+
+
+@dataclass(frozen=True)
+class Renumbered:
+    """Weights under the names of a network of another depth.
+
+    Attributes:
+        weights: of the levels that both networks have.
+        dropped: tensors of levels that the new network lacks -> why.
+        note: what this means; empty where both have the same depth.
+    """
+
+    weights: dict[str, Tensor]
+    dropped: dict[str, str]
+    note: str = ""
+
+
+def at_depth(weights: Mapping[str, Tensor], old: dict[str, Any], new: dict[str, Any]) -> Renumbered:
+    """Return weights of one of nnU-Net's U-Nets under the names of one with another number of stages.
+
+    Encoder stages are numbered from the finest and keep their names. Other networks are returned as they are, and so
+    is a U-Net of another class, whose names do not fit.
+
+    Args:
+        weights: under the names of the network `old`, aliases included.
+        old, new: architecture blocks of plans.
+    """
+    depths = [block["arch_kwargs"].get("n_stages") for block in (old, new)]
+    if not _same_unet(old, new) or depths[0] == depths[1]:
+        return Renumbered(dict(weights), {})
+    deeper = depths[1] - depths[0]
+    kept: dict[str, Tensor] = {}
+    dropped: dict[str, str] = {}
+    for name, tensor in weights.items():
+        match = _LEVEL.fullmatch(name)
+        number = int(match[2]) + deeper if match else 0
+        if number < 0:
+            dropped[name] = "a level of the decoder below the lowest of the plans"
+        else:
+            kept[f"{match[1]}{number}{match[3]}" if match else name] = tensor
+    return Renumbered(kept, dropped, _note(depths[0], depths[1]))
+
+
+def require_same_levels(old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Refuse plans whose levels halve elsewhere than those of the weights, which shapes alone do not show.
+
+    Args:
+        old: architecture block of the checkpoint's own plans.
+        new: architecture block of the plans to use.
+
+    Raises:
+        UsageError: strides or kernel sizes of a level that both have differ.
+    """
+    if not _same_unet(old, new):
+        return
+    for key in _SHAPING:
+        levels = [_levels(block["arch_kwargs"], key) for block in (old, new)]
+        shared = min(map(len, levels))
+        if levels[0][:shared] != levels[1][:shared]:
+            raise UsageError(
+                f"The plans have other {key.replace('_', ' ')} than the network of the checkpoint. Its weights would"
+                " load and mean something else.\n"
+                f"  checkpoint: {levels[0]}\n  plans:      {levels[1]}\n"
+                f"  Give plans whose first {shared} levels are those of the checkpoint; spacing, patch and depth may"
+                " differ."
+            )
+
+
+def _same_unet(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    return old["network_class_name"] == new["network_class_name"] and old["network_class_name"].startswith(_UNETS)
+
+
+def _levels(arguments: dict[str, Any], key: str) -> list[Any]:
+    """Return an entry of each level and axis; plans may write one number for all axes, or for all levels."""
+    entries = arguments.get(key, [])
+    if isinstance(entries, int):
+        entries = [entries] * int(arguments.get("n_stages", 0))
+    return [[entry] * _AXES if isinstance(entry, int) else list(entry) for entry in entries]
+
+
+def _note(old: int, new: int) -> str:
+    if new < old:
+        return (
+            f"The plans have {new} levels, the checkpoint {old}. The decoder's lowest level now reads the encoder,"
+            " where it read a level below: it has to be fine-tuned, and the head is not expected to hold before."
+        )
+    return (
+        f"The plans have {new} levels, the checkpoint {old}. The new levels are random, and the decoder's level above"
+        " them reads what they return: fine-tune all of it."
+    )

@@ -1,0 +1,46 @@
+"""Configurations of nnU-Net plans: with what they inherit, and taken out of plans that hold several."""
+
+from copy import deepcopy
+from typing import Any
+
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from fsseg.config.errors import FssegError, UsageError
+
+_ABOUT_OTHERS = ("inherits_from", "next_stage")
+
+
+def resolved(plans: dict[str, Any], configuration: str, where: str = "The plans") -> dict[str, Any]:
+    """Return a copy of a configuration with all that it inherits; plans of old nnU-Net get their architecture block.
+
+    Args:
+        plans: content of plans.json.
+        configuration: its name.
+        where: what the plans are called in messages.
+
+    Raises:
+        UsageError: the plans have no such configuration.
+        FssegError: it cannot be read.
+    """
+    allowed = plans["configurations"]
+    if configuration not in allowed:
+        raise UsageError(f"{where}: no configuration {configuration!r}.\n  allowed: {', '.join(allowed)}")
+    try:
+        return PlansManager(deepcopy(plans)).get_configuration(configuration).configuration
+    except (KeyError, TypeError, ValueError, AssertionError, RuntimeError) as error:
+        raise FssegError(
+            f"{where}: configuration {configuration!r} holds no architecture that can be read"
+            f" ({type(error).__name__}: {error})."
+        ) from None
+
+
+def plans_with(plans: dict[str, Any], configuration: str, **changes: Any) -> dict[str, Any]:
+    """Return plans with one configuration, changed; the others would speak of another input.
+
+    Args:
+        plans: content of plans.json, left as it is.
+        configuration: name of the configuration that stays.
+        changes: entries of it that get another value.
+    """
+    block = {key: value for key, value in resolved(plans, configuration).items() if key not in _ABOUT_OTHERS}
+    return {**deepcopy(plans), "configurations": {configuration: {**block, **changes}}}

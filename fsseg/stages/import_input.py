@@ -1,0 +1,112 @@
+"""What an import changes of a checkpoint's input: other plans, image channels, patch size, depth."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fsseg.checkpoints.channel_plans import with_channels
+from fsseg.checkpoints.depth import at_depth, require_same_levels
+from fsseg.checkpoints.family import Translation
+from fsseg.checkpoints.input_channels import ChannelMap, mixed_weights
+from fsseg.checkpoints.patch_size import with_patch_size
+from fsseg.checkpoints.plans import CONFIGURATION, STATISTICS
+from fsseg.config.errors import UsageError
+from fsseg.nnunet.configurations import resolved
+from fsseg.nnunet.normalization import CT_SCHEME
+from fsseg.nnunet.planning import read_plans_file
+
+
+def with_input(
+    translation: Translation,
+    file: Path,
+    *,
+    plans_file: Path | None,
+    channels: ChannelMap | None,
+    patch_size: Sequence[int] | None,
+) -> Translation:
+    """Return a translation with the input that the user asks for; its plans are there from here on.
+
+    Args:
+        translation: of the file.
+        file: the checkpoint, for messages.
+        plans_file: plans to use instead of those of the family or the file.
+        channels: other image channels; None leaves them as they are.
+        patch_size: in voxels, in the axis order of the plans; None leaves it as the plans say.
+
+    Raises:
+        UsageError: there are no plans, or they do not fit; the network cannot take such channels or patches.
+        FssegError: the file and its plans contradict each other.
+    """
+    names = translation.channel_names if channels is None else channels.names
+    if plans_file is not None:
+        translation = _with_plans(translation, file, plans_file, len(names))
+    elif translation.plans is None:
+        raise UsageError(
+            f"{file} cannot be imported without plans. {translation.plans_missing}\n"
+            "  Give plans with --plans FILE, for example a copy of one in plans/ with the spacing changed."
+        )
+    plans, configuration, notes = translation.plans, translation.configuration, list(translation.notes)
+    assert plans is not None  # one of the two branches above saw to it
+    if channels is not None:
+        notes += channels.notes()
+        if plans_file is None:
+            plans, more = with_channels(plans, configuration, channels)
+            notes += more
+        architecture = resolved(plans, configuration)["architecture"]
+        translation = replace(translation, weights=mixed_weights(translation.weights, architecture, channels))
+    if patch_size is not None:
+        plans, more = with_patch_size(plans, configuration, patch_size, len(names))
+        notes += more
+    return replace(translation, plans=plans, channel_names=names, notes=tuple(notes))
+
+
+def _with_plans(translation: Translation, file: Path, plans_file: Path, channels: int) -> Translation:
+    plans = _read_plans(plans_file, file, channels)
+    if translation.plans is None:
+        return replace(
+            translation, plans=plans, configuration=CONFIGURATION, notes=(*translation.notes, _note(plans_file))
+        )
+    old, new = resolved(translation.plans, translation.configuration), resolved(plans, CONFIGURATION)
+    require_same_levels(old["architecture"], new["architecture"])
+    renumbered = at_depth(translation.weights, old["architecture"], new["architecture"])
+    notes = [_note(plans_file, _spacing(plans, new), _spacing(translation.plans, old))]
+    notes += [renumbered.note] if renumbered.note else []
+    return replace(
+        translation,
+        plans=plans,
+        configuration=CONFIGURATION,
+        weights=renumbered.weights,
+        dropped={**translation.dropped, **renumbered.dropped},
+        notes=(*translation.notes, *notes),
+    )
+
+
+def _read_plans(plans_file: Path, file: Path, channels: int) -> dict[str, Any]:
+    plans = read_plans_file(plans_file)
+    schemes = plans["configurations"][CONFIGURATION]["normalization_schemes"]
+    if len(schemes) != channels:
+        raise UsageError(
+            f"{plans_file} is for {len(schemes)} image channel(s), but the base from {file} takes {channels}.\n"
+            "  Give plans for as many, or name the channels of the base with --channels."
+        )
+    if not plans.get(STATISTICS):
+        if CT_SCHEME in schemes:
+            raise UsageError(
+                f"{plans_file} takes its intensity statistics from a dataset, and an import has none.\n"
+                "  Give the plans that `fsseg preprocess` wrote for a dataset, or write the statistics into a copy."
+            )
+        plans[STATISTICS] = {str(channel): {} for channel in range(len(schemes))}
+    return plans
+
+
+def _note(plans_file: Path, ours: str = "", theirs: str = "") -> str:
+    spacing = f" Spacing {ours}; the checkpoint's own plans say {theirs}." if ours else ""
+    return (
+        f"Plans from {plans_file}: spacing, orientation and intensities may differ from those of the training.{spacing}"
+    )
+
+
+def _spacing(plans: dict[str, Any], block: dict[str, Any]) -> str:
+    axes = ", ".join("zyx"[axis] for axis in plans["transpose_forward"])
+    return f"{' x '.join(f'{size:g}' for size in block['spacing'])} mm ({axes})"
