@@ -411,6 +411,28 @@ def test_other_kernels_at_a_common_level(tmp_path: Path) -> None:
     refused(refused_import(tmp_path / "out", file, "--plans", plans), "other kernel sizes", "[[1, 3, 3], [3, 3, 3]")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        ({"norm_op": "torch.nn.BatchNorm3d", "norm_op_kwargs": {}}, "norm_op: checkpoint InstanceNorm3d, plans Batch"),
+        ({"nonlin": "torch.nn.ReLU"}, "nonlin: checkpoint LeakyReLU, plans ReLU"),
+        ({"nonlin_kwargs": {"negative_slope": 0.2}}, "nonlin_kwargs: checkpoint {'negative_slope': 0.01}, plans"),
+    ],
+)
+def test_arguments_that_no_shape_shows(tmp_path: Path, arguments: dict[str, Any], shown: str) -> None:
+    file = nnunet_file(tmp_path / "file.pth", plans_of(3))
+    plans = written(plans_of(3, **arguments), tmp_path / "plans.json")
+    refused(refused_import(tmp_path / "out", file, "--plans", plans), "another network than the checkpoint's", shown)
+
+
+def test_arguments_that_change_nothing(tmp_path: Path) -> None:
+    file = nnunet_file(tmp_path / "file.pth", plans_of(3))
+    same = {"nonlin": "torch.nn.modules.activation.LeakyReLU", "nonlin_kwargs": {"negative_slope": 0.01}}
+    dropout = {"dropout_op": "torch.nn.Dropout3d", "dropout_op_kwargs": {"p": 0.1}}
+    plans = written(plans_of(3, **same, **dropout), tmp_path / "plans.json")
+    succeed("import", file, "--plans", plans, "--out", tmp_path / "out")
+
+
 def test_strides_of_an_encoder_without_a_decoder(tmp_path: Path) -> None:
     """No shape shows them: these weights used to load, and compute something else."""
     file = tmp_path / "encoder.pth"

@@ -7,12 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from fsseg.config.errors import UsageError
-
 _UNETS = "dynamic_network_architectures.architectures.unet."
 _LEVEL = re.compile(r"(decoder\.(?:stages|transpconvs|seg_layers)\.)(\d+)(\..+)")
-_SHAPING = ("strides", "kernel_sizes")
-_AXES = 3
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,7 @@ def at_depth(weights: Mapping[str, Tensor], old: dict[str, Any], new: dict[str, 
         old, new: architecture blocks of plans.
     """
     depths = [block["arch_kwargs"].get("n_stages") for block in (old, new)]
-    if not _same_unet(old, new) or depths[0] == depths[1]:
+    if not same_unet(old, new) or depths[0] == depths[1]:
         return Renumbered(dict(weights), {})
     deeper = depths[1] - depths[0]
     kept: dict[str, Tensor] = {}
@@ -56,41 +52,9 @@ def at_depth(weights: Mapping[str, Tensor], old: dict[str, Any], new: dict[str, 
     return Renumbered(kept, dropped, _note(depths[0], depths[1]))
 
 
-def require_same_levels(old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Refuse plans whose levels halve elsewhere than those of the weights, which shapes alone do not show.
-
-    Args:
-        old: architecture block of the checkpoint's own plans.
-        new: architecture block of the plans to use.
-
-    Raises:
-        UsageError: strides or kernel sizes of a level that both have differ.
-    """
-    if not _same_unet(old, new):
-        return
-    for key in _SHAPING:
-        levels = [_levels(block["arch_kwargs"], key) for block in (old, new)]
-        shared = min(map(len, levels))
-        if levels[0][:shared] != levels[1][:shared]:
-            raise UsageError(
-                f"The plans have other {key.replace('_', ' ')} than the network of the checkpoint. Its weights would"
-                " load and mean something else.\n"
-                f"  checkpoint: {levels[0]}\n  plans:      {levels[1]}\n"
-                f"  Give plans whose first {shared} levels are those of the checkpoint; spacing, patch and depth may"
-                " differ."
-            )
-
-
-def _same_unet(old: dict[str, Any], new: dict[str, Any]) -> bool:
+def same_unet(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Return whether two architecture blocks are of the same one of nnU-Net's U-Nets."""
     return old["network_class_name"] == new["network_class_name"] and old["network_class_name"].startswith(_UNETS)
-
-
-def _levels(arguments: dict[str, Any], key: str) -> list[Any]:
-    """Return an entry of each level and axis; plans may write one number for all axes, or for all levels."""
-    entries = arguments.get(key, [])
-    if isinstance(entries, int):
-        entries = [entries] * int(arguments.get("n_stages", 0))
-    return [[entry] * _AXES if isinstance(entry, int) else list(entry) for entry in entries]
 
 
 def _note(old: int, new: int) -> str:

@@ -1,6 +1,7 @@
 """Networks from the architecture block of nnU-Net plans; class names come from an allow-list."""
 
 import importlib
+import inspect
 import math
 from typing import Any
 
@@ -33,22 +34,33 @@ def build_network(
     network_class = _network_class(architecture)
     if deep_supervision and not supports_deep_supervision(architecture):
         raise _no_deep_supervision(network_class.__name__)
-    arguments = dict(architecture["arch_kwargs"])
-    for key in architecture["_kw_requires_import"]:
-        if arguments.get(key) is not None:
-            arguments[key] = _layer_class(arguments[key])
     try:
         network = network_class(
             input_channels=input_channels,
             num_classes=output_channels,
             deep_supervision=deep_supervision,
-            **arguments,
+            **_given_arguments(architecture),
         )
     except (TypeError, AssertionError, ValueError) as error:
         raise UsageError(f"The plans do not fit {network_class.__name__}: {error}") from None
     if hasattr(network, "initialize"):  # networks without it, as nnU-Net has it, keep what their constructor drew
         network.apply(network.initialize)
     return network
+
+
+def arguments_of(architecture: dict[str, Any]) -> dict[str, Any]:
+    """Return all arguments of the network of an architecture block, defaults included, layers as classes.
+
+    Raises:
+        UsageError: the block names a class that is not allowed.
+    """
+    return defaults_of(_network_class(architecture)) | _given_arguments(architecture)
+
+
+def defaults_of(kind: type) -> dict[str, Any]:
+    """Return the arguments of a class that have defaults, with these."""
+    parameters = inspect.signature(kind).parameters.items()
+    return {name: each.default for name, each in parameters if each.default is not each.empty}
 
 
 def supports_deep_supervision(architecture: dict[str, Any]) -> bool:
@@ -93,6 +105,14 @@ def _network_class(architecture: dict[str, Any]) -> Any:
     if class_name not in NETWORK_CLASSES:
         raise unknown_name("network class in the plans", class_name, NETWORK_CLASSES)
     return _locate(class_name)
+
+
+def _given_arguments(architecture: dict[str, Any]) -> dict[str, Any]:
+    arguments = dict(architecture["arch_kwargs"])
+    for key in architecture["_kw_requires_import"]:
+        if arguments.get(key) is not None:
+            arguments[key] = _layer_class(arguments[key])
+    return arguments
 
 
 def _no_deep_supervision(class_name: str) -> UsageError:

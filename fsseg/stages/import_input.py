@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from fsseg.checkpoints.channel_plans import with_channels
-from fsseg.checkpoints.depth import at_depth, require_same_levels
+from fsseg.checkpoints.depth import at_depth
 from fsseg.checkpoints.family import Translation
 from fsseg.checkpoints.input_channels import ChannelMap, mixed_weights
 from fsseg.checkpoints.patch_size import with_patch_size
 from fsseg.checkpoints.plans import CONFIGURATION, STATISTICS
+from fsseg.checkpoints.same_architecture import require_same_meaning
 from fsseg.config.errors import UsageError
 from fsseg.nnunet.configurations import resolved
 from fsseg.nnunet.normalization import CT_SCHEME
@@ -68,7 +69,7 @@ def _with_plans(translation: Translation, file: Path, plans_file: Path, channels
             translation, plans=plans, configuration=CONFIGURATION, notes=(*translation.notes, _note(plans_file))
         )
     old, new = resolved(translation.plans, translation.configuration), resolved(plans, CONFIGURATION)
-    require_same_levels(old["architecture"], new["architecture"])
+    require_same_meaning(old["architecture"], new["architecture"])
     renumbered = at_depth(translation.weights, old["architecture"], new["architecture"])
     notes = [_note(plans_file, _spacing(plans, new), _spacing(translation.plans, old))]
     notes += [renumbered.note] if renumbered.note else []
