@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fsseg.config.manifest import write_json
+from fsseg.config.json_files import write_json
 
 LIMIT = 1.05
 

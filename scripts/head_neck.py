@@ -8,6 +8,7 @@ last 15. Resumable at any moment: what is finished is not run again.
     python scripts/head_neck.py --data ../shared/data --methods all --steps 400    # 21 methods at equal steps
     python scripts/head_neck.py --data ../shared/data --preset full        # 1, 5 and 10 shots
     python scripts/head_neck.py --data ../shared/data --score pool         # develop: test cases stay untouched
+    python scripts/head_neck.py --data ../shared/data --score pool --rate-factor 3 --methods lora bitfit --steps 400
 """
 
 import argparse
@@ -53,6 +54,7 @@ class Job:
     out: Path
     folder: Path
     steps: int | None
+    rate_factor: float = 1.0
 
     @property
     def run(self) -> Path:
@@ -75,6 +77,7 @@ def main() -> None:
     pretrain(out)
     write_case_lists(out)
     steps = f"_{arguments.steps}steps" if arguments.steps else ""
+    steps += f"_rates_x{arguments.rate_factor:g}" if arguments.rate_factor != 1 else ""
     runs = out / arguments.score
     jobs = [
         Job(
@@ -84,6 +87,7 @@ def main() -> None:
             out,
             runs / f"shots{shots}{steps}" / f"seed{seed}" / label.replace(" + ", "_"),
             arguments.steps,
+            arguments.rate_factor,
         )
         for shots in PRESETS[arguments.preset]
         for seed in range(arguments.seeds)
@@ -161,9 +165,11 @@ def adapt(job: Job, split: str) -> None:
     from fsseg.config.recipes import Recipe
     from fsseg.stages.adapt import AdaptConfig, run_adapt
 
+    ours = Recipe()
+    rates = {family: rate * job.rate_factor for family, rate in ours.learning_rates.items()}
     run_adapt(
         AdaptConfig(
-            recipe=Recipe() if job.steps is None else Recipe(max_steps=job.steps),
+            recipe=Recipe(learning_rates=rates, max_steps=job.steps or ours.max_steps),
             checkpoint=job.out / "pretrained",
             dataset=str(TARGET_ID),
             structures=(*KNOWN, *NOVEL),
@@ -228,6 +234,7 @@ def _arguments() -> argparse.Namespace:
         "--score", choices=("test", "pool"), default="test", help="pool: develop without the test cases"
     )
     parser.add_argument("--steps", type=int, help="cap on the steps of every method, decay included (default: 2000)")
+    parser.add_argument("--rate-factor", type=float, default=1, help="multiply the rates of the method families")
     parser.add_argument("--adapt-only", action="store_true", help="stop before anything is scored")
     parser.add_argument("--workers", type=int, default=2, help="processes with one thread each")
     arguments = parser.parse_args()

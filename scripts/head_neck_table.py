@@ -77,6 +77,7 @@ def _per_seed(rows: list[dict], method: str, shots: int, names: Sequence[str], m
 def _summary(rows: list[dict], groups: Sequence[str], members: dict[str, list[str]]) -> list[dict[str, Any]]:
     methods = list(dict.fromkeys(row["method"] for row in rows))
     entries = []
+    fewer: dict[tuple[str, str], PerCase] = {}  # the same method and structure with the next smaller number of shots
     for shots in sorted({row["shots"] for row in rows}):
         for group in groups:
             dsc = {m: _per_seed(rows, m, shots, members[group], "dsc") for m in methods}
@@ -89,6 +90,10 @@ def _summary(rows: list[dict], groups: Sequence[str], members: dict[str, list[st
                     if method != baseline and baseline in methods:
                         gap = paired_difference(mean_over_seeds(dsc[method]), mean_over_seeds(dsc[baseline]))
                         entry[f"minus_{baseline}"] = [gap.mean, gap.low, gap.high]
+                before, fewer[group, method] = fewer.get((group, method)), mean_over_seeds(dsc[method])
+                if before is not None:
+                    gap = paired_difference(fewer[group, method], before)
+                    entry["minus_fewer_shots"] = [gap.mean, gap.low, gap.high]
                 entry["nsd"] = _mean(rows, method, shots, members[group], "nsd")
                 entry["hd95_mm"] = _mean(rows, method, shots, members[group], "hd95_mm")
                 entries.append(entry)
@@ -122,7 +127,12 @@ def _markdown(
         parts.append(_dsc_table(of_shots, zero, methods, groups, members))
         for baseline in (name for name in BASELINES if name in methods):
             parts.append(f"\nPaired difference to {baseline}, mean over cases [95 % bootstrap interval]:\n")
-            parts.append(_difference_table(of_shots, methods, groups, baseline))
+            parts.append(
+                _difference_table(of_shots, [m for m in methods if m != baseline], groups, f"minus_{baseline}")
+            )
+        if "minus_fewer_shots" in of_shots[0]:
+            parts.append("\nPaired difference to the next smaller number of shots:\n")
+            parts.append(_difference_table(of_shots, methods, groups, "minus_fewer_shots"))
         parts.append("\nNSD at 2 mm / HD95 in mm (cases with an empty prediction have no HD95):\n")
         parts.append(_surface_table(of_shots, methods, groups))
         parts.append("\nCost per run:\n")
@@ -148,12 +158,12 @@ def _dsc_table(
     return _table(["zero-shot", *methods], groups, cell)
 
 
-def _difference_table(entries: list[dict], methods: Sequence[str], groups: Sequence[str], baseline: str) -> str:
+def _difference_table(entries: list[dict], methods: Sequence[str], groups: Sequence[str], key: str) -> str:
     def cell(method: str, group: str) -> str:
-        mean, low, high = _find(entries, group, method)[f"minus_{baseline}"]
+        mean, low, high = _find(entries, group, method)[key]
         return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
 
-    return _table([method for method in methods if method != baseline], groups, cell)
+    return _table(methods, groups, cell)
 
 
 def _surface_table(entries: list[dict], methods: Sequence[str], groups: Sequence[str]) -> str:

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from fsseg.checkpoints.architectures import legacy_swin_unetr
 from fsseg.checkpoints.container import Checkpoint
-from fsseg.checkpoints.plans import Intensities, make_plans
+from fsseg.checkpoints.family import Translation
+from fsseg.checkpoints.plans import FULL_WINDOW, Intensities, make_plans
 
 PATCH_EMBEDDING = "swinViT.patch_embed.proj.weight"
 _PATCH = (96, 96, 96)
@@ -58,3 +59,20 @@ def swin_plans(
         axes="xyz",
         batch_size=batch_size,
     )
+
+
+def self_supervised_encoder(
+    name: str, weights: Mapping[str, Tensor], dropped: Mapping[str, str], unknown: str
+) -> Translation:
+    """Return the translation of a file that holds a self-supervised Swin encoder and nothing else of a Swin UNETR.
+
+    Args:
+        name: name of the plans.
+        weights: under MONAI's names.
+        dropped: what of the file is left out -> why.
+        unknown: what of its training had to be assumed.
+    """
+    description = "Swin encoder, self-supervised: 96^3 patches, HU -1000 to 1000 scaled to 0 to 1, RAS, axes x, y, z."
+    random = "Only the Swin encoder is in the file: convolutions on the skips, decoder and head are random."
+    plans = swin_plans(name, description, weights, FULL_WINDOW)
+    return Translation(dict(weights), dict(dropped), plans, notes=(random, LEGACY_NOTE, unknown))

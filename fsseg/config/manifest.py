@@ -1,7 +1,6 @@
 """The manifest of a run: config, seed, versions, inputs with hashes, seconds and peak memory."""
 
 import hashlib
-import json
 import platform
 import resource
 import sys
@@ -10,6 +9,8 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from fsseg.config.json_files import write_json
 
 MANIFEST_NAME = "manifest.json"
 _PACKAGES = ("fsseg", "torch", "nnunetv2", "monai", "SimpleITK", "numpy")
@@ -45,13 +46,6 @@ class Manifest:
         self.content["peak_memory_mib"] = peak_memory_mib()
         write_json(folder / MANIFEST_NAME, self.content)
         return self.content
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON with the keys in their given order; the file is complete or absent."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2, allow_nan=False, default=str) + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 def package_versions() -> dict[str, str]:

@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK
 import yaml
 
-from fsseg.config.manifest import write_json
+from fsseg.config.json_files import write_json
 from fsseg.data.phantom_anatomy import Look, Phantom, make_phantom
 
 _FILE_ENDING = ".nii.gz"

@@ -8,7 +8,7 @@ import numpy as np
 
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import FssegError, UsageError, require_known
-from fsseg.config.manifest import write_json
+from fsseg.config.json_files import write_json
 
 SPLIT_NAME = "split.json"
 

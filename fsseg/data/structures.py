@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from fsseg.config.base import StrictModel, validated
 from fsseg.config.errors import FssegError
-from fsseg.config.manifest import write_json
+from fsseg.config.json_files import write_json
 
 STRUCTURES_NAME = "structures.json"
 SEPARATOR = "__"  # btcv__liver is what one collection means by liver, as a structure of its own

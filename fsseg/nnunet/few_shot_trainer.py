@@ -10,7 +10,7 @@ from torch import nn
 
 from fsseg.config.errors import UsageError
 from fsseg.config.few_shot import few_shot_settings
-from fsseg.config.manifest import write_json
+from fsseg.config.json_files import write_json
 from fsseg.data.splits import leave_one_out, make_split
 from fsseg.data.structures import Structures
 from fsseg.data.volumes import Volume

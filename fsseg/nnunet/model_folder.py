@@ -1,6 +1,5 @@
 """nnU-Net model folders: plans.json, dataset.json and fold_X/checkpoint_final.pth, read without executing pickles."""
 
-import json
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor, nn
 
 from fsseg.config.errors import FssegError, UsageError
-from fsseg.config.manifest import write_json
+from fsseg.config.json_files import read_json, write_json
 from fsseg.config.recipes import Activation
 from fsseg.data.assembly import head_labels
 from fsseg.data.structures import Structures, structures_of_dataset_json
@@ -142,8 +141,8 @@ def read_model_folder(path: Path) -> ModelFolder:
         FssegError: a file is damaged.
     """
     file = checkpoint_file(path)
-    plans = _read_json(path / "plans.json", _PLANS_KEYS)
-    dataset_json = _read_json(path / "dataset.json", _DATASET_KEYS)
+    plans = read_json(path / "plans.json", _PLANS_KEYS)
+    dataset_json = read_json(path / "dataset.json", _DATASET_KEYS)
     checkpoint = load_checkpoint_safely(file)
     require_nnunet_checkpoint(checkpoint, file)
     axes = checkpoint.get("inference_allowed_mirroring_axes")
@@ -212,17 +211,6 @@ def checkpoint_file(path: Path) -> Path:
             "  Give the --out folder of `fsseg pretrain`, or an nnU-Net results folder."
         )
     return found[0]
-
-
-def _read_json(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise FssegError(f"{path} is damaged: {error}") from None
-    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
-    if missing:
-        raise FssegError(f"{path} is damaged: it lacks {', '.join(missing)}.")
-    return content
 
 
 def _require_labels(plans: dict[str, Any], dataset_json: dict[str, Any], where: Path) -> None:

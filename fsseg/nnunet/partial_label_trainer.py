@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fsseg.config.errors import FssegError, UsageError
-from fsseg.config.manifest import write_json
+from fsseg.config.json_files import write_json
 from fsseg.config.pretraining import settings_of_plans
 from fsseg.models.networks import build_network, set_deep_supervision, supports_deep_supervision
 from fsseg.nnunet.augmentation import mirror_axes_for

@@ -1,6 +1,5 @@
 """Plans of a dataset: made by nnU-Net's planner, or shipped with the architecture already decided."""
 
-import json
 import shutil
 import sys
 from copy import deepcopy
@@ -20,7 +19,7 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from tqdm import tqdm
 
 from fsseg.config.errors import FssegError, UsageError, unknown_name
-from fsseg.config.manifest import write_json
+from fsseg.config.json_files import read_json, write_json
 from fsseg.models.networks import total_strides
 from fsseg.nnunet.quiet import quiet
 from fsseg.nnunet.validation import REFERENCE_FOLDER
@@ -63,7 +62,7 @@ def use_shipped_plans(file: Path, dataset_id: int, preprocessed: Path) -> str:
     if not plans.get(_STATISTICS):
         with quiet():
             _extract_fingerprint(dataset_id)
-        fingerprint = json.loads((preprocessed / "dataset_fingerprint.json").read_text(encoding="utf-8"))
+        fingerprint = read_json(preprocessed / "dataset_fingerprint.json", [_STATISTICS])
         plans[_STATISTICS] = fingerprint[_STATISTICS]
     preprocessed.mkdir(parents=True, exist_ok=True)
     write_json(preprocessed / f"{plans['plans_name']}.json", plans)
@@ -75,13 +74,7 @@ def read_plans_file(file: Path) -> dict[str, Any]:
     if not file.is_file():
         shipped = sorted(path.name for path in Path("plans").glob("*.json"))
         raise unknown_name("plans file", str(file), [f"plans/{name}" for name in shipped], "Or `--plans auto`.")
-    try:
-        plans = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} is not valid JSON: {error}") from None
-    missing = [key for key in _REQUIRED_KEYS if not isinstance(plans, dict) or key not in plans]
-    if missing:
-        raise UsageError(f"{file} is not an nnU-Net plans file: it lacks {', '.join(missing)}.")
+    plans = read_json(file, _REQUIRED_KEYS, error=UsageError)
     require_patch_fits(plans, file)
     return plans
 
@@ -110,13 +103,13 @@ def preprocess_dataset(raw: Path, preprocessed: Path, plans_name: str, workers: 
         plans_name: name of the plans.
         workers: 1 works in this process, which is fastest for small cases; more start nnU-Net's worker processes.
     """
-    dataset_json = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))
+    dataset_json = read_json(raw / "dataset.json")
     write_json(preprocessed / "dataset.json", dataset_json)
     if workers > 1:
         with quiet():
             preprocess([dataset_id_of(raw)], plans_name, (CONFIGURATION,), (workers,), show_progress_bar=False)
         return len(get_filenames_of_train_images_and_targets(str(raw), dataset_json))
-    plans = PlansManager(json.loads((preprocessed / f"{plans_name}.json").read_text(encoding="utf-8")))
+    plans = PlansManager(read_json(preprocessed / f"{plans_name}.json"))
     configuration = plans.get_configuration(CONFIGURATION)
     out = preprocessed / configuration.data_identifier
     out.mkdir(parents=True, exist_ok=True)
@@ -136,7 +129,7 @@ def preprocess_dataset(raw: Path, preprocessed: Path, plans_name: str, workers: 
 
 def preprocessed_cases(preprocessed: Path) -> list[str]:
     """Return the cases of a dataset's folder in nnUNet_preprocessed; its reference label maps name them."""
-    ending = json.loads((preprocessed / "dataset.json").read_text(encoding="utf-8"))["file_ending"]
+    ending = read_json(preprocessed / "dataset.json")["file_ending"]
     return sorted(file.name.removesuffix(ending) for file in preprocessed.glob(f"{REFERENCE_FOLDER}/*{ending}"))
 
 

@@ -1,11 +1,11 @@
 """Files of an nnU-Net raw dataset or image folder, by case."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.json_files import read_json
 from fsseg.data.structures import Structures, load_structures
 
 
@@ -37,7 +37,7 @@ class RawDataset:
 def read_raw_dataset(path: Path) -> RawDataset:
     """Read an nnU-Net raw dataset folder; raise `FssegError` if it is incomplete."""
     structures = load_structures(path)
-    return RawDataset(path, json.loads((path / "dataset.json").read_text(encoding="utf-8")), structures)
+    return RawDataset(path, read_json(path / "dataset.json"), structures)
 
 
 def images_by_case(folder: Path, dataset_json: dict[str, Any]) -> dict[str, list[Path]]:

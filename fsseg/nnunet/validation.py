@@ -11,7 +11,7 @@ from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
 
-from fsseg.config.manifest import write_json
+from fsseg.config.json_files import write_json
 from fsseg.data.structures import Structures
 from fsseg.evaluation.aggregation import CaseRow
 from fsseg.evaluation.comparison import compare

@@ -10,7 +10,8 @@ from pydantic import Field
 
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import UsageError, require_known
-from fsseg.config.manifest import Manifest, write_json
+from fsseg.config.json_files import write_json
+from fsseg.config.manifest import Manifest
 from fsseg.config.recipes import Recipe
 from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.data.splits import Split, make_split, read_case_list

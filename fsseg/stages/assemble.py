@@ -9,7 +9,8 @@ from tqdm import tqdm
 
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import FssegError, UsageError
-from fsseg.config.manifest import Manifest, write_json
+from fsseg.config.json_files import write_json
+from fsseg.config.manifest import Manifest
 from fsseg.config.run_folder import new_run_folder
 from fsseg.data.assembly import Combinations, dataset_json, painting_order, register_spec
 from fsseg.data.case_files import CaseFiles, contradictions, find_cases

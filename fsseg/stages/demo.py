@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import Field
 
 from fsseg.config.base import StrictModel
-from fsseg.config.manifest import Manifest, write_json
+from fsseg.config.json_files import write_json
+from fsseg.config.manifest import Manifest
 from fsseg.config.pretraining import PretrainSettings
 from fsseg.config.recipes import Recipe
 from fsseg.config.run_folder import new_run_folder

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fsseg.config.json_files import read_json
 from fsseg.reporting.curves import curves_figure
 from fsseg.reporting.html import Picture, Section, Table
 from fsseg.reporting.tables import seconds as duration
@@ -119,7 +120,7 @@ def _origin_section(files: DemoFiles, content: Mapping[str, Any]) -> Section:
 
 
 def _pretraining_text(files: DemoFiles) -> str:
-    manifest = json.loads((files.pretrained / "manifest.json").read_text(encoding="utf-8"))
+    manifest = read_json(files.pretrained / "manifest.json")
     dice = ", ".join(
         f"{name} {'–' if value is None else f'{value:.2f}'}" for name, value in manifest["validation_dice"].items()
     )

@@ -14,7 +14,8 @@ from fsseg.checkpoints.registry import AUTO, family_of
 from fsseg.checkpoints.transfer import TransferReport, require_enough, transfer
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import FssegError, UsageError
-from fsseg.config.manifest import Manifest, write_json
+from fsseg.config.json_files import write_json
+from fsseg.config.manifest import Manifest
 from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.nnunet.augmentation import mirror_axes_for
 from fsseg.nnunet.checkpoint_file import hash_of_weights

@@ -9,7 +9,7 @@ from pydantic import Field
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import UsageError, require_known
 from fsseg.config.few_shot import ADAPT_KEY, FewShotSettings
-from fsseg.config.manifest import write_json
+from fsseg.config.json_files import write_json
 from fsseg.config.pretraining import PLANS_KEY
 from fsseg.config.recipes import Recipe
 from fsseg.data.structures import STRUCTURES_NAME

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import FssegError, UsageError
-from fsseg.config.manifest import write_json
+from fsseg.config.json_files import write_json
 from fsseg.data.splits import leave_one_out, make_split
 from fsseg.nnunet.environment import SPLITS_NAME, dataset_folder, preprocessed_folder
 

@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import UsageError, require_known
-from fsseg.config.manifest import Manifest, write_json
+from fsseg.config.json_files import write_json
+from fsseg.config.manifest import Manifest
 from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.data.assembly import renumbered
 from fsseg.data.structures import Structures

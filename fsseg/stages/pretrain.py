@@ -10,6 +10,7 @@ import torch
 
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import UsageError, unknown_name
+from fsseg.config.json_files import read_json
 from fsseg.config.manifest import Manifest
 from fsseg.config.pretraining import PLANS_KEY, PretrainSettings
 from fsseg.config.run_folder import new_run_folder, require_new, staging_of
@@ -91,7 +92,7 @@ def _require_same_training(plans: dict[str, Any], unfinished: Path) -> None:
     """Raise `UsageError` if the plans of an unfinished run say another training."""
     if not unfinished.is_file():
         return
-    before = json.loads(unfinished.read_text(encoding="utf-8"))
+    before = read_json(unfinished)
     old, new = before[PLANS_KEY]["pretrain"], plans[PLANS_KEY]["pretrain"]
     keys = [key for key in new if old.get(key) != new[key] and key not in _MAY_CHANGE]
     lines = [f"  - {key}: {old.get(key)} before, {new[key]} now" for key in keys]
@@ -144,7 +145,7 @@ def _trainer(
     return make_trainer(
         plans=plans,
         fold=config.fold if config.fold == "all" else int(config.fold),
-        dataset_json=json.loads((preprocessed / "dataset.json").read_text(encoding="utf-8")),
+        dataset_json=read_json(preprocessed / "dataset.json"),
         device=device,
         folder=staging,
         resume_from=found[0] if config.resume and found else None,

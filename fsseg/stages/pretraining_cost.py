@@ -1,12 +1,12 @@
 """What a pretraining will cost, measured on two steps with made-up crops: seconds, memory, disk."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fsseg.config.json_files import read_json
 from fsseg.config.pretraining import PretrainSettings
 from fsseg.data.structures import load_structures
 from fsseg.models.networks import supports_deep_supervision
@@ -29,7 +29,7 @@ def pretraining_cost(
     from fsseg.nnunet.planning import CONFIGURATION
 
     block = plans["configurations"][CONFIGURATION]
-    dataset_json = json.loads((preprocessed / "dataset.json").read_text(encoding="utf-8"))
+    dataset_json = read_json(preprocessed / "dataset.json")
     channels = len(load_structures(preprocessed).names)
     deep = supports_deep_supervision(block["architecture"])
     network = network_of_plans(plans, CONFIGURATION, dataset_json, output_channels=channels, deep_supervision=deep)

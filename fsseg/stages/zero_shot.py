@@ -9,7 +9,7 @@ from torch import nn
 from tqdm import tqdm
 
 from fsseg.config.errors import UsageError, require_known
-from fsseg.config.manifest import write_json
+from fsseg.config.json_files import write_json
 from fsseg.data.assembly import renumbered
 from fsseg.data.structures import SEPARATOR
 from fsseg.models.heads import replace_heads

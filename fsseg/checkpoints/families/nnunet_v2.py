@@ -1,6 +1,5 @@
 """Any checkpoint of nnU-Net v2: plans and labels are in the file, or in the folder above, as nnU-Net keeps them."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from fsseg.checkpoints.container import Checkpoint
 from fsseg.checkpoints.family import Family, Translation
 from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.json_files import missing_keys, read_json
 
 _PLAN_KEYS = ("configurations", "transpose_forward", "transpose_backward", "image_reader_writer", "plans_name")
 _LABEL_KEYS = ("labels", "regions_class_order")
@@ -55,11 +55,8 @@ def _content(checkpoint: Checkpoint, argument: str, keys: tuple[str, ...]) -> di
                 f"{checkpoint.path} does not hold its {file.name}, and {file} does not exist.\n"
                 "  Keep the file where nnU-Net put it: in fold_X, below the folder with plans.json and dataset.json."
             )
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise FssegError(f"{file} is damaged: {error}") from None
-    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
+        return read_json(file, keys)
+    missing = missing_keys(content, keys)
     if missing:
         raise FssegError(f"The {file.name} of {checkpoint.path} is damaged: it lacks {', '.join(missing)}.")
     return content

@@ -4,8 +4,7 @@ import re
 
 from fsseg.checkpoints.container import Checkpoint
 from fsseg.checkpoints.family import Family, Translation, split_off
-from fsseg.checkpoints.plans import FULL_WINDOW
-from fsseg.checkpoints.swin import LEGACY_NOTE, monai_names, swin_plans
+from fsseg.checkpoints.swin import monai_names, self_supervised_encoder
 
 _PATCH_EMBEDDING = "encoder.patch_embed.proj.weight"
 _REASONS = {
@@ -26,14 +25,11 @@ def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
         re.sub(r"^encoder\.(layers\d\.0\.)0\.", r"encoder.\1", name).replace("encoder.", "swinViT.", 1): tensor
         for name, tensor in kept.items()
     }
-    description = "Swin encoder, self-supervised: 96^3 patches, HU -1000 to 1000 scaled to 0 to 1, RAS, axes x, y, z."
-    notes = (
-        "Only the Swin encoder is in the file: convolutions on the skips, decoder and head are random.",
-        LEGACY_NOTE,
+    unknown = (
         "Spacing and HU window of its training are not known here; the plans say 1.5 mm and -1000 to 1000, as for"
-        " model_swinvit.pt. Give your own with --plans.",
+        " model_swinvit.pt. Give your own with --plans."
     )
-    return Translation(weights, dropped, swin_plans("swin_dae", description, weights, FULL_WINDOW), notes=notes)
+    return self_supervised_encoder("swin_dae", weights, dropped, unknown)
 
 
 FAMILY = Family(

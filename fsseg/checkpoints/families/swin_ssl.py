@@ -2,8 +2,7 @@
 
 from fsseg.checkpoints.container import Checkpoint
 from fsseg.checkpoints.family import Family, Translation, split_off
-from fsseg.checkpoints.plans import FULL_WINDOW
-from fsseg.checkpoints.swin import LEGACY_NOTE, PATCH_EMBEDDING, monai_names, swin_plans
+from fsseg.checkpoints.swin import PATCH_EMBEDDING, monai_names, self_supervised_encoder
 
 _ENCODER = ("patch_embed.", "layers1.", "layers2.", "layers3.", "layers4.")
 _REASONS = {
@@ -24,13 +23,8 @@ def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
     weights = {("swinViT." if name.startswith(_ENCODER) else "") + name: tensor for name, tensor in kept.items()}
     first = "patch_embed.proj.weight"
     checkpoint.require_input_channels(first if checkpoint.has(first) else PATCH_EMBEDDING, 1, "Swin UNETR")
-    description = "Swin encoder, self-supervised: 96^3 patches, HU -1000 to 1000 scaled to 0 to 1, RAS, axes x, y, z."
-    notes = (
-        "Only the Swin encoder is in the file: convolutions on the skips, decoder and head are random.",
-        LEGACY_NOTE,
-        "The spacing of its training is not known here; the plans say 1.5 mm, at which FSEFT used it.",
-    )
-    return Translation(weights, dropped, swin_plans("swin_ssl", description, weights, FULL_WINDOW), notes=notes)
+    unknown = "The spacing of its training is not known here; the plans say 1.5 mm, at which FSEFT used it."
+    return self_supervised_encoder("swin_ssl", weights, dropped, unknown)
 
 
 FAMILY = Family(
