@@ -2,8 +2,9 @@
 
 Every encoder is trained for the same number of steps on datasets 101, 102 and 103, of which a fifth of the cases is
 held out. Two questions are asked of each: how well does it segment what the held-out cases annotate, and how well does
-it adapt to five cases of dataset 104 (full fine-tuning for 400 steps, five known and two novel structures, three seeds)?
-The steps are few on purpose: at 1,000 from-scratch has caught up (README), and encoders can hardly be told apart. Resumable.
+it adapt to five cases of dataset 104 (full fine-tuning for 400 steps, five known and two novel structures, three
+seeds)? The steps are few on purpose: at 1,000 even from-scratch has caught up (README), and encoders can hardly be told
+apart. Resumable.
 
     python scripts/head_neck_pretraining.py --data ../shared/data
 """
