@@ -33,6 +33,7 @@ from fsseg.config.errors import FssegError
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.contract import DecoderChoice
 from fsseg.methods.registry import create_method, method_class, method_names
+from fsseg.models.heads import replace_heads
 from fsseg.models.parts import parts_of
 from fsseg.nnunet.model_folder import network_of_plans
 from fsseg.nnunet.planning import CONFIGURATION, read_plans_file
@@ -76,6 +77,7 @@ class Trainer:
         self.others = torch.cuda.memory_allocated() if self.device.type == "cuda" else 0
         torch.manual_seed(0)
         network = base()
+        replace_heads(network, [0.05] * STRUCTURES)  # as every adaptation does
         self.adapted = AdaptedNetwork(network, create_method(variant.method), variant.decoder)
         network.to(self.device)
         if not variant.plain:

@@ -18,6 +18,7 @@ from fsseg.training.losses import (
     mean_bce_dice,
     multitalent,
 )
+from fsseg.training.sigmoid_sums import SigmoidSums
 from fsseg.training.targets import TargetTable
 
 SHAPE = (3, 4, 5, 6, 7)  # samples, structures, z, y, x
@@ -99,6 +100,21 @@ def test_loss_equals_the_formula(seed: int, share: float, name: str) -> None:
     probability = 1 / (1 + np.exp(-logits.numpy().astype(np.float64)))
     expected = REFERENCES[name](probability, target.numpy(), valid.numpy())
     assert LOSSES[name](logits, target, valid).item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_sums_and_their_gradients_are_those_of_autograd() -> None:
+    logits, target, valid = (tensor.flatten(2) for tensor in random_case())
+    logits = logits.double().requires_grad_()
+    p, t, v = torch.sigmoid(logits), target.double(), valid.double()
+    entropy = F.binary_cross_entropy_with_logits(logits, t, reduction="none")
+    expected = [(entropy * v).sum(-1), (p * t * v).sum(-1), (p * v).sum(-1), (t * v).sum(-1)]
+    found = SigmoidSums.apply(logits, target, valid)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    for ours, theirs in zip(found[:3], expected[:3], strict=True):
+        weights = torch.rand_like(ours)
+        gradients = [torch.autograd.grad((s * weights).sum(), logits, retain_graph=True)[0] for s in (ours, theirs)]
+        torch.testing.assert_close(*gradients)
 
 
 def test_loss_equals_ordinary_cross_entropy_and_nnunet_batch_dice_where_everything_is_annotated() -> None:

@@ -23,7 +23,7 @@ from fsseg.config.errors import UsageError
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.registry import create_method
 from fsseg.models.genesis_unet import GenesisUNet
-from fsseg.models.heads import logit, replace_heads
+from fsseg.models.heads import PointwiseConv3d, logit, replace_heads
 from fsseg.models.networks import (
     NETWORK_CLASSES,
     build_network,
@@ -227,6 +227,21 @@ def test_plans_whose_patch_does_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 # Heads and parts
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_head_as_a_matrix_product_is_the_convolution(layout: torch.memory_format) -> None:
+    ours, theirs = PointwiseConv3d(6, 3, 1), torch.nn.Conv3d(6, 3, 1)
+    theirs.load_state_dict(ours.state_dict())
+    image = torch.randn(2, 6, 4, 5, 7).to(memory_format=layout)
+    results = []
+    for head in (ours, theirs):
+        features = image.detach().requires_grad_()
+        logits = head(features)
+        gradients = torch.autograd.grad(logits.square().sum(), [features, *head.parameters()])
+        results.append([logits, *gradients])
+    for mine, reference in zip(*results, strict=True):
+        torch.testing.assert_close(mine, reference)
 
 
 @pytest.mark.parametrize("kind", NETWORKS)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fsseg.config.recipes import Activation
 from fsseg.models.parts import parts_of
@@ -13,6 +13,16 @@ from fsseg.models.parts import parts_of
 NEW_ROW_STD = 0.01
 BACKGROUND: Literal["background"] = "background"  # first channel of a softmax
 RowSource = int | float | Literal["background"]
+
+
+class PointwiseConv3d(nn.Conv3d):
+    """A 1x1x1 convolution as one matrix product a sample, whose backward pass on a CPU is several times faster."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return (B, outputs, D, H, W) of features (B, inputs, D, H, W)."""
+        assert self.bias is not None
+        weight = self.weight.flatten(1).expand(len(features), -1, -1)
+        return torch.baddbmm(self.bias[:, None], weight, features.flatten(2)).unflatten(2, features.shape[2:])
 
 
 def replace_heads(network: nn.Module, sources: Sequence[RowSource], minus: int | None = None) -> None:
@@ -57,8 +67,7 @@ def logit(frequency: float) -> float:
 
 def _new_head(old: nn.Module, sources: Sequence[RowSource], minus: int | None) -> nn.Conv3d:
     assert isinstance(old, nn.Conv3d)  # heads of all supported networks are 1x1x1 convolutions
-    head = nn.Conv3d(old.in_channels, len(sources), old.kernel_size, bias=True)  # type: ignore[arg-type]
-    head = head.to(old.weight.device)
+    head = PointwiseConv3d(old.in_channels, len(sources), 1).to(old.weight.device)
     with torch.no_grad():
         for channel, source in enumerate(sources):
             if source == BACKGROUND:

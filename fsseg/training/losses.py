@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fsseg.config.recipes import Activation
+from fsseg.training.sigmoid_sums import SigmoidSums
 
 _DENOMINATOR_FLOOR = 1e-7
 
@@ -64,18 +65,20 @@ def crop_statistics(
             softmax a voxel counts where all classes are annotated.
         activation: what turns logits into probabilities.
     """
-    logits, target = logits.float(), target.float()
-    if activation == "sigmoid":
-        valid = valid.float().expand_as(logits)
-        probability = torch.sigmoid(logits)
-        cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    else:
-        valid = valid.all(1, keepdim=True).float().expand_as(logits)
-        log_probability = F.log_softmax(logits, dim=1)
-        probability, cross_entropy = log_probability.exp(), -target * log_probability
-    probability, target = probability * valid, target * valid
+    if activation == "softmax":
+        return _softmax_statistics(logits.float(), target.float(), valid)
+    valid = valid.bool().expand_as(logits).flatten(2)
+    sums = SigmoidSums.apply(logits.float().flatten(2), target.bool().flatten(2), valid)
+    cross_entropy, overlap, predicted, reference = sums
+    return CropStatistics(cross_entropy / valid.shape[2], overlap, predicted, reference, valid.any(2).float())
+
+
+def _softmax_statistics(logits: Tensor, target: Tensor, valid: Tensor) -> CropStatistics:
+    valid = valid.all(1, keepdim=True).float().expand_as(logits)
+    log_probability = F.log_softmax(logits, dim=1)
+    probability, target = log_probability.exp() * valid, target * valid
     return CropStatistics(
-        cross_entropy=(cross_entropy * valid).flatten(2).mean(2),
+        cross_entropy=(-target * log_probability).flatten(2).mean(2),
         overlap=(probability * target).flatten(2).sum(2),
         predicted=probability.flatten(2).sum(2),
         reference=target.flatten(2).sum(2),
