@@ -121,7 +121,7 @@ class Trainer:
             self.step()
             return (torch.cuda.max_memory_allocated() - self.others) / 2**20
         network = self.adapted.network
-        with kept_for_backward(network) as kept, checkpointed(network, enabled=self.variant.checkpointed):
+        with checkpointed(network, enabled=self.variant.checkpointed), kept_for_backward(network) as kept:
             loss = self._loss()
         del loss
         return sum(kept.values()) / 2**20 + 3 * mib_of(self.parameters)
