@@ -26,7 +26,7 @@ def read_json(path: Path, keys: Sequence[str] = (), *, error: type[FssegError] =
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as damage:
-        raise error(f"{path} is not valid JSON: {damage}") from None
+        raise error(f"{path} is damaged: it is not valid JSON: {damage}") from None
     missing = missing_keys(content, keys)
     if missing or not isinstance(content, dict):
         raise error(f"{path} is damaged or another file: it lacks {', '.join(missing) or 'all keys'}.")

@@ -71,9 +71,6 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         self.structures = structures_of_preprocessed(Path(str(self.preprocessed_dataset_folder_base)))
         architecture = self.configuration_manager.configuration["architecture"]
         self.enable_deep_supervision = supports_deep_supervision(architecture)
-        self.objective = PretrainObjective(
-            self.settings, self.structures, self.device, self.processes.gather, self._get_deep_supervision_scales()
-        )
         self.num_iterations_per_epoch = min(self.settings.steps_per_epoch, self.settings.steps)
         self.num_epochs = math.ceil(self.settings.steps / self.num_iterations_per_epoch)
         batch_size = self.configuration_manager.batch_size
@@ -94,9 +91,12 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         self.log_file = str(Path(self.output_folder) / "training_log.txt")
 
     def initialize(self) -> None:
-        """Build network and optimiser from the seed, the same in all processes."""
+        """Build network, optimiser and objective from the seed, the same in all processes."""
         seed_everything(self.settings.seed)
         super().initialize()
+        self.objective = PretrainObjective(
+            self.settings, self.structures, self.device, self.processes.gather, self._get_deep_supervision_scales()
+        )
         place(self.plain_network, self.device)
         if self.settings.ema is not None:
             self.average = AveragedModel(self.plain_network, multi_avg_fn=get_ema_multi_avg_fn(self.settings.ema))
