@@ -405,6 +405,46 @@ def test_stock_validation_alone_gives_the_same_scores(
     assert after["mean"] == before["mean"]
 
 
+STOP_AFTER_TWO_STEPS = """
+from fsseg.training.fit_checkpoint import FitCheckpoint
+save, saved = FitCheckpoint.save_if_due, []
+def save_and_stop(self, state):
+    self.minutes = 0
+    save(self, state)
+    saved.append(True)
+    if len(saved) == 2:
+        raise SystemExit(3)
+FitCheckpoint.save_if_due = save_and_stop
+"""
+COUNT_STEPS = """
+import atexit
+from fsseg.training import fit
+step, steps = fit.optimisation_step, []
+fit.optimisation_step = lambda *words, **more: steps.append(True) or step(*words, **more)
+atexit.register(lambda: print("steps taken:", len(steps)))
+"""
+TRAIN = "from nnunetv2.run.run_training import run_training_entry\nrun_training_entry()\n"
+
+
+def test_stock_training_goes_on_where_an_adaptation_was_stopped(
+    site: tuple[Lab, dict[str, str]], train_fold: Callable[[str], Path], tmp_path: Path
+) -> None:
+    whole = train_fold("lora") / "fold_1"
+    env = site[1] | {"nnUNet_results": str(tmp_path)}
+    words = [str(word) for word in (804, CONFIGURATION, 1, "-p", "lora", "-tr", FEW_SHOT, "-device", "cpu")]
+    stopped, resumed = (
+        subprocess.run([sys.executable, "-c", code, *words, *more], env=env, capture_output=True, encoding="utf-8")
+        for code, more in ((STOP_AFTER_TWO_STEPS + TRAIN, ()), (COUNT_STEPS + TRAIN, ("--c",)))
+    )
+    assert stopped.returncode == 3, stopped.stderr[-2000:]
+    assert resumed.returncode == 0, resumed.stderr[-2000:]
+    assert "steps taken: 2" in resumed.stdout
+    fold = tmp_path / TARGET / whole.parent.name / "fold_1"
+    assert (fold / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    ours, theirs = (load_checkpoint_safely(f / "checkpoint_final.pth")["network_weights"] for f in (fold, whole))
+    assert all((ours[name] == theirs[name]).all() for name in theirs)
+
+
 def test_stock_ensembling_and_choice_of_a_configuration_score_as_fsseg_does(
     site: tuple[Lab, dict[str, str]], train_fold: Callable[[str], Path]
 ) -> None:
