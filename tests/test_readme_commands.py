@@ -1,4 +1,4 @@
-"""The README's page for nnU-Net users, run as it stands: on phantoms, on a CPU, with few steps."""
+"""Two pages of the README, run as they stand: on phantoms, on a CPU, with few steps."""
 
 import json
 import os
@@ -8,11 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import checkpoint_files
 import pytest
-from conftest import KNOWN, PLANS_NAME, REPOSITORY, SOURCES, Lab
+import SimpleITK
+from conftest import KNOWN, PLANS_NAME, REPOSITORY, SOURCES, Lab, succeed
 from test_nnunet_commands import environment
 
-SECTION = "For nnU-Net users"
 IMAGE_CASE = "new_0"
 # What a test has to add to the words of a user with a GPU and an afternoon.
 SHORTENED = """
@@ -20,6 +21,7 @@ set -eu
 fsseg() {
     case "$1 ${2-}" in
         "adapt "* | "nnunet plans") command fsseg "$@" --set recipe.max_steps=3 ;;
+        "import supervised"*) command fsseg "$@" --plans coarse.json ;;
         *) command fsseg "$@" ;;
     esac
 }
@@ -30,10 +32,10 @@ nnUNetv2_predict_from_modelfolder() { command nnUNetv2_predict_from_modelfolder 
 """
 
 
-def commands() -> str:
-    """Return the bash blocks of the section, in order."""
+def commands(title: str) -> str:
+    """Return the bash blocks of a section, in order."""
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    section = text.split(f"\n## {SECTION}\n")[1].split("\n## ")[0]
+    section = text.split(f"\n## {title}\n")[1].split("\n## ")[0]
     return "\n".join(re.findall(r"```bash\n(.*?)```", section, re.DOTALL))
 
 
@@ -60,13 +62,13 @@ def hospital(lab: Lab, tmp_path: Path) -> Lab:
     return Lab(tmp_path, lab.plans, lab.base, lab.pretrained, lab.test_list, lab.pool_list)
 
 
-def test_page_for_nnunet_users(hospital: Lab) -> None:
-    results = hospital.root / "nnUNet_results"
-    env = environment(hospital, results)
+def run_page(title: str, hospital: Lab) -> str:
+    """Run a section in the folder of a hospital; return what its commands printed."""
+    env = environment(hospital, hospital.root / "nnUNet_results")
     del env["nnUNet_extTrainer"]  # the page sets it
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])
     done = subprocess.run(
-        ["bash", "-c", SHORTENED + commands()],
+        ["bash", "-c", SHORTENED + commands(title)],
         cwd=hospital.root,
         env=env,
         capture_output=True,
@@ -74,9 +76,40 @@ def test_page_for_nnunet_users(hospital: Lab) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+def test_page_for_nnunet_users(hospital: Lab) -> None:
+    printed = run_page("For nnU-Net users", hospital)
     assert json.loads((hospital.root / "runs/new_hospital/split.json").read_text(encoding="utf-8"))["support"]
-    assert f"{KNOWN} (known)" in done.stdout
+    assert f"{KNOWN} (known)" in printed
     assert (hospital.root / "predictions" / f"{IMAGE_CASE}.nii.gz").is_file()
+    results = hospital.root / "nnUNet_results"
     few = results / "Dataset104_NewHospital" / "nnUNetTrainerFewShot__few__3d_fullres" / "fold_0"
     assert (few / "validation" / "summary.json").is_file()
     assert (results / SOURCES / "nnUNetTrainerPartialLabel__nnUNetResEncUNetMPlans__3d_fullres/fold_0").is_dir()
+
+
+def test_page_from_a_public_checkpoint(hospital: Lab) -> None:
+    """At 8 mm instead of 1.5, so that the phantoms are small; two of their structures get the names of the page."""
+    file = hospital.root / "raw" / "Dataset104_NewHospital" / "dataset.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    named = {"stomach": "larynx", "pancreas": "esophagus"}
+    content["labels"] = {named.get(name, name): integer for name, integer in content["labels"].items()}
+    file.write_text(json.dumps(content), encoding="utf-8")
+    weights = hospital.root / "supervised_suprem_segresnet_2100.pth"
+    checkpoint_files.suprem_segresnet(weights)
+    succeed("import", weights, "--out", hospital.root / "fine")
+    plans = json.loads((hospital.root / "fine" / "plans.json").read_text(encoding="utf-8"))
+    plans["configurations"]["3d_fullres"] |= {"spacing": [8.0, 8.0, 8.0], "patch_size": [16, 16, 16]}
+    (hospital.root / "coarse.json").write_text(json.dumps(plans), encoding="utf-8")
+    printed = run_page("Start from a public checkpoint", hospital)
+    assert "zero-shot" in printed
+    assert "larynx (novel)" in printed
+    assert "esophagus (known)" in printed
+    assert "expected DSC by leave-one-out" in printed
+    ours, stock = (
+        SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(hospital.root / folder / f"{IMAGE_CASE}.nii.gz")))
+        for folder in ("predictions", "predictions_stock")
+    )
+    assert (ours == stock).mean() > 0.999
