@@ -70,7 +70,8 @@ def crop_statistics(
     valid = valid.bool().expand_as(logits).flatten(2)
     sums = SigmoidSums.apply(logits.float().flatten(2), target.bool().flatten(2), valid)
     cross_entropy, overlap, predicted, reference = sums
-    return CropStatistics(cross_entropy / valid.shape[2], overlap, predicted, reference, valid.any(2).float())
+    annotated = valid.view(torch.uint8).amax(2).float()  # `any` of bool is several times slower on a CPU
+    return CropStatistics(cross_entropy / valid.shape[2], overlap, predicted, reference, annotated)
 
 
 def _softmax_statistics(logits: Tensor, target: Tensor, valid: Tensor) -> CropStatistics:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_NEVER = -1e4  # a logit whose probability is exactly 0, and its cross-entropy against 0 too
+
 
 class SigmoidSums(torch.autograd.Function):
     """Sums over voxels of a masked sigmoid, (B, C) each, from logits (B, C, N).
@@ -30,22 +32,23 @@ class SigmoidSums(torch.autograd.Function):
             logits: (B, C, N) floating point.
             target, valid: (B, C, N) bool.
         """
+        logits = torch.where(valid, logits, _NEVER)
         probability = torch.sigmoid(logits)
         shown = target & valid
-        ctx.save_for_backward(probability, shown, valid)
-        t, v = shown.to(logits.dtype), valid.to(logits.dtype)
+        ctx.save_for_backward(probability, shown)
+        t = shown.to(logits.dtype)
         # softplus(x) = max(x, 0) - log max(p, 1 - p); F.softplus is several times slower on a CPU.
         cross_entropy = logits.clamp(min=0).sub_((probability - 0.5).abs_().add_(0.5).log_())
-        cross_entropy.mul_(v).addcmul_(logits, t, value=-1)
-        return cross_entropy.sum(-1), (probability * t).sum(-1), (probability * v).sum(-1), t.sum(-1)
+        cross_entropy.addcmul_(logits, t, value=-1)
+        return cross_entropy.sum(-1), (probability * t).sum(-1), probability.sum(-1), t.sum(-1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         """Return the gradient of the logits."""
-        probability, shown, valid = ctx.saved_tensors
-        t, v = shown.to(probability.dtype), valid.to(probability.dtype)
+        probability, shown = ctx.saved_tensors
+        t = shown.to(probability.dtype)
         of_entropy, of_overlap, of_predicted = (gradient.unsqueeze(-1) for gradient in gradients[:3])
-        gradient = torch.addcmul(v * of_predicted, t, of_overlap).mul_(probability)
+        gradient = torch.addcmul(of_predicted, t, of_overlap).mul_(probability)
         gradient.addcmul_(gradient, probability, value=-1)
-        gradient.addcmul_(v.mul_(probability).sub_(t), of_entropy)
+        gradient.addcmul_(probability - t, of_entropy)
         return gradient, None, None
