@@ -313,6 +313,9 @@ def test_stock_training_adapts_on_leave_one_out_folds(
     assert len(summary["mean"]) == 2
     assert len((folder / "fold_1" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) == 4
     assert not (folder / "fold_1" / "checkpoint_latest.pth").exists()
+    (log,) = (folder / "fold_1").glob("training_log_*.txt")
+    numbered_anew = "integers of their own" in log.read_text(encoding="utf-8")
+    assert numbered_anew == (adapted[0] == "softmax")
 
 
 def test_stock_prediction_needs_the_trainer_only_where_the_method_does_not_merge(

@@ -17,6 +17,7 @@ from fsseg.nnunet.few_shot_trainer import FewShotTrainer
 from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.stages.adaptation import Job, build_adapted, make_target, require_classes, require_learnable
 from fsseg.stages.adaptation_files import adapter_info, write_losses
+from fsseg.stages.adaptation_notes import background_notes, integer_notes
 from fsseg.stages.adaptation_training import train
 from fsseg.stages.base_channels import ignored_channel_notes, require_channels
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
@@ -82,7 +83,8 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
         require_learnable(volumes, self.job.target)
         adapted = build_adapted(self.job, volumes)
         self.network = adapted.network
-        for note in [*ignored_channel_notes(self.job.base, adapted), *adapted.notes]:
+        ignored = ignored_channel_notes(self.job.base, adapted)
+        for note in [*ignored, *adapted.notes, *background_notes(self.job), *integer_notes(self.job)]:
             self.print_to_log_file(note)
         facts = {**self.settings.model_dump(mode="json"), **self.job.decides()}
         checkpoint = FitCheckpoint(self.fold_folder / LATEST_NAME, fingerprint_of(facts, volumes))
