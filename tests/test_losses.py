@@ -1,9 +1,10 @@
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from monai.losses import DiceLoss, TverskyLoss
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -11,7 +12,7 @@ from fsseg.data.crops import CropPlan, CropSampler
 from fsseg.data.structures import CaseAnnotation, Structures
 from fsseg.data.volumes import Volume, annotation_zones, foreground_locations
 from fsseg.training.losses import (
-    FORMULAS,
+    PUBLISHED_LOSSES,
     MaskedLoss,
     deep_supervision_loss,
     deep_supervision_weights,
@@ -22,7 +23,7 @@ from fsseg.training.sigmoid_sums import SigmoidSums
 from fsseg.training.targets import TargetTable
 
 SHAPE = (3, 4, 5, 6, 7)  # samples, structures, z, y, x
-LOSSES = {name: MaskedLoss(formula) for name, formula in (FORMULAS | {"mean_bce_dice": mean_bce_dice}).items()}
+LOSSES = PUBLISHED_LOSSES | {"mean_bce_dice": MaskedLoss(mean_bce_dice)}
 SUM, MEAN = MaskedLoss(multitalent), MaskedLoss(mean_bce_dice)
 every_loss = pytest.mark.parametrize("name", LOSSES)
 
@@ -89,6 +90,32 @@ def reference_suprem(p: np.ndarray, t: np.ndarray, v: np.ndarray) -> float:
     return mean([e for e, *_ in pairs]) + mean([1 - 2 * o / (a + r + 1) for _, o, a, r in pairs if r])
 
 
+def reference_hermes(p: np.ndarray, t: np.ndarray, v: np.ndarray) -> float:
+    terms = []
+    for entropy, overlap, predicted, shown in itertools.chain.from_iterable(crop_terms(p, t, v)):
+        false_positive, false_negative = predicted - overlap, shown - overlap
+        share = np.clip(false_positive / (false_positive + false_negative), 0.2, 0.8)
+        terms.append(entropy + 1 - overlap / (overlap + share * false_positive + (1 - share) * false_negative))
+    return mean(terms)
+
+
+def reference_uniseg(z: np.ndarray, t: np.ndarray, v: np.ndarray) -> float:
+    """Voxel by voxel: a softmax over background, whose logit is 0, and what is annotated there."""
+    entropy, dice = np.zeros(len(z)), np.zeros((z.shape[1], 3))
+    for b, *voxel in np.ndindex(len(z), *z.shape[2:]):
+        at = (b, slice(None), *voxel)
+        known = np.flatnonzero(v[at])
+        if not len(known):
+            continue
+        classes = np.exp(np.array([0.0, *z[at][known]]))
+        classes /= classes.sum()
+        shown = t[at][known]
+        entropy[b] -= np.log(classes[1 + shown.argmax()] if shown.any() else classes[0])
+        dice[known] += np.stack([classes[1:] * shown, classes[1:], shown], axis=1)
+    missed = [1 - 2 * overlap / (predicted + shown) for overlap, predicted, shown in dice if shown]
+    return mean(list(entropy / np.prod(z.shape[2:]))) + mean(missed)
+
+
 REFERENCES = {name.removeprefix("reference_"): f for name, f in globals().items() if name.startswith("reference_")}
 
 
@@ -97,8 +124,12 @@ REFERENCES = {name.removeprefix("reference_"): f for name, f in globals().items(
 @pytest.mark.parametrize("seed", range(5))
 def test_loss_equals_the_formula(seed: int, share: float, name: str) -> None:
     logits, target, valid = random_case(seed, share)
-    probability = 1 / (1 + np.exp(-logits.numpy().astype(np.float64)))
-    expected = REFERENCES[name](probability, target.numpy(), valid.numpy())
+    activated = logits.numpy().astype(np.float64)
+    if LOSSES[name].activation == "sigmoid":
+        activated = 1 / (1 + np.exp(-activated))
+    else:
+        target = target & (target.cumsum(1) == 1)  # one class a voxel
+    expected = REFERENCES[name](activated, target.numpy(), valid.numpy())
     assert LOSSES[name](logits, target, valid).item() == pytest.approx(expected, abs=1e-4)
 
 
@@ -117,17 +148,56 @@ def test_sums_and_their_gradients_are_those_of_autograd() -> None:
         torch.testing.assert_close(*gradients)
 
 
-def test_loss_equals_ordinary_cross_entropy_and_nnunet_batch_dice_where_everything_is_annotated() -> None:
+def ordinary_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, target.float())
+
+
+def ordinary_dice_loss(logits: Tensor, target: Tensor, *, batch: bool, smooth: float = 0.0) -> Tensor:
+    """Return MONAI's soft Dice loss with its two smoothing terms, or none of the numerator."""
+    return DiceLoss(sigmoid=True, batch=batch, smooth_nr=0.0, smooth_dr=smooth)(logits, target.float())
+
+
+ORDINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "multitalent": lambda x, t: (
+        SHAPE[0] * SHAPE[1] * ordinary_entropy(x, t) + SHAPE[1] * (ordinary_dice_loss(x, t, batch=True) - 1)
+    ),
+    "mean_bce_dice": lambda x, t: ordinary_entropy(x, t) + ordinary_dice_loss(x, t, batch=True),
+    "suprem": lambda x, t: ordinary_entropy(x, t) + ordinary_dice_loss(x, t, batch=False, smooth=1.0),
+    "clip_driven": lambda x, t: ordinary_entropy(x, t) + ordinary_dice_loss(x, t, batch=False, smooth=1.0),
+    "fseft": lambda x, t: DiceLoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0)(x, t.float()),
+    "hermes": lambda x, t: ordinary_entropy(x, t) + adaptive_tversky_loss(x, t),
+    "uniseg": lambda x, t: softmax_with_background(x, t),
+}
+
+
+def adaptive_tversky_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Return MONAI's Tversky loss, crop by crop and structure by structure, with the weights of Hermes."""
+    losses = []
+    for x, t in zip(logits.flatten(0, 1), target.flatten(0, 1).float(), strict=True):
+        p = x.sigmoid()
+        wrong = torch.stack([(p * (1 - t)).sum(), ((1 - p) * t).sum()])
+        share = float((wrong[0] / wrong.sum()).clamp(0.2, 0.8))
+        tversky = TverskyLoss(sigmoid=True, alpha=share, beta=1 - share, smooth_nr=0.0, smooth_dr=0.0)
+        losses.append(tversky(x[None, None], t[None, None]))
+    return torch.stack(losses).mean()
+
+
+def softmax_with_background(logits: Tensor, target: Tensor) -> Tensor:
+    """Return MONAI's Dice and cross-entropy over classes, background first and left out of the Dice."""
+    logits = torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)
+    target = torch.cat([~target.any(1, keepdim=True), target], dim=1).float()
+    dice = DiceLoss(softmax=True, include_background=False, batch=True, smooth_nr=0.0, smooth_dr=0.0)
+    return F.cross_entropy(logits, target) + dice(logits, target)
+
+
+@every_loss
+def test_loss_is_the_ordinary_one_where_everything_is_annotated(name: str) -> None:
     logits, target, _ = random_case()
-    samples, structures = SHAPE[:2]
-    entropy = F.binary_cross_entropy_with_logits(logits, target.float())
-    dice = MemoryEfficientSoftDiceLoss(torch.sigmoid, batch_dice=True, do_bg=True, smooth=0.0, ddp=False)
-    negative_dice = dice(logits, target.float())
-    everything = torch.ones(samples, structures, 1, 1, 1, dtype=torch.bool)
-    expected_sum = samples * structures * entropy + structures * negative_dice
-    torch.testing.assert_close(SUM(logits, target, everything), expected_sum, rtol=0, atol=1e-4)
-    actual_mean = MEAN(logits, target, everything)
-    torch.testing.assert_close(actual_mean, entropy + 1 + negative_dice, rtol=0, atol=1e-4)
+    if LOSSES[name].activation != "sigmoid":
+        target = target & (target.cumsum(1) == 1)
+    everything = torch.ones(*SHAPE[:2], 1, 1, 1, dtype=torch.bool)
+    expected = ORDINARY[name](logits, target)
+    torch.testing.assert_close(LOSSES[name](logits, target, everything), expected, rtol=0, atol=1e-4)
 
 
 @every_loss

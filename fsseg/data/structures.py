@@ -5,6 +5,7 @@ validation or evaluation of that case, and a structure with a z-extent only take
 """
 
 import json
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,11 @@ class Structures(StrictModel):
         for channel, values in enumerate(self.integers.values()):
             table[list(values), channel] = True
         return table
+
+    def overlapping(self) -> list[tuple[str, str]]:
+        """Return the pairs of structures that share an integer, such as (liver, liver_tumour)."""
+        pairs = combinations(self.integers.items(), 2)
+        return [(first, second) for (first, ours), (second, theirs) in pairs if set(ours) & set(theirs)]
 
     def annotation(self, case: str) -> CaseAnnotation:
         """Return what `case` annotates; raise `FssegError` for a case that structures.json does not know."""

@@ -1,15 +1,28 @@
 """What a universal pretraining minimises and counts on a batch: annotated structures only."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from fsseg.config.errors import UsageError
 from fsseg.config.pretraining import PretrainSettings
 from fsseg.data.structures import Structures
-from fsseg.training.losses import FORMULAS, CropStatistics, MaskedLoss, deep_supervision_loss
+from fsseg.training.losses import PUBLISHED_LOSSES, CropStatistics, deep_supervision_loss
 from fsseg.training.targets import TargetTable
 from fsseg.training.validation import masked_counts
+
+
+def require_loss_fits(settings: PretrainSettings, structures: Structures) -> None:
+    """Raise `UsageError` if the loss gives every voxel one structure and structures overlap."""
+    overlapping = structures.overlapping()
+    if PUBLISHED_LOSSES[settings.loss].activation == "task_softmax" and overlapping:
+        pairs = "\n  - ".join(f"{first} and {second}" for first, second in overlapping)
+        raise UsageError(
+            f"loss={settings.loss} gives every voxel one structure, but these overlap:\n  - {pairs}\n"
+            "  Take a loss with a sigmoid per structure, such as loss=multitalent, or leave out one of each pair."
+        )
 
 
 class PretrainObjective:
@@ -33,9 +46,10 @@ class PretrainObjective:
             scales: size of the logits of each supervised decoder stage relative to the crop, in z, y, x, highest first;
                 None for a network that returns the full resolution only.
         """
+        require_loss_fits(settings, structures)
         self.settings = settings
         self.device = device
-        self.loss = MaskedLoss(FORMULAS[settings.loss], gather=gather)
+        self.loss = replace(PUBLISHED_LOSSES[settings.loss], gather=gather)
         self.table = TargetTable(torch.from_numpy(structures.table()))
         self.scales = scales
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -137,10 +136,8 @@ def require_classes(target: Target, cases: Sequence[str]) -> None:
         UsageError: structures overlap, or a support case leaves something unknown.
     """
     problems = []
-    names, members = target.names, target.structures.table()
-    for first, second in combinations(range(len(names)), 2):
-        if (members[:, first] & members[:, second]).any():
-            problems.append(f"{names[first]} and {names[second]} overlap")
+    names = target.names
+    problems += [f"{first} and {second} overlap" for first, second in target.structures.overlapping()]
     for case in cases:
         annotation = target.structures.annotation(case)
         unknown = [name for name in names if name not in annotation.annotated or name in annotation.z_extent]

@@ -11,7 +11,7 @@ from fsseg.config.pretraining import PretrainSettings
 from fsseg.data.structures import load_structures
 from fsseg.models.networks import supports_deep_supervision
 from fsseg.training.cost import measure_step, mib_of
-from fsseg.training.losses import FORMULAS, MaskedLoss, deep_supervision_loss
+from fsseg.training.losses import PUBLISHED_LOSSES, deep_supervision_loss
 from fsseg.training.placement import place
 from fsseg.training.step import gradient_scaler, optimisation_step
 
@@ -37,7 +37,7 @@ def pretraining_cost(
     image = torch.randn(batch_size, len(dataset_json["channel_names"]), *block["patch_size"], device=device)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-6)
     scaler = gradient_scaler(device)
-    loss = MaskedLoss(FORMULAS[settings.loss])
+    loss = PUBLISHED_LOSSES[settings.loss]
 
     def compute_loss() -> Tensor:
         logits = network(image) if deep else [network(image)]

@@ -8,6 +8,7 @@ Shapes: B samples, C structures, (D, H, W) voxels in z, y, x.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,7 +17,9 @@ from torch.nn import functional as F
 from fsseg.config.recipes import Activation
 from fsseg.training.sigmoid_sums import SigmoidSums
 
+LossActivation = Activation | Literal["task_softmax"]
 _DENOMINATOR_FLOOR = 1e-7
+_NEVER = -1e4  # beside a logit of 0 its probability is exactly 0
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class CropStatistics:
     With v = valid, t = target and p = the activation of the logits:
 
     Attributes:
-        cross_entropy: mean over all voxels of v * cross-entropy: binary, or with a softmax -t log p.
+        cross_entropy: mean over all voxels of v * cross-entropy: binary, or of classes -t log p.
         overlap: sum of v p t.
         predicted: sum of v p.
         reference: sum of v t.
@@ -54,7 +57,7 @@ class CropStatistics:
 
 
 def crop_statistics(
-    logits: Tensor, target: Tensor, valid: Tensor, activation: Activation = "sigmoid"
+    logits: Tensor, target: Tensor, valid: Tensor, activation: LossActivation = "sigmoid"
 ) -> CropStatistics:
     """Reduce a batch to its statistics, in float32.
 
@@ -63,27 +66,46 @@ def crop_statistics(
         target: (B, C, D, H, W) bool or 0/1; of a softmax one class a voxel.
         valid: (B, C, D, H, W), or broadcastable such as (B, C, 1, 1, 1); True where the structure is annotated. With a
             softmax a voxel counts where all classes are annotated.
-        activation: what turns logits into probabilities.
+        activation: what turns logits into probabilities; of "task_softmax" the statistics have background first.
     """
     if activation == "softmax":
-        return _softmax_statistics(logits.float(), target.float(), valid)
-    valid = valid.bool().expand_as(logits).flatten(2)
+        everywhere = valid.bool().all(1, keepdim=True).expand_as(logits)
+        return _class_statistics(logits.float(), target.bool(), everywhere)
+    valid = valid.bool().expand_as(logits)
+    if activation == "task_softmax":
+        return _class_statistics(*_with_background(logits.float(), target.bool(), valid))
+    valid = valid.flatten(2)
     sums = SigmoidSums.apply(logits.float().flatten(2), target.bool().flatten(2), valid)
     cross_entropy, overlap, predicted, reference = sums
     annotated = valid.view(torch.uint8).amax(2).float()  # `any` of bool is several times slower on a CPU
     return CropStatistics(cross_entropy / valid.shape[2], overlap, predicted, reference, annotated)
 
 
-def _softmax_statistics(logits: Tensor, target: Tensor, valid: Tensor) -> CropStatistics:
-    valid = valid.all(1, keepdim=True).float().expand_as(logits)
+def _with_background(logits: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Put a background of logit 0 before the structures, and take out at every voxel those that are not annotated.
+
+    Of a softmax one logit is free, so a background that is always 0 loses nothing against one that is learned.
+    """
+    target = target & valid
+    background = torch.zeros_like(logits[:, :1])
+    return (
+        torch.cat([background, torch.where(valid, logits, _NEVER)], dim=1),
+        torch.cat([~target.any(1, keepdim=True), target], dim=1),
+        torch.cat([valid.any(1, keepdim=True), valid], dim=1),
+    )
+
+
+def _class_statistics(logits: Tensor, target: Tensor, valid: Tensor) -> CropStatistics:
+    """Reduce a softmax over the channels; `valid` (B, C, D, H, W) says which voxels count for which class."""
+    counts = valid.float()
     log_probability = F.log_softmax(logits, dim=1)
-    probability, target = log_probability.exp() * valid, target * valid
+    probability, shown = log_probability.exp() * counts, target * counts
     return CropStatistics(
-        cross_entropy=(-target * log_probability).flatten(2).mean(2),
-        overlap=(probability * target).flatten(2).sum(2),
+        cross_entropy=(-shown * log_probability).flatten(2).mean(2),
+        overlap=(probability * shown).flatten(2).sum(2),
         predicted=probability.flatten(2).sum(2),
-        reference=target.flatten(2).sum(2),
-        annotated=valid.flatten(2).amax(2),
+        reference=shown.flatten(2).sum(2),
+        annotated=counts.flatten(2).amax(2),
     )
 
 
@@ -111,7 +133,9 @@ def mean_bce_dice(s: CropStatistics) -> Tensor:
 def softmax_ce_dice(s: CropStatistics) -> Tensor:
     """Cross-entropy over classes plus Dice of the structures, as nnU-Net adds them (Isensee et al., 2021).
 
-    The Dice term leaves out the background, which is class 0, and structures that no crop of the batch shows.
+    The Dice term leaves out the background, which is class 0, and structures that no crop of the batch shows. On a
+    "task_softmax", whose classes are what a case annotates, it is the loss of UniSeg (Ye et al., MICCAI 2023) and of
+    MultiTalent's second version.
     """
     foreground = s.structures(1)
     shown = (foreground.reference.sum(0) > 0).float()
@@ -154,13 +178,22 @@ def _crop_dice(s: CropStatistics) -> Tensor:
     return 2 * s.overlap / (s.predicted + s.reference + 1)
 
 
+def hermes(s: CropStatistics) -> Tensor:
+    """Mean over annotated (crop, structure) pairs of BCE + 1 - Tversky (Hermes, Gao et al., CVPR 2024).
+
+        Tversky = overlap / (overlap + a FP + (1 - a) FN),  a = FP / (FP + FN) between 0.2 and 0.8
+
+    What is missed more, false positives or false negatives, weighs more.
+    """
+    false_positive, false_negative = s.predicted - s.overlap, s.reference - s.overlap
+    share = false_positive / (false_positive + false_negative).clamp(min=_DENOMINATOR_FLOOR)
+    share = share.clamp(0.2, 0.8)
+    size = s.overlap + share * false_positive + (1 - share) * false_negative
+    terms = s.annotated * (s.cross_entropy + 1 - s.overlap / size.clamp(min=_DENOMINATOR_FLOOR))
+    return terms.sum() / s.annotated.sum().clamp(min=1)
+
+
 Formula = Callable[[CropStatistics], Tensor]
-FORMULAS: dict[str, Formula] = {
-    "multitalent": multitalent,
-    "suprem": suprem,
-    "clip_driven": clip_driven,
-    "fseft": fseft,
-}
 
 
 @dataclass(frozen=True)
@@ -174,12 +207,23 @@ class MaskedLoss:
     """
 
     formula: Formula
-    activation: Activation = "sigmoid"
+    activation: LossActivation = "sigmoid"
     gather: Callable[[CropStatistics], CropStatistics] | None = None
 
     def __call__(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         statistics = crop_statistics(logits, target, valid, self.activation)
         return self.formula(statistics if self.gather is None else self.gather(statistics))
+
+
+# DoDNet masks as these do: what a case does not annotate is no voxel of any sum.
+PUBLISHED_LOSSES: dict[str, MaskedLoss] = {
+    "multitalent": MaskedLoss(multitalent),
+    "suprem": MaskedLoss(suprem),
+    "clip_driven": MaskedLoss(clip_driven),
+    "fseft": MaskedLoss(fseft),
+    "hermes": MaskedLoss(hermes),
+    "uniseg": MaskedLoss(softmax_ce_dice, "task_softmax"),
+}
 
 
 def deep_supervision_weights(levels: int) -> tuple[float, ...]:
