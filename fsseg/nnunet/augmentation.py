@@ -68,20 +68,26 @@ def intensity_shift(patch_size: Sequence[int], *, largest: float = 0.1, probabil
     return augment
 
 
-def turn_and_shift(patch_size: Sequence[int], *, probability: float = 0.1) -> Augmentation:
+def turn_and_shift(patch_size: Sequence[int], zone_axis: int, *, probability: float = 0.1) -> Augmentation:
     """Return the augmentation of SuPreM's and FSEFT's pretraining: quarter turns and a shift of all intensities.
 
-    With `probability` the patch is turned in its two last axes, by one to three quarters, where these have the same
-    size; `intensity_shift` follows. A turn keeps left and right apart, a reflection would not.
+    With `probability` the patch is turned in its axial plane by one to three quarters, or by two where the plane is not
+    square; `intensity_shift` goes before. A turn keeps left and right apart, a reflection would not.
+
+    Args:
+        patch_size: in the axis order of the plans.
+        zone_axis: which of its axes runs from inferior to superior.
+        probability: of a turn.
     """
+    first, second = (axis - len(patch_size) for axis in range(len(patch_size)) if axis != zone_axis)
+    square = patch_size[first] == patch_size[second]
     shift = intensity_shift(patch_size)
-    square = patch_size[-1] == patch_size[-2]
 
     def augment(image: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
         patch, patch_labels = shift(image, labels)
-        if square and np.random.uniform() < probability:  # noqa: NPY002 - the generator seeded by the crop's number
-            quarters = int(np.random.randint(1, 4))  # noqa: NPY002
-            patch, patch_labels = (tensor.rot90(quarters, (-2, -1)) for tensor in (patch, patch_labels))
+        if np.random.uniform() < probability:  # noqa: NPY002 - the generator seeded by the crop's number
+            quarters = int(np.random.randint(1, 4)) if square else 2  # noqa: NPY002
+            patch, patch_labels = (tensor.rot90(quarters, (first, second)) for tensor in (patch, patch_labels))
         return patch, patch_labels
 
     return augment

@@ -18,6 +18,7 @@ from fsseg.nnunet.augmentation import (
     training_augmentation,
     turn_and_shift,
 )
+from fsseg.nnunet.preprocessing import zone_axis
 from fsseg.nnunet.pretrain_data import preprocessed_volume, require_every_structure, source_weights
 from fsseg.training.crop_batches import Crops, batches
 from fsseg.training.processes import Processes
@@ -55,8 +56,10 @@ class PretrainLoaders:
         rotated = self.settings.augmentation == "nnunet"  # a rotated patch is cut from a larger crop
         sampler = self._sampler(cases, crop_size_for(self.patch_size) if rotated else self.patch_size)
         require_every_structure(sampler.volumes, self.structures.names, self.folder)
-        mirror = mirror_axes_for(self.structures.names)
-        augmentation = training_augmentation(self.patch_size, mirror) if rotated else turn_and_shift(self.patch_size)
+        if rotated:
+            augmentation = training_augmentation(self.patch_size, mirror_axes_for(self.structures.names))
+        else:
+            augmentation = turn_and_shift(self.patch_size, zone_axis(self.plans))
         of_a_step = self.batch_size * self.settings.accumulate
         first, last = steps_done * of_a_step, self.settings.steps * of_a_step
         crops = Crops(sampler, augmentation, first=first, count=last - first, seed=self.settings.seed)
