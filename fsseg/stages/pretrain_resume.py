@@ -1,0 +1,54 @@
+"""Whether `--resume` continues the training that an unfinished run was begun as."""
+
+from pathlib import Path
+from typing import Any
+
+from fsseg.config.errors import UsageError
+from fsseg.config.json_files import read_json
+from fsseg.config.manifest import sha256_of_file
+from fsseg.config.pretraining import PLANS_KEY, PretrainSettings
+from fsseg.data.structures import STRUCTURES_NAME
+
+_MAY_CHANGE = ("workers", "checkpoint_minutes")  # what does not change the result
+_STATISTICS = "foreground_intensity_properties_per_channel"
+
+
+def training_block(settings: PretrainSettings, preprocessed: Path, fold: str) -> dict[str, Any]:
+    """Return what the plans of a run carry under the key "fsseg": its settings, and the data that it is trained on."""
+    structures = preprocessed / STRUCTURES_NAME
+    data = {"dataset": preprocessed.name, "fold": fold}
+    data["structures.json"] = f"sha256 {sha256_of_file(structures)[:12]}" if structures.is_file() else "absent"
+    return {"pretrain": settings.model_dump(mode="json"), "data": data}
+
+
+def require_same_training(plans: dict[str, Any], unfinished: Path) -> None:
+    """Raise `UsageError` if the plans of an unfinished run say another training, or if the run is none of a training.
+
+    Args:
+        plans: of the training asked for, with `training_block`.
+        unfinished: staging folder, which need not exist.
+    """
+    file = unfinished / "plans.json"
+    if not file.is_file():  # stopped before its first step, or never begun
+        return
+    begun = read_json(file)
+    if "data" not in begun.get(PLANS_KEY, {}):
+        raise UsageError(
+            f"{unfinished} holds no training that --resume could continue.\n"
+            "  Delete that folder to start again, or choose another --out."
+        )
+    lines = _differences(begun[PLANS_KEY], plans[PLANS_KEY])
+    for key, words in (("configurations", "the configuration"), (_STATISTICS, "the intensity statistics")):
+        if begun.get(key) != plans.get(key):
+            lines.append(f"  - {words} of the plans")
+    if lines:
+        raise UsageError(
+            "--resume continues a training as it was begun, but these differ:\n" + "\n".join(lines) + "\n"
+            "  Give the command that it was begun with, or choose another --out."
+        )
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    old, new = ({**block["data"], **block["pretrain"]} for block in (before, now))
+    keys = [key for key in new if old.get(key) != new[key] and key not in _MAY_CHANGE]
+    return [f"  - {key}: {old.get(key)} before, {new[key]} now" for key in keys]
