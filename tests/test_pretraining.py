@@ -20,10 +20,12 @@ from fsseg.data.structures import CaseAnnotation, Structures
 from fsseg.nnunet.augmentation import turn_and_shift
 from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
 from fsseg.nnunet.pretrain_data import source_weights, stratified_holdout
+from fsseg.stages.pretrain_notes import PUBLISHED_INPUT, PublishedInput, process_notes, recipe_notes
 from fsseg.training.processes import Processes, several_processes
 from fsseg.training.schedule import WarmupCosine
 from fsseg.training.seeding import seeded
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 FINAL = "fold_0/checkpoint_final.pth"
 
 
@@ -58,6 +60,8 @@ def plain(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "loss=suprem",
         "loss=clip_driven",
         "loss=fseft",
+        "loss=hermes",
+        "loss=uniseg",
         "unannotated=background",
         "schedule=cosine",
         "schedule=cosine warmup=0.5",
@@ -82,6 +86,41 @@ def test_a_recipe_sets_what_it_names_and_gives_way_to_set(lab: Lab, tmp_path: Pa
     used = succeed(*words)["config"]["settings"]
     expected = PretrainSettings(**{"steps": 2, **RECIPES[recipe], "steps_per_epoch": 2, "weight_decay": 0.125})
     assert used == expected.model_dump(mode="json")
+
+
+def test_plans_that_do_not_go_with_a_recipe_are_named(lab: Lab, tmp_path: Path) -> None:
+    words = [*lab.pretrain_words(tmp_path / "run", "--recipe", "suprem"), "--dry-run"]
+    notes = succeed(*words)["notes"]
+    assert notes[0].startswith("suprem was published with patches of 96 x 96 x 96 at 1.5 x 1.5 x 1.5 mm")
+    assert "shifts intensities by up to 0.1" in notes[1]
+    assert notes[1] in fsseg(*words).out
+    assert succeed(*lab.pretrain_words(tmp_path / "run"), "--dry-run")["notes"] == []
+
+
+@pytest.mark.parametrize(("recipe", "published"), PUBLISHED_INPUT.items())
+def test_shipped_plans_go_with_their_recipe(recipe: str, published: PublishedInput) -> None:
+    settings = PretrainSettings(steps=1, **RECIPES[recipe])
+    for name in published.plans:
+        plans = json.loads((REPOSITORY / "plans" / f"{name}.json").read_text(encoding="utf-8"))
+        assert recipe_notes(recipe, settings, plans) == []
+
+
+def test_batch_norms_in_several_processes_are_named() -> None:
+    network = torch.nn.Sequential(torch.nn.Conv3d(1, 1, 1), torch.nn.BatchNorm3d(1))
+    assert process_notes(network, 1) == process_notes(network[:1], 2) == []
+    assert "2 processes do not have the losses of one" in process_notes(network, 2)[0]
+
+
+def test_structures_that_overlap_are_no_classes(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Structures, "overlapping", lambda _: [("liver", "liver_tumour")])
+    said = refused(*lab.pretrain_words(tmp_path / "run", "loss=uniseg"))
+    assert "loss=uniseg gives every voxel one structure, but these overlap:\n  - liver and liver_tumour" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_structures_overlap_where_they_share_an_integer() -> None:
+    structures = Structures(integers={"liver": (1, 2), "tumour": (2,), "spleen": (3,)})
+    assert structures.overlapping() == [("liver", "tumour")]
 
 
 def test_an_unknown_recipe_is_refused(lab: Lab, tmp_path: Path) -> None:
@@ -132,9 +171,13 @@ def test_cosine_rises_from_a_tenth_and_falls_to_zero() -> None:
     assert rates[14] == pytest.approx(0)
 
 
-def test_turns_move_image_and_labels_alike_and_never_reflect() -> None:
-    augment = turn_and_shift((3, 6, 6))
-    image = np.arange(3 * 36, dtype=np.float32).reshape(1, 3, 6, 6)
+@pytest.mark.parametrize("zone_axis", [0, 2], ids=["z first", "z last"])
+def test_turns_keep_the_axial_plane_move_image_and_labels_alike_and_never_reflect(zone_axis: int) -> None:
+    size = [6, 6, 6]
+    size[zone_axis] = 3
+    plane = tuple(axis - 3 for axis in range(3) if axis != zone_axis)
+    augment = turn_and_shift(size, zone_axis)
+    image = np.arange(3 * 36, dtype=np.float32).reshape(1, *size)
     labels = np.concatenate([image, image]).astype(np.int16)
     turned = 0
     for number in range(100):
@@ -142,12 +185,18 @@ def test_turns_move_image_and_labels_alike_and_never_reflect() -> None:
             patch, patch_labels = augment(image, labels)
         shift = (patch[0] - patch_labels[0]).unique()
         assert shift.max() - shift.min() < 1e-4
-        turns = [k for k in range(4) if torch.equal(patch_labels[0], torch.from_numpy(labels[0]).rot90(k, (-2, -1)))]
+        turns = [k for k in range(4) if torch.equal(patch_labels[0], torch.from_numpy(labels[0]).rot90(k, plane))]
         assert len(turns) == 1  # one of the four rotations, none of the reflections
         turned += turns != [0]
     assert 2 <= turned <= 25  # 10 expected
+
+
+def test_a_plane_that_is_not_square_is_turned_by_halves() -> None:
+    image = np.arange(2 * 4 * 6, dtype=np.float32).reshape(1, 2, 4, 6)
+    labels = np.concatenate([image, image]).astype(np.int16)
     with seeded(0, 0):
-        assert turn_and_shift((6, 6, 3))(image.reshape(1, 6, 6, 3), labels.reshape(2, 6, 6, 3))[0].shape == (1, 6, 6, 3)
+        _, turned = turn_and_shift((2, 4, 6), 0, probability=1)(image, labels)
+    assert torch.equal(turned, torch.from_numpy(labels).flip(-1, -2))
 
 
 # Averaged weights, accumulation
@@ -362,6 +411,37 @@ def test_resume_refuses_another_training(lab: Lab, tmp_path: Path, monkeypatch: 
     assert "ema: 0.9 before, None now" in outcome.err
     assert "loss: multitalent before, fseft now" in outcome.err
     assert succeed(*words, "--resume")["command"] == "pretrain"
+
+
+def test_resume_refuses_other_data_and_foreign_folders(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    words = lab.pretrain_words(run, steps=8)
+    stop_before_epoch(monkeypatch, 2, words)
+    assert "fold: 0 before, all now" in refused(*words, "--resume", "--fold", "all")
+    structures = lab.preprocessed / "structures.json"
+    text = structures.read_text(encoding="utf-8")
+    structures.write_text(text + "\n", encoding="utf-8")
+    try:
+        assert "structures.json: sha256" in refused(*words, "--resume")
+    finally:
+        structures.write_text(text, encoding="utf-8")
+    plans_file = staging_of(run) / "plans.json"
+    plans = json.loads(plans_file.read_text(encoding="utf-8"))
+    plans["foreground_intensity_properties_per_channel"]["0"]["mean"] += 1
+    plans_file.write_text(json.dumps(plans), encoding="utf-8")
+    assert "the intensity statistics of the plans" in refused(*words, "--resume")
+    plans_file.write_text(json.dumps({key: value for key, value in plans.items() if key != "fsseg"}), encoding="utf-8")
+    assert "no training that --resume could continue" in refused(*words, "--resume")
+    assert (staging_of(run) / "fold_0/checkpoint_latest.pth").is_file()
+
+
+def refused(*words: object) -> str:
+    """Run a command that must be refused for its options; return what it says."""
+    outcome = fsseg(*words)
+    assert outcome.code == 2
+    return outcome.err
 
 
 def stop_before_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int, words: list[object]) -> None:

@@ -14,11 +14,11 @@ EXAMPLES = """examples:
       --steps 500000 --out runs/multitalent
 
 --recipe decides loss, sampling, augmentation, optimiser and schedule; patch, spacing and window are in the plans.
---set takes: steps_per_epoch, validation_crops, loss (multitalent, suprem, clip_driven or fseft), optimizer (adamw or
-sgd), learning_rate, schedule (poly or cosine), warmup, weight_decay, accumulate (batches a step), ema (decay of the
-averaged weights), foreground_probability, sampling (sqrt, cases or sources), augmentation (nnunet or turn_and_shift),
-validation_share, checkpoint_minutes, workers (processes that prepare crops), unannotated (masked; or background, the
-mistake, for comparisons). With torchrun the batch size of the plans is that of all processes together.
+--set takes: steps_per_epoch, validation_crops, loss (multitalent, suprem, clip_driven, fseft, hermes or uniseg),
+optimizer (adamw or sgd), learning_rate, schedule (poly or cosine), warmup, weight_decay, accumulate (batches a step),
+ema (decay of the averaged weights), foreground_probability, sampling (sqrt, cases or sources), augmentation (nnunet or
+turn_and_shift), validation_share, checkpoint_minutes, workers (processes that prepare crops), unannotated (masked; or
+background, the mistake, for comparisons). With torchrun the batch size of the plans is that of all processes together.
 """
 
 
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     settings = {"steps": arguments.steps, "seed": arguments.seed}
     settings |= recipe_settings(arguments.recipe) | parse_set(arguments.set)
-    names = ("dataset", "plans", "out", "fold", "device", "resume")
+    names = ("dataset", "plans", "out", "recipe", "fold", "device", "resume")
     values = {name: getattr(arguments, name) for name in names} | {"settings": settings}
     result = run_pretrain(validated(PretrainConfig, values, "the options"), dry_run=arguments.dry_run)
     if result:  # the first of several processes speaks for all
@@ -63,7 +63,7 @@ def _text(result: dict, out: str, dry_run: bool) -> str:
             f"{result['seconds_per_step']:.3g} s a step without data loading, {result['hours']:.3g} h in all;"
             f" {result['memory_mib']:,.0f} MiB of memory;"
             f" disk: {result['preprocessed_mib']:,.0f} MiB preprocessed data,"
-            f" {result['checkpoints_mib']:,.0f} MiB checkpoints"
+            f" {result['checkpoints_mib']:,.0f} MiB checkpoints" + "".join(f"\n{note}" for note in result["notes"])
         )
     dice = "  ".join(f"{name} {value}" for name, value in result["validation_dice"].items())
     return f"validation Dice on held-out crops: {dice}\n{out} is complete ({result['seconds']:.0f} s)"

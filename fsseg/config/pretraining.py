@@ -18,13 +18,15 @@ class PretrainSettings(StrictModel):
         steps_per_epoch: steps between two validations and checkpoints.
         validation_crops: validation crops an epoch.
         seed: decides initialisation, sampling and augmentation.
-        loss: formula of training/losses.py.
+        loss: a published loss of training/losses.py. All have a sigmoid per structure but "uniseg", a softmax over
+            what a case annotates and background.
         unannotated: "masked" leaves out of the loss what a case does not annotate; "background" counts it as
             background, which is wrong wherever the structure is visible: for comparisons only.
         optimizer: "sgd" is nnU-Net's and MultiTalent's (Nesterov momentum 0.99); "adamw" reaches more in few steps.
         learning_rate: the highest rate.
         schedule: "poly" decays with exponent 0.9 to zero; "cosine" along a cosine. Both change with the epoch.
-        warmup: share of the epochs in which the rate rises linearly from a tenth, before the decay along a cosine.
+        warmup: share of the epochs, at least one unless 0, in which the rate rises linearly from a tenth, before the
+            decay along a cosine.
         weight_decay: of either optimizer.
         accumulate: batches whose gradients are averaged into one step.
         ema: decay of an exponential moving average of the weights, which is then what is validated and saved; None for
@@ -44,7 +46,7 @@ class PretrainSettings(StrictModel):
     steps_per_epoch: int = Field(default=250, ge=1)
     validation_crops: int = Field(default=50, ge=1)
     seed: int = Field(default=0, ge=0)
-    loss: Literal["multitalent", "suprem", "clip_driven", "fseft"] = "multitalent"
+    loss: Literal["multitalent", "suprem", "clip_driven", "fseft", "hermes", "uniseg"] = "multitalent"
     unannotated: Literal["masked", "background"] = "masked"
     optimizer: Literal["sgd", "adamw"] = "adamw"
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -67,8 +69,8 @@ class PretrainSettings(StrictModel):
         return self
 
 
-# Patch, spacing and intensity window are those of the plans: for the networks of the papers
-# plans/multitalent_unet.json, plans/genesis_unet.json and plans/swinunetr_fseft.json.
+# Patch, spacing and intensity window are those of the plans; stages/pretrain_notes.py says which were published. With
+# every recipe gradients are clipped to a norm of 12, as nnU-Net and MultiTalent do.
 RECIPES: dict[str, dict[str, Any]] = {
     "default": {},
     # Ulrich et al., MICCAI 2023: 2,000 epochs of 250 steps, batch 4.
@@ -94,7 +96,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "warmup": 0.025,
         "weight_decay": 1e-5,
     },
-    # Silva-Rodriguez et al., MedIA 2025: 1,000 epochs, 10 of them warm-up, 6 crops on each of 4 devices.
+    # Silva-Rodriguez et al., MedIA 2025: 1,000 epochs, 10 of them warm-up, 6 crops on each of 4 devices. Left out: a
+    # zoom of 1.1 to 1.3 on the Decathlon sets.
     "fseft": {
         "loss": "fseft",
         "sampling": "sources",

@@ -22,5 +22,6 @@ def optimizer_and_schedule(
     else:
         optimizer = torch.optim.AdamW(parameters, rate, weight_decay=decay)
     if settings.schedule == "cosine":
-        return optimizer, WarmupCosine(optimizer, rate, epochs, round(settings.warmup * epochs))
+        warmup = max(1, round(settings.warmup * epochs)) if settings.warmup else 0
+        return optimizer, WarmupCosine(optimizer, rate, epochs, warmup)
     return optimizer, PolyLRScheduler(optimizer, rate, epochs)

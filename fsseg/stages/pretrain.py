@@ -1,6 +1,7 @@
 """Stage: train one universal encoder on a partially labelled dataset."""
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +17,14 @@ from fsseg.config.pretraining import PLANS_KEY, PretrainSettings
 from fsseg.config.run_folder import new_run_folder, require_new, staging_of
 from fsseg.data.structures import load_structures
 from fsseg.nnunet.environment import dataset_folder, preprocessed_folder
+from fsseg.nnunet.pretrain_objective import require_loss_fits
+from fsseg.stages.pretrain_notes import process_notes, recipe_notes
+from fsseg.stages.pretrain_resume import require_same_training, training_block
 from fsseg.stages.pretraining_cost import pretraining_cost
 from fsseg.training.processes import Processes, several_processes
 from fsseg.training.seeding import resolve_device
 
-_MAY_CHANGE = ("workers", "checkpoint_minutes")  # what does not change the result
+logger = logging.getLogger(__name__)
 
 
 class PretrainConfig(StrictModel):
@@ -31,6 +35,7 @@ class PretrainConfig(StrictModel):
         plans: name of its plans.
         out: run folder to make: an nnU-Net model folder.
         settings: steps, optimiser, sampling, seed.
+        recipe: whose settings these are, to say where plans differ from what it was published with.
         fold: 0 holds out a share of every source for validation, "all" trains on everything.
         device: auto, cpu, cuda or mps.
         resume: continue an unfinished run.
@@ -40,6 +45,7 @@ class PretrainConfig(StrictModel):
     plans: str
     out: Path
     settings: PretrainSettings
+    recipe: str = "default"
     fold: str = "0"
     device: str = "auto"
     resume: bool = False
@@ -59,6 +65,7 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
     structures = load_structures(preprocessed)
     if config.fold not in ("0", "all"):
         raise UsageError(f"Unknown fold {config.fold!r}.\n  allowed: 0 (hold some cases out), all (train on all cases)")
+    require_loss_fits(config.settings, structures)
     require_new(config.out, resume=config.resume)
     facts = {
         "dataset": preprocessed.name,
@@ -67,18 +74,23 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
         "patch_size": plans["configurations"]["3d_fullres"]["patch_size"],
         "batch_size": plans["configurations"]["3d_fullres"]["batch_size"],
     }
+    notes = recipe_notes(config.recipe, config.settings, plans)
     if dry_run:
         with several_processes(resolve_device(config.device)) as (processes, device):
             share = processes.share_of(facts["batch_size"])
             cost = pretraining_cost(plans, preprocessed, config.settings, device, share)
-            return {**facts, "steps": config.settings.steps, "out": str(config.out), **cost} if processes.writes else {}
+            facts |= {"steps": config.settings.steps, "out": str(config.out), "notes": notes}
+            return {**facts, **cost} if processes.writes else {}
     manifest = Manifest("pretrain", config.model_dump(mode="json"), config.settings.seed)
     manifest.add_inputs([preprocessed / f"{config.plans}.json", preprocessed / "structures.json"])
     if config.resume:
-        _require_same_training(plans, staging_of(config.out) / "plans.json")
+        require_same_training(plans, staging_of(config.out))
     with several_processes(resolve_device(config.device)) as (processes, device), _run_folder(config) as staging:
         trainer = _trainer(config, plans, preprocessed, staging, device)
-        manifest.add(**facts, processes=processes.count, held_out=trainer.do_split()[1])
+        notes += process_notes(trainer.plain_network, processes.count)
+        if processes.writes and notes:  # before the training, which may last for days
+            logger.warning("\n".join(notes))
+        manifest.add(**facts, notes=notes, processes=processes.count, held_out=trainer.do_split()[1])
         manifest.add(parameters=sum(p.numel() for p in trainer.network.parameters()))
         trainer.run_training()
         if not processes.writes:
@@ -86,23 +98,6 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
         manifest.add(validation_dice=_last_validation(staging))
         content = manifest.write(staging)
     return content
-
-
-def _require_same_training(plans: dict[str, Any], unfinished: Path) -> None:
-    """Raise `UsageError` if the plans of an unfinished run say another training."""
-    if not unfinished.is_file():
-        return
-    before = read_json(unfinished)
-    old, new = before[PLANS_KEY]["pretrain"], plans[PLANS_KEY]["pretrain"]
-    keys = [key for key in new if old.get(key) != new[key] and key not in _MAY_CHANGE]
-    lines = [f"  - {key}: {old.get(key)} before, {new[key]} now" for key in keys]
-    if before["configurations"] != plans["configurations"]:
-        lines.append("  - the configuration of the plans")
-    if lines:
-        raise UsageError(
-            "--resume continues a training as it was begun, but these differ:\n" + "\n".join(lines) + "\n"
-            "  Give the settings that it was begun with, or choose another --out."
-        )
 
 
 @contextmanager
@@ -130,7 +125,7 @@ def _read_plans(preprocessed: Path, config: PretrainConfig) -> dict[str, Any]:
     from fsseg.nnunet.planning import read_plans_file
 
     plans = read_plans_file(file)
-    plans[PLANS_KEY] = {"pretrain": config.settings.model_dump(mode="json")}
+    plans[PLANS_KEY] = training_block(config.settings, preprocessed, config.fold)
     return plans
 
 

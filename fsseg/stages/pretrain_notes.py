@@ -1,0 +1,83 @@
+"""What a user should know about a pretraining: where it differs from what its recipe was published with."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from fsseg.config.pretraining import PretrainSettings
+from fsseg.nnunet.normalization import scales_to_unit_range
+from fsseg.nnunet.planning import CONFIGURATION
+
+
+@dataclass(frozen=True)
+class PublishedInput:
+    """What a recipe was published on; patch and spacing (mm) in z, y, x.
+
+    Attributes:
+        patch: voxels of a crop.
+        spacing: of the images.
+        window: in HU, scaled to [0, 1]; None for z-scores.
+        plans: the shipped plans that say all this.
+    """
+
+    patch: tuple[int, ...]
+    spacing: tuple[float, ...]
+    window: tuple[int, int] | None
+    plans: tuple[str, ...]
+
+
+_WINDOW = (-175, 250)
+PUBLISHED_INPUT = {
+    "multitalent": PublishedInput((96, 192, 192), (1.5, 1.0, 1.0), None, ("multitalent_unet",)),
+    "suprem": PublishedInput((96, 96, 96), (1.5, 1.5, 1.5), _WINDOW, ("genesis_unet", "swinunetr_fseft", "seg_resnet")),
+    "fseft": PublishedInput((96, 96, 96), (1.5, 1.5, 1.5), _WINDOW, ("swinunetr_fseft",)),
+}
+
+
+def recipe_notes(recipe: str, settings: PretrainSettings, plans: dict[str, Any]) -> list[str]:
+    """Return a sentence for each way in which plans do not go with a recipe, or with its augmentation.
+
+    Args:
+        recipe: its name.
+        settings: of the training.
+        plans: nnU-Net's plans.
+    """
+    notes = _input_notes(recipe, plans)
+    if settings.augmentation == "turn_and_shift" and not scales_to_unit_range(plans, CONFIGURATION):
+        schemes = plans["configurations"][CONFIGURATION]["normalization_schemes"]
+        notes.append(
+            "turn_and_shift shifts intensities by up to 0.1 and is made for images scaled to [0, 1]; these plans take"
+            f" {', '.join(schemes)} to something else."
+        )
+    return notes
+
+
+def process_notes(network: nn.Module, processes: int) -> list[str]:
+    """Return what a network does differently where several processes share its batch."""
+    if processes == 1 or not any(isinstance(module, nn.BatchNorm3d) for module in network.modules()):
+        return []
+    return [
+        f"The batch norms of this network take the statistics of each process's share of a batch, so {processes}"
+        " processes do not have the losses of one."
+    ]
+
+
+def _input_notes(recipe: str, plans: dict[str, Any]) -> list[str]:
+    published, block = PUBLISHED_INPUT.get(recipe), plans["configurations"][CONFIGURATION]
+    if published is None:
+        return []
+    spacing, patch = tuple(block["spacing"]), tuple(block["patch_size"])
+    unit = scales_to_unit_range(plans, CONFIGURATION)
+    if (patch, spacing, unit) == (published.patch, published.spacing, published.window is not None):
+        return []
+    window = f"{published.window[0]} to {published.window[1]} HU scaled to [0, 1]" if published.window else "z-scores"
+    return [
+        f"{recipe} was published with patches of {_sizes(published.patch)} at {_sizes(published.spacing)} mm and"
+        f" {window} ({' or '.join(f'plans/{name}.json' for name in published.plans)}); these plans have"
+        f" {_sizes(patch)} at {_sizes(spacing)} mm and intensities {'' if unit else 'not '}scaled to [0, 1]."
+    ]
+
+
+def _sizes(values: tuple[float, ...]) -> str:
+    return " x ".join(f"{value:g}" for value in values)
