@@ -6,6 +6,7 @@ No released file is opened here: the key lists are those of the projects' model 
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -327,6 +328,18 @@ def swin_dae(file: Path) -> None:
         doubled[f"encoder.{stage}.0.0.{rest}" if name.startswith("layers") else f"encoder.{name}"] = tensor
     others = {"encoder.mask_token": torch.zeros(1, WIDTH), "out.conv.conv.weight": torch.randn(1, WIDTH, 1, 1, 1)}
     torch.save({"model": {**doubled, **others}}, file)
+
+
+def nnunet_file(file: Path, plans: dict[str, Any], channel: str = "CT") -> Path:
+    """A checkpoint as stock nnU-Net leaves it, with plans and labels in it."""
+    block = plans["configurations"]["3d_fullres"]["architecture"]
+    torch.manual_seed(1)
+    network = build_network(block, input_channels=1, output_channels=3, deep_supervision=True)
+    labels = {"background": 0, "liver": 1, "stomach": 2}
+    dataset_json = {"channel_names": {"0": channel}, "labels": labels, "file_ending": ".nii.gz"}
+    arguments = {"plans": deepcopy(plans), "configuration": "3d_fullres", "dataset_json": dataset_json}
+    torch.save({"network_weights": network.state_dict(), "init_args": arguments}, file)
+    return file
 
 
 # Family -> how a file of it is written. Two spellings of one family have two entries.

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from fsseg.checkpoints.architectures import residual_encoder_l
 from fsseg.checkpoints.container import Checkpoint
-from fsseg.checkpoints.family import ANY_MODALITY, Family, Translation
+from fsseg.checkpoints.family import ANY_MODALITY, ENCODER_ONLY, Family, Translation
 from fsseg.checkpoints.plans import make_plans
 from fsseg.config.errors import FssegError, UsageError
 
@@ -43,7 +43,13 @@ def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
     except (AttributeError, TypeError, ValueError) as error:
         raise FssegError(f"{checkpoint.path} is damaged: its {_PLAN} cannot be read ({error}).") from None
     return Translation(
-        weights, dropped, plans, channel_names=(ANY_MODALITY,) * channels, plans_missing=missing, notes=_NOTES
+        weights,
+        dropped,
+        plans,
+        channel_names=(ANY_MODALITY,) * channels,
+        holds=ENCODER_ONLY,
+        plans_missing=missing,
+        notes=_NOTES,
     )
 
 
