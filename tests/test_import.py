@@ -433,6 +433,31 @@ def test_zero_shot_of_rows_of_collections(lab: Lab, imported: Any, folder: Path,
     result = succeed("import", written(folder, "multitalent_v1"), "--out", folder / "runs" / "groups", *words)
     assert {f"btcv__{KNOWN}", f"btcv2__{KNOWN}", f"msd03_liver__{KNOWN}"} <= set(result["zero_shot"])
     assert (folder / "runs" / "groups" / "zero_shot_btcv.csv").is_file()
+    left_out = [note for note in result["notes"] if "Zero-shot leaves out the rows" in note]
+    assert len(left_out) == 1
+    assert "kits19__kidney," in left_out[0]  # the dataset has kidney_left
+    assert f"btcv__{KNOWN}," not in left_out[0]
+
+
+def test_zero_shot_of_a_dataset_with_a_channel_per_dataset(
+    lab: Lab, imported: Any, folder: Path, small_plans: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its structures have the full names of the rows; a row of another collection is none of them."""
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    copy = lab.copy_target(tmp_path / "raw")
+    for name in ("structures.json", "dataset.json"):
+        text = (copy.target / name).read_text(encoding="utf-8")
+        for structure in (KNOWN, NOVEL, "kidney_left", "pancreas"):
+            text = text.replace(f'"{structure}"', f'"btcv__{structure}"')
+        (copy.target / name).write_text(text, encoding="utf-8")
+    plans = small_plans(imported("multitalent_v1")[0], patch=(32, 64, 64))
+    words = ("--plans", plans, "--zero-shot", "804", "--cases", lab.case(0), "--device", "cpu")
+    full = succeed("import", written(folder, "multitalent_v1"), "--out", tmp_path / "full", *words)
+    monkeypatch.setenv("nnUNet_raw", str(lab.root / "raw"))
+    short = succeed("import", written(folder, "multitalent_v1"), "--out", tmp_path / "short", *words)
+    assert len(full["zero_shot"]) == 4
+    assert full["zero_shot"] == {n: row for n, row in short["zero_shot"].items() if n.startswith("btcv__")}
+    assert f"btcv2__{KNOWN}" in next(note for note in full["notes"] if "leaves out" in note)
 
 
 def test_zero_shot_reports_what_predict_and_evaluate_would(lab: Lab, tmp_path: Path) -> None:

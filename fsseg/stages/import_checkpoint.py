@@ -90,7 +90,7 @@ def run_import(config: ImportConfig, *, dry_run: bool = False) -> dict[str, Any]
         "activation": model.activation,
         "sha256": model.sha256,
         "transfer": summary_of(report),
-        "notes": [*random, *translation.notes],
+        "notes": [*random, *translation.notes, *(check.notes if check else ())],
     }
     if dry_run:
         return {**facts, "transfer": report.as_dict(), "out": str(config.out)}
