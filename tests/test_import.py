@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -331,6 +332,64 @@ def test_an_encoder_without_spacing_needs_plans(folder: Path) -> None:
     result = succeed("import", file, "--plans", small, "--out", folder / "runs" / "with_plans")
     assert result["transfer"]["encoder_share"] == 1
     assert any("small.json" in note for note in result["notes"])
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_of_two_copies_that_spark_leaves_the_one_that_ran_is_taken(
+    imported: Any, folder: Path, tmp_path: Path, released: bool
+) -> None:
+    file, out = tmp_path / "spark.pth", tmp_path / "run"
+    ran = checkpoint_files.nnssl_spark(file, released=released)
+    if not released:  # its trainer saves no plan
+        outcome = fsseg("import", file, "--out", out)
+        assert outcome.code == 2
+        assert "--plans FILE" in outcome.err
+    plans = () if released else ("--plans", imported("nnssl")[0] / "plans.json")
+    result = succeed("import", file, *plans, "--out", out)
+    weights = read_model_folder(out).weights
+    assert result["family"] == "nnssl"
+    assert result["transfer"]["encoder_share"] == 1
+    assert any("the one that ran is taken" in note for note in result["notes"])
+    for name in (name for name in weights if name.startswith("encoder.")):
+        assert torch.equal(weights[name], ran[name]), name
+
+
+@pytest.mark.parametrize("blocks", [(1, 4, 6, 8, 8, 8), (1, 3, 4, 6, 6), (1, 3, 4, 6, 6, 6, 6)])
+@pytest.mark.parametrize("write", [checkpoint_files.nnssl, checkpoint_files.multitalent_v2])
+def test_another_residual_encoder_needs_plans_of_its_own(
+    imported: Any, tmp_path: Path, blocks: tuple[int, ...], write: Any
+) -> None:
+    """With those of ResEncL it would lose blocks or stages, and every tensor of the network be filled all the same."""
+    file = tmp_path / "file.pth"
+    write(file, blocks=blocks)
+    outcome = fsseg("import", file, "--out", tmp_path / "run")
+    assert outcome.code == 2
+    for words in ("ResEncL, whose 6 stages have 1, 3, 4, 6, 6, 6", ", ".join(map(str, blocks)), "--plans FILE"):
+        assert words in outcome.err
+    assert "damaged" not in outcome.err
+    assert ("The file calls it ResEncL" in outcome.err) == (write is checkpoint_files.nnssl)
+    plans = read_model_folder(imported("nnssl")[0]).plans
+    (tmp_path / "own.json").write_text(json.dumps(with_blocks(plans, blocks)), encoding="utf-8")
+    (tmp_path / "l.json").write_text(json.dumps(plans), encoding="utf-8")
+    words = ("import", file, "--out", tmp_path / "run", "--plans")
+    assert "does not fit the network of the plans" in fsseg(*words, tmp_path / "l.json").err
+    assert succeed(*words, tmp_path / "own.json")["transfer"]["encoder_share"] == 1
+
+
+def with_blocks(plans: dict[str, Any], blocks: tuple[int, ...]) -> dict[str, Any]:
+    """Return plans of a residual encoder U-Net with other blocks, with the widths of the files here."""
+    plans = deepcopy(plans)
+    stages = len(blocks)
+    plans["configurations"]["3d_fullres"]["patch_size"] = [128, 128, 128]
+    plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"] |= {
+        "n_stages": stages,
+        "features_per_stage": [4, 4, *[8] * (stages - 2)],
+        "kernel_sizes": [[3, 3, 3]] * stages,
+        "strides": [[1, 1, 1]] + [[2, 2, 2]] * (stages - 1),
+        "n_blocks_per_stage": list(blocks),
+        "n_conv_per_stage_decoder": [1] * (stages - 1),
+    }
+    return plans
 
 
 # nnU-Net v2
