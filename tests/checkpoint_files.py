@@ -209,7 +209,8 @@ def v1_plans(spacing: tuple[float, ...] = (2.0, 0.8, 0.8), scheme: str = "CT") -
     return {
         "plans_per_stage": {0: {**stage, "current_spacing": np.array(spacing) * 2}, 1: stage},
         "normalization_schemes": OrderedDict([(0, scheme)]),
-        "dataset_properties": {"intensityproperties": OrderedDict([(0, statistics)])},
+        "use_mask_for_norm": OrderedDict([(0, scheme == "nonCT")]),
+        "dataset_properties": {"intensityproperties": OrderedDict([(0, statistics)]) if scheme == "CT" else None},
         "transpose_forward": [0, 1, 2],
         "transpose_backward": [0, 1, 2],
         "base_num_features": 4,

@@ -297,6 +297,21 @@ def test_plans_beside_a_v1_file_win_over_the_published_ones(folder: Path) -> Non
     assert any("plans.pkl" in note for note in result["notes"])
 
 
+@pytest.mark.parametrize(
+    ("scheme", "expected", "mask"),
+    [("CT", "CTNormalization", False), ("nonCT", "ZScoreNormalization", True), ("noNorm", "NoNormalization", False)],
+)
+def test_v1_plans_say_how_images_are_scaled(tmp_path: Path, scheme: str, expected: str, mask: bool) -> None:
+    """Images that are cropped bodies are z-scored by the voxels that are not zero, in v1 as in v2."""
+    file = tmp_path / "model_final_checkpoint.model"
+    checkpoint_files.nnunet_v1(file)
+    plans = {"plans": checkpoint_files.v1_plans(scheme=scheme)}
+    (tmp_path / f"{file.name}.pkl").write_bytes(pickle.dumps(plans))
+    succeed("import", file, "--out", tmp_path / "run")
+    block = read_model_folder(tmp_path / "run").plans["configurations"]["3d_fullres"]
+    assert (block["normalization_schemes"], block["use_mask_for_norm"]) == ([expected], [mask])
+
+
 def test_a_stem_is_chosen(folder: Path) -> None:
     file = folder / "stems.pth"
     checkpoint_files.multitalent_v2(file, stems={"035": 1, "351_5": 2})
