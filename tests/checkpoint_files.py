@@ -5,7 +5,8 @@ No released file is opened here: the key lists are those of the projects' model 
 
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -93,17 +94,18 @@ def seg_resnet_weights(classes: int = UNIVERSAL_CLASSES) -> dict[str, Tensor]:
     return network.state_dict()
 
 
-def residual_unet_weights(outputs: int = 1, features: tuple[int, ...] = (4, 4, 8, 8, 8, 8)) -> dict[str, Tensor]:
-    """nnU-Net v2's residual encoder U-Net with the blocks of "L", aliases included."""
+def residual_unet_weights(blocks: Sequence[int] = RESENC_BLOCKS) -> dict[str, Tensor]:
+    """nnU-Net v2's residual encoder U-Net, with the blocks of "L" unless others are given, aliases included."""
     torch.manual_seed(4)
+    stages = len(blocks)
     arguments = {
-        "n_stages": 6,
-        "features_per_stage": list(features),
+        "n_stages": stages,
+        "features_per_stage": [4, 4, *[8] * (stages - 2)],
         "conv_op": "torch.nn.modules.conv.Conv3d",
-        "kernel_sizes": [[3, 3, 3]] * 6,
-        "strides": [[1, 1, 1]] + [[2, 2, 2]] * 5,
-        "n_blocks_per_stage": RESENC_BLOCKS,
-        "n_conv_per_stage_decoder": [1] * 5,
+        "kernel_sizes": [[3, 3, 3]] * stages,
+        "strides": [[1, 1, 1]] + [[2, 2, 2]] * (stages - 1),
+        "n_blocks_per_stage": list(blocks),
+        "n_conv_per_stage_decoder": [1] * (stages - 1),
         "conv_bias": True,
         "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
         "norm_op_kwargs": {"eps": 1e-5, "affine": True},
@@ -117,7 +119,7 @@ def residual_unet_weights(outputs: int = 1, features: tuple[int, ...] = (4, 4, 8
         "arch_kwargs": arguments,
         "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
     }
-    network = build_network(block, input_channels=1, output_channels=outputs, deep_supervision=True)
+    network = build_network(block, input_channels=1, output_channels=1, deep_supervision=True)
     return dict(network.state_dict())
 
 
@@ -207,7 +209,8 @@ def v1_plans(spacing: tuple[float, ...] = (2.0, 0.8, 0.8), scheme: str = "CT") -
     return {
         "plans_per_stage": {0: {**stage, "current_spacing": np.array(spacing) * 2}, 1: stage},
         "normalization_schemes": OrderedDict([(0, scheme)]),
-        "dataset_properties": {"intensityproperties": OrderedDict([(0, statistics)])},
+        "use_mask_for_norm": OrderedDict([(0, scheme == "nonCT")]),
+        "dataset_properties": {"intensityproperties": OrderedDict([(0, statistics)]) if scheme == "CT" else None},
         "transpose_forward": [0, 1, 2],
         "transpose_backward": [0, 1, 2],
         "base_num_features": 4,
@@ -268,8 +271,8 @@ def nnunet_v1(file: Path) -> None:
     file.with_name(file.name + ".pkl").write_bytes(pickle.dumps(info))
 
 
-def multitalent_v2(file: Path, stems: Mapping[str, int] | None = None) -> None:
-    weights = without(residual_unet_weights(), "decoder.seg_layers.")
+def multitalent_v2(file: Path, stems: Mapping[str, int] | None = None, blocks: Sequence[int] = RESENC_BLOCKS) -> None:
+    weights = without(residual_unet_weights(blocks), "decoder.seg_layers.")
     for dataset in ("003", "017_0"):
         for scale in range(5):
             weights[f"decoder.seg_layers.{dataset}.{scale}.weight"] = torch.randn(3, 8, 1, 1, 1)
@@ -285,9 +288,34 @@ def multitalent_v2(file: Path, stems: Mapping[str, int] | None = None) -> None:
     torch.save({"network_weights": weights, "trainer_name": "MultiTalent_trainer", "current_epoch": 4000}, file)
 
 
-def nnssl(file: Path, spacing: list[float] | None = [1.0, 1.0, 1.0]) -> None:  # noqa: B006 - not changed
-    content = {"network_weights": residual_unet_weights(), "citations": [], "trainer_name": "MAE"}
+def nnssl(
+    file: Path,
+    spacing: list[float] | None = [1.0, 1.0, 1.0],  # noqa: B006 - not changed
+    blocks: Sequence[int] = RESENC_BLOCKS,
+) -> None:
+    content = {"network_weights": residual_unet_weights(blocks), "citations": [], "trainer_name": "MAE"}
     torch.save({**content, "nnssl_adaptation_plan": adaptation_plan(spacing)}, file)
+
+
+def nnssl_spark(file: Path, *, released: bool = False) -> dict[str, Tensor]:
+    """SparK's own save, or what a release makes of it; returns the weights that ran, under both names of a layer.
+
+    Its trainer replaces the layers of the encoder, each name by a layer of its own, and only those in all_modules run.
+    """
+    ran = residual_unet_weights()
+    weights = {
+        name: tensor if "encoder." not in name or ".all_modules." in name else torch.randn_like(tensor)
+        for name, tensor in ran.items()
+    }
+    for name in [name for name in weights if name.startswith("encoder.")]:
+        weights[f"decoder.{name}"] = weights[name]
+    content = {"network_weights": weights, "trainer_name": "SparkMAETrainer_BS8"}
+    if released:
+        torch.save({**content, "nnssl_adaptation_plan": adaptation_plan([1.0, 1.0, 1.0])}, file)
+    else:
+        own = {**prefixed(weights, "architecture."), "mask_token": torch.zeros(1, 8, 1, 1, 1)}
+        torch.save({**content, "spark_weights": own, "optimizer_state": {}, "current_epoch": 1000}, file)
+    return ran
 
 
 def models_genesis(file: Path) -> None:
@@ -327,6 +355,18 @@ def swin_dae(file: Path) -> None:
         doubled[f"encoder.{stage}.0.0.{rest}" if name.startswith("layers") else f"encoder.{name}"] = tensor
     others = {"encoder.mask_token": torch.zeros(1, WIDTH), "out.conv.conv.weight": torch.randn(1, WIDTH, 1, 1, 1)}
     torch.save({"model": {**doubled, **others}}, file)
+
+
+def nnunet_file(file: Path, plans: dict[str, Any], channel: str = "CT") -> Path:
+    """A checkpoint as stock nnU-Net leaves it, with plans and labels in it."""
+    block = plans["configurations"]["3d_fullres"]["architecture"]
+    torch.manual_seed(1)
+    network = build_network(block, input_channels=1, output_channels=3, deep_supervision=True)
+    labels = {"background": 0, "liver": 1, "stomach": 2}
+    dataset_json = {"channel_names": {"0": channel}, "labels": labels, "file_ending": ".nii.gz"}
+    arguments = {"plans": deepcopy(plans), "configuration": "3d_fullres", "dataset_json": dataset_json}
+    torch.save({"network_weights": network.state_dict(), "init_args": arguments}, file)
+    return file
 
 
 # Family -> how a file of it is written. Two spellings of one family have two entries.

@@ -191,6 +191,14 @@ def test_all_damaged_cases_are_listed_at_once(prediction: Path, reference: Path)
     assert "does not explain: 9\n  explained: 0, 1, 2, 3" in str(caught.value)
 
 
+def test_a_truncated_label_map_is_refused(prediction: Path, reference: Path) -> None:
+    """ITK reads what is missing as zeros."""
+    path = prediction / "case_b.nii.gz"
+    path.write_bytes(path.read_bytes()[:-12])
+    with pytest.raises(FssegError, match=r"case_b\.nii\.gz cannot be read as NIfTI: truncated or damaged"):
+        run_evaluate(configured(prediction, reference))
+
+
 def test_z_extent_outside_the_volume_is_refused(prediction: Path, reference: Path) -> None:
     path = reference.parent / "structures.json"
     content = json.loads(path.read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +297,21 @@ def test_plans_beside_a_v1_file_win_over_the_published_ones(folder: Path) -> Non
     assert any("plans.pkl" in note for note in result["notes"])
 
 
+@pytest.mark.parametrize(
+    ("scheme", "expected", "mask"),
+    [("CT", "CTNormalization", False), ("nonCT", "ZScoreNormalization", True), ("noNorm", "NoNormalization", False)],
+)
+def test_v1_plans_say_how_images_are_scaled(tmp_path: Path, scheme: str, expected: str, mask: bool) -> None:
+    """Images that are cropped bodies are z-scored by the voxels that are not zero, in v1 as in v2."""
+    file = tmp_path / "model_final_checkpoint.model"
+    checkpoint_files.nnunet_v1(file)
+    plans = {"plans": checkpoint_files.v1_plans(scheme=scheme)}
+    (tmp_path / f"{file.name}.pkl").write_bytes(pickle.dumps(plans))
+    succeed("import", file, "--out", tmp_path / "run")
+    block = read_model_folder(tmp_path / "run").plans["configurations"]["3d_fullres"]
+    assert (block["normalization_schemes"], block["use_mask_for_norm"]) == ([expected], [mask])
+
+
 def test_a_stem_is_chosen(folder: Path) -> None:
     file = folder / "stems.pth"
     checkpoint_files.multitalent_v2(file, stems={"035": 1, "351_5": 2})
@@ -331,6 +347,64 @@ def test_an_encoder_without_spacing_needs_plans(folder: Path) -> None:
     result = succeed("import", file, "--plans", small, "--out", folder / "runs" / "with_plans")
     assert result["transfer"]["encoder_share"] == 1
     assert any("small.json" in note for note in result["notes"])
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_of_two_copies_that_spark_leaves_the_one_that_ran_is_taken(
+    imported: Any, folder: Path, tmp_path: Path, released: bool
+) -> None:
+    file, out = tmp_path / "spark.pth", tmp_path / "run"
+    ran = checkpoint_files.nnssl_spark(file, released=released)
+    if not released:  # its trainer saves no plan
+        outcome = fsseg("import", file, "--out", out)
+        assert outcome.code == 2
+        assert "--plans FILE" in outcome.err
+    plans = () if released else ("--plans", imported("nnssl")[0] / "plans.json")
+    result = succeed("import", file, *plans, "--out", out)
+    weights = read_model_folder(out).weights
+    assert result["family"] == "nnssl"
+    assert result["transfer"]["encoder_share"] == 1
+    assert any("the one that ran is taken" in note for note in result["notes"])
+    for name in (name for name in weights if name.startswith("encoder.")):
+        assert torch.equal(weights[name], ran[name]), name
+
+
+@pytest.mark.parametrize("blocks", [(1, 4, 6, 8, 8, 8), (1, 3, 4, 6, 6), (1, 3, 4, 6, 6, 6, 6)])
+@pytest.mark.parametrize("write", [checkpoint_files.nnssl, checkpoint_files.multitalent_v2])
+def test_another_residual_encoder_needs_plans_of_its_own(
+    imported: Any, tmp_path: Path, blocks: tuple[int, ...], write: Any
+) -> None:
+    """With those of ResEncL it would lose blocks or stages, and every tensor of the network be filled all the same."""
+    file = tmp_path / "file.pth"
+    write(file, blocks=blocks)
+    outcome = fsseg("import", file, "--out", tmp_path / "run")
+    assert outcome.code == 2
+    for words in ("ResEncL, whose 6 stages have 1, 3, 4, 6, 6, 6", ", ".join(map(str, blocks)), "--plans FILE"):
+        assert words in outcome.err
+    assert "damaged" not in outcome.err
+    assert ("The file calls it ResEncL" in outcome.err) == (write is checkpoint_files.nnssl)
+    plans = read_model_folder(imported("nnssl")[0]).plans
+    (tmp_path / "own.json").write_text(json.dumps(with_blocks(plans, blocks)), encoding="utf-8")
+    (tmp_path / "l.json").write_text(json.dumps(plans), encoding="utf-8")
+    words = ("import", file, "--out", tmp_path / "run", "--plans")
+    assert "does not fit the network of the plans" in fsseg(*words, tmp_path / "l.json").err
+    assert succeed(*words, tmp_path / "own.json")["transfer"]["encoder_share"] == 1
+
+
+def with_blocks(plans: dict[str, Any], blocks: tuple[int, ...]) -> dict[str, Any]:
+    """Return plans of a residual encoder U-Net with other blocks, with the widths of the files here."""
+    plans = deepcopy(plans)
+    stages = len(blocks)
+    plans["configurations"]["3d_fullres"]["patch_size"] = [128, 128, 128]
+    plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"] |= {
+        "n_stages": stages,
+        "features_per_stage": [4, 4, *[8] * (stages - 2)],
+        "kernel_sizes": [[3, 3, 3]] * stages,
+        "strides": [[1, 1, 1]] + [[2, 2, 2]] * (stages - 1),
+        "n_blocks_per_stage": list(blocks),
+        "n_conv_per_stage_decoder": [1] * (stages - 1),
+    }
+    return plans
 
 
 # nnU-Net v2
@@ -433,6 +507,31 @@ def test_zero_shot_of_rows_of_collections(lab: Lab, imported: Any, folder: Path,
     result = succeed("import", written(folder, "multitalent_v1"), "--out", folder / "runs" / "groups", *words)
     assert {f"btcv__{KNOWN}", f"btcv2__{KNOWN}", f"msd03_liver__{KNOWN}"} <= set(result["zero_shot"])
     assert (folder / "runs" / "groups" / "zero_shot_btcv.csv").is_file()
+    left_out = [note for note in result["notes"] if "Zero-shot leaves out the rows" in note]
+    assert len(left_out) == 1
+    assert "kits19__kidney," in left_out[0]  # the dataset has kidney_left
+    assert f"btcv__{KNOWN}," not in left_out[0]
+
+
+def test_zero_shot_of_a_dataset_with_a_channel_per_dataset(
+    lab: Lab, imported: Any, folder: Path, small_plans: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its structures have the full names of the rows; a row of another collection is none of them."""
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    copy = lab.copy_target(tmp_path / "raw")
+    for name in ("structures.json", "dataset.json"):
+        text = (copy.target / name).read_text(encoding="utf-8")
+        for structure in (KNOWN, NOVEL, "kidney_left", "pancreas"):
+            text = text.replace(f'"{structure}"', f'"btcv__{structure}"')
+        (copy.target / name).write_text(text, encoding="utf-8")
+    plans = small_plans(imported("multitalent_v1")[0], patch=(32, 64, 64))
+    words = ("--plans", plans, "--zero-shot", "804", "--cases", lab.case(0), "--device", "cpu")
+    full = succeed("import", written(folder, "multitalent_v1"), "--out", tmp_path / "full", *words)
+    monkeypatch.setenv("nnUNet_raw", str(lab.root / "raw"))
+    short = succeed("import", written(folder, "multitalent_v1"), "--out", tmp_path / "short", *words)
+    assert len(full["zero_shot"]) == 4
+    assert full["zero_shot"] == {n: row for n, row in short["zero_shot"].items() if n.startswith("btcv__")}
+    assert f"btcv2__{KNOWN}" in next(note for note in full["notes"] if "leaves out" in note)
 
 
 def test_zero_shot_reports_what_predict_and_evaluate_would(lab: Lab, tmp_path: Path) -> None:

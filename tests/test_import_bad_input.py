@@ -287,6 +287,8 @@ def test_damaged_v1_plans(tmp_path: Path) -> None:
     refused(run_import(file), 1, "holds no plans of nnU-Net v1 that can be read")
     side.write_bytes(pickle.dumps([1, 2]))
     refused(run_import(file), 1, "lacks plans_per_stage")
+    side.write_bytes(pickle.dumps({"plans": checkpoint_files.v1_plans(scheme="CT2")}))
+    refused(run_import(file), 1, "unknown normalisation 'CT2', allowed: CT, nonCT, noNorm")
 
 
 def test_nnunet_v2_head_that_is_not_that_of_its_labels(lab: Lab, tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
+from checkpoint_files import nnunet_file
 from conftest import KNOWN, NOVEL, TARGET, Lab, Outcome, fsseg, succeed, tiny_plans, tree
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from fsseg.config.errors import UsageError
-from fsseg.models.networks import build_network
 from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.stages.few_shot_trainer import nnUNetTrainerFewShot
 
@@ -341,18 +341,6 @@ def plans_of(stages: int, **arguments: Any) -> dict[str, Any]:
         **arguments,
     }
     return plans
-
-
-def nnunet_file(file: Path, plans: dict[str, Any], channel: str = "CT") -> Path:
-    """A checkpoint as stock nnU-Net leaves it, with plans and labels in it."""
-    block = plans["configurations"]["3d_fullres"]["architecture"]
-    torch.manual_seed(1)
-    network = build_network(block, input_channels=1, output_channels=3, deep_supervision=True)
-    labels = {"background": 0, "liver": 1, "stomach": 2}
-    dataset_json = {"channel_names": {"0": channel}, "labels": labels, "file_ending": ".nii.gz"}
-    arguments = {"plans": deepcopy(plans), "configuration": "3d_fullres", "dataset_json": dataset_json}
-    torch.save({"network_weights": network.state_dict(), "init_args": arguments}, file)
-    return file
 
 
 def test_a_shallower_network_keeps_every_level_it_has(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import yaml
 
 from fsseg.cli.main import main
 from fsseg.config.errors import UsageError
-from fsseg.data.conflicts import resolved_names
+from fsseg.data.conflicts import half_defined, resolved_names
 from fsseg.data.spec_loading import load_spec, load_specs
 
 SHIPPED = sorted((Path(__file__).parents[1] / "dataset_specs").glob("*.yaml"))
@@ -159,6 +159,45 @@ def test_different_definitions_are_refused(tmp_path, capsys):
     assert "OtherSet: without vessels" in message
     assert "same" in message
     assert "separate" in message
+
+
+def half_definitions(folder: Path, **changes: Any) -> list[Path]:
+    """Three specs with two structures, of which one is defined in the first spec alone."""
+    other = {"name": "OtherSet", "folder": "Other", "dataset_id": None}
+    third = {"name": "ThirdSet", "folder": "Third", "dataset_id": None}
+    return [
+        write_spec(folder, "a.yaml", definitions={"liver": "with\nvessels"}),
+        write_spec(folder, "b.yaml", **{**other, **changes}),
+        write_spec(folder, "c.yaml", **third),
+    ]
+
+
+def test_a_definition_of_one_spec_alone_is_reported(tmp_path, capsys):
+    assert main(["assemble", *map(str, half_definitions(tmp_path)), "--check"]) == 0
+    warnings = [line for line in capsys.readouterr().out.splitlines() if "liver" in line and "warning:" in line]
+    assert len(warnings) == 1
+    for words in ("liver of LiverSet (with vessels)", "OtherSet, ThirdSet", "`same` or `separate`"):
+        assert words in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "channels", "reported"),
+    [
+        ({}, "merged", True),
+        ({"conflicts": {"liver": "same"}}, "merged", False),
+        ({"conflicts": {"liver": "separate"}}, "merged", True),  # the third dataset's is merged with it, all the same
+        ({"definitions": {"liver": "with vessels"}}, "merged", True),
+        ({}, "per_dataset", False),
+    ],
+)
+def test_what_is_decided_or_apart_is_not_reported(tmp_path, changes, channels, reported):
+    specs = load_specs(half_definitions(tmp_path, **changes))
+    assert len(half_defined(specs, resolved_names(specs, channels))) == reported
+
+
+def test_shipped_specs_together_give_few_such_warnings():
+    specs = [spec for spec in map(load_spec, SHIPPED) if spec.modality == "CT"]
+    assert len(half_defined(specs, {spec.name: {name: name for name in spec.annotated} for spec in specs})) <= 6
 
 
 def test_same_makes_one_structure(tmp_path):

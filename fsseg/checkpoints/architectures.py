@@ -57,6 +57,19 @@ def residual_encoder_l(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     return _unet("ResidualEncoderUNet", weights, first, blocks)
 
 
+def unlike_residual_encoder_l(weights: Mapping[str, Tensor]) -> str:
+    """Say in what an encoder, under nnU-Net v2's names, is not the residual encoder "L"; empty if in nothing."""
+    stages = range(_count(weights, r"encoder\.stages\.(\d+)\."))
+    found = [_count(weights, rf"encoder\.stages\.{stage}\.blocks\.(\d+)\.") for stage in stages]
+    if found == list(_RESENC_L):
+        return ""
+    expected, got = (", ".join(map(str, blocks)) or "none" for blocks in (_RESENC_L, found))
+    return (
+        f"The plans known for such files are of ResEncL, whose {len(_RESENC_L)} stages have {expected} residual blocks;"
+        f" those of the file have {got}. It is of another architecture, or lacks tensors."
+    )
+
+
 def _unet(
     class_name: str, weights: Mapping[str, Tensor], first: list[str], blocks: dict[str, list[int]]
 ) -> dict[str, Any]:

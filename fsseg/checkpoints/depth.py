@@ -9,6 +9,7 @@ from torch import Tensor
 
 _UNETS = "dynamic_network_architectures.architectures.unet."
 _LEVEL = re.compile(r"(decoder\.(?:stages|transpconvs|seg_layers)\.)(\d+)(\..+)")
+_STAGE = re.compile(r"(?:decoder\.)?encoder\.stages\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,12 @@ def at_depth(weights: Mapping[str, Tensor], old: dict[str, Any], new: dict[str, 
     kept: dict[str, Tensor] = {}
     dropped: dict[str, str] = {}
     for name, tensor in weights.items():
-        match = _LEVEL.fullmatch(name)
+        match, stage = _LEVEL.fullmatch(name), _STAGE.match(name)
         number = int(match[2]) + deeper if match else 0
         if number < 0:
             dropped[name] = "a level of the decoder below the lowest of the plans"
+        elif stage and int(stage[1]) >= depths[1]:
+            dropped[name] = "a stage of the encoder below the lowest of the plans"
         else:
             kept[f"{match[1]}{number}{match[3]}" if match else name] = tensor
     return Renumbered(kept, dropped, _note(depths[0], depths[1]))

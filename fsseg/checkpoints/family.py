@@ -13,6 +13,8 @@ from fsseg.data.assembly import region_labels
 
 ANY_MODALITY = "any"  # channel name of networks that were trained on images of all kinds, z-scored
 NO_HEAD: dict[str, Any] = {"labels": {"background": 0}}
+WHOLE = ("encoder", "decoder", "other")  # parts of a network, heads aside
+ENCODER_ONLY = ("encoder",)
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Translation:
         channel_names: image channels, as in dataset.json.
         labels: `labels` and `regions_class_order` of dataset.json, in the order of the head's rows; NO_HEAD where the
             file has no head that structures can be read off.
+        holds: parts of the network that such a file is to fill; others may be random.
         configuration: name of the configuration in the plans.
         mirroring_axes: axes that test-time mirroring may flip.
         file_ending: of the images.
@@ -40,6 +43,7 @@ class Translation:
     plans: dict[str, Any] | None
     channel_names: tuple[str, ...] = ("CT",)
     labels: Mapping[str, Any] = field(default_factory=lambda: NO_HEAD)
+    holds: tuple[str, ...] = WHOLE
     configuration: str = "3d_fullres"
     mirroring_axes: tuple[int, ...] | None = None
     file_ending: str = ".nii.gz"

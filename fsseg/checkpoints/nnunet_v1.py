@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 
 from fsseg.checkpoints.architectures import plain_unet
-from fsseg.checkpoints.plans import Intensities, make_plans
+from fsseg.checkpoints.plans import CONFIGURATION, Intensities, make_plans
 from fsseg.checkpoints.side_pickle import read_side_pickle
 from fsseg.config.errors import FssegError
+from fsseg.nnunet.normalization import CT_SCHEME, Z_SCORE
 
 FIRST_CONVOLUTION = "conv_blocks_context.0.blocks.0.conv.weight"
+# nnU-Net v1's names of normalisations. It knows one more, CT2, which nnU-Net v2 has no equal of.
+_SCHEMES = {"CT": CT_SCHEME, "nonCT": Z_SCORE, "noNorm": "NoNormalization"}
 _DEEPEST = re.compile(r"conv_blocks_context\.(\d+)\.")
 
 
@@ -87,6 +90,7 @@ def plans_from_v1(name: str, description: str, weights: Mapping[str, Tensor], v1
     try:
         stage = v1["plans_per_stage"][max(v1["plans_per_stage"])]
         statistics = v1["dataset_properties"]["intensityproperties"] or {}
+        schemes = {channel: _scheme(own) for channel, own in sorted(v1["normalization_schemes"].items())}
         plans = make_plans(
             name,
             description,
@@ -94,17 +98,30 @@ def plans_from_v1(name: str, description: str, weights: Mapping[str, Tensor], v1
             spacing=[float(value) for value in stage["current_spacing"]],
             patch=[int(value) for value in stage["patch_size"]],
             intensities=[
-                _intensities(statistics[channel]) if scheme == "CT" else None
-                for channel, scheme in sorted(v1["normalization_schemes"].items())
+                _intensities(statistics[channel]) if scheme == CT_SCHEME else None
+                for channel, scheme in schemes.items()
             ],
             axes="zyx",
             batch_size=int(stage["batch_size"]),
         )
+        plans["configurations"][CONFIGURATION] |= _normalisation(schemes, v1)
         plans["transpose_forward"] = [int(axis) for axis in v1["transpose_forward"]]
         plans["transpose_backward"] = [int(axis) for axis in v1["transpose_backward"]]
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise FssegError(f"{file} holds no plans of nnU-Net v1 that can be read: {error!r}") from None
     return plans
+
+
+def _normalisation(schemes: Mapping[int, str], v1: dict[str, Any]) -> dict[str, list]:
+    """Return how images are scaled; where they are cropped bodies, z-scores are those of the voxels that are not 0."""
+    masks = [scheme == Z_SCORE and bool(v1["use_mask_for_norm"][channel]) for channel, scheme in schemes.items()]
+    return {"normalization_schemes": list(schemes.values()), "use_mask_for_norm": masks}
+
+
+def _scheme(name: str) -> str:
+    if name not in _SCHEMES:
+        raise ValueError(f"unknown normalisation {name!r}, allowed: {', '.join(_SCHEMES)}")
+    return _SCHEMES[name]
 
 
 def _intensities(statistics: Mapping[str, float]) -> Intensities:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fsseg.checkpoints.architectures import legacy_swin_unetr
 from fsseg.checkpoints.container import Checkpoint
-from fsseg.checkpoints.family import Translation
+from fsseg.checkpoints.family import ENCODER_ONLY, Translation
 from fsseg.checkpoints.plans import FULL_WINDOW, Intensities, make_plans
 
 PATCH_EMBEDDING = "swinViT.patch_embed.proj.weight"
@@ -75,4 +75,5 @@ def self_supervised_encoder(
     description = "Swin encoder, self-supervised: 96^3 patches, HU -1000 to 1000 scaled to 0 to 1, RAS, axes x, y, z."
     random = "Only the Swin encoder is in the file: convolutions on the skips, decoder and head are random."
     plans = swin_plans(name, description, weights, FULL_WINDOW)
-    return Translation(dict(weights), dict(dropped), plans, notes=(random, LEGACY_NOTE, unknown))
+    notes = (random, LEGACY_NOTE, unknown)
+    return Translation(dict(weights), dict(dropped), plans, holds=ENCODER_ONLY, notes=notes)

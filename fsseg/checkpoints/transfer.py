@@ -1,17 +1,14 @@
 """Weights of a file into a network, by name and shape, with a report of what went where."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.errors import FssegError
 from fsseg.models.parts import parts_of
-
-LEAST_ENCODER_SHARE = 0.9
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -26,6 +23,7 @@ class TransferReport:
         parameters: per part of the network, encoder, decoder and other, how many parameters were filled, and of how
             many. Heads are in no part.
         head: whether the head was filled.
+        unplaced: of the dropped tensors those that lie in a module of the network: layers that the network lacks.
         channels: what each image channel starts from, and which of the file are left out; None where they are the
             file's.
     """
@@ -36,12 +34,12 @@ class TransferReport:
     reshaped: dict[str, dict[str, list[int]]]
     parameters: dict[str, tuple[int, int]]
     head: bool
+    unplaced: tuple[str, ...] = ()
     channels: dict[str, Any] | None = None
 
-    @property
-    def encoder_share(self) -> float:
-        """Share of the encoder's parameters that came from the file."""
-        filled, total = self.parameters["encoder"]
+    def share(self, part: str) -> float:
+        """Return the share of a part's parameters that came from the file."""
+        filled, total = self.parameters[part]
         return filled / total
 
     def as_dict(self) -> dict[str, Any]:
@@ -52,7 +50,7 @@ class TransferReport:
             "missing": list(self.missing),
             "reshaped": self.reshaped,
             "parameters": {part: {"filled": f, "total": t} for part, (f, t) in self.parameters.items()},
-            "encoder_share": round(self.encoder_share, 6),
+            "encoder_share": round(self.share("encoder"), 6),
             "head": self.head,
             "channels": self.channels,
         }
@@ -96,33 +94,25 @@ def transfer(network: nn.Module, weights: Mapping[str, Tensor], *, with_head: bo
         reshaped=reshaped,
         parameters=_count(network, {id(state[name]) for name in filled}),
         head=with_head and all(name in filled for name in head_names),
+        unplaced=_unplaced(network, dropped),
     )
 
 
-def require_enough(report: TransferReport, *, allow_partial: bool) -> None:
-    """Refuse a transfer that would pass for a pretrained network and is none.
+def _unplaced(network: nn.Module, dropped: Iterable[str]) -> tuple[str, ...]:
+    """Return the tensors that a larger network of the same kind has: they lie in a module with parameters.
 
-    Raises:
-        UsageError: less than 90 % of the encoder's parameters were filled, or tensors have another shape in the
-            network, and that is not allowed.
+    nnU-Net's all_modules holds layers once more by their place, which a dropout shifts: a copy is no layer.
     """
-    if allow_partial or (report.encoder_share >= LEAST_ENCODER_SHARE and not report.reshaped):
-        return
-    filled, total = report.parameters["encoder"]
-    lines = [
-        f"The file does not fit the network of the plans: {report.encoder_share:.1%} of the encoder come from it,"
-        f" {filled:,} of {total:,} parameters."
-    ]
-    lines += [f"  missing: {_some(report.missing)}"] if report.missing else []
-    lines += [f"  of another shape: {_some([_shapes(*item) for item in report.reshaped.items()])}"] * bool(
-        report.reshaped
-    )
-    lines += [f"  not used: {_some(list(report.dropped))}"] if report.dropped else []
-    lines.append(
-        f"  needed: {LEAST_ENCODER_SHARE:.0%}, and no tensor of another shape.\n"
-        "  Give a file and plans that belong together; --allow-partial accepts a partly random network."
-    )
-    raise UsageError("\n".join(lines))
+    modules = {name.rpartition(".")[0] for name, _ in network.named_parameters(remove_duplicate=False)}
+    around = {before for module in modules for before in _prefixes(module)}
+    layers = [name for name in dropped if ".all_modules." not in name]
+    return tuple(name for name in layers if not around.isdisjoint(_prefixes(name.rpartition(".")[0])))
+
+
+def _prefixes(module: str) -> list[str]:
+    """Return the names of a module and of the modules around it: a.b -> a, a.b."""
+    words = module.split(".")
+    return [".".join(words[:end]) for end in range(1, len(words) + 1)]
 
 
 def _fill(target: Tensor, name: str, value: Tensor, filled: dict[str, Tensor]) -> None:
@@ -161,12 +151,3 @@ def _count(network: nn.Module, filled: set[int]) -> dict[str, tuple[int, int]]:
             counts[part][0] += parameter.numel() * (key in filled)
             counts[part][1] += parameter.numel()
     return {part: (have, of) for part, (have, of) in counts.items()}
-
-
-def _shapes(name: str, shapes: dict[str, list[int]]) -> str:
-    return f"{name} {tuple(shapes['file'])} in the file, {tuple(shapes['network'])} in the network"
-
-
-def _some(items: tuple[str, ...] | list[str]) -> str:
-    more = f", and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-    return ", ".join(items[:_SHOWN]) + more

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--patch-size", nargs=3, type=int, metavar="N", help="patch in voxels, in the axis order of the plans"
     )
-    parser.add_argument("--allow-partial", action="store_true", help="accept a partly random encoder")
+    parser.add_argument("--allow-partial", action="store_true", help="accept a partly random network")
     parser.add_argument("--zero-shot", metavar="DATASET", help="run the imported head on a dataset in nnUNet_raw")
     parser.add_argument("--cases", nargs="+", help="with --zero-shot: only these cases")
     parser.add_argument("--seed", type=int, default=0, help="decides what is not in the file (default: 0)")

@@ -43,6 +43,32 @@ def resolved_names(specs: Sequence[DatasetSpec], channels: Channels = "merged") 
     return names
 
 
+def half_defined(specs: Sequence[DatasetSpec], names: dict[str, dict[str, str]]) -> list[str]:
+    """Return a warning for each structure of several specs of which only some say what exactly it is.
+
+    Args:
+        specs: the specs of one assembly.
+        names: spec name -> (structure in the spec -> structure in the assembly).
+    """
+    claims: dict[str, list[tuple[DatasetSpec, str]]] = {}
+    for spec in specs:
+        for structure, joined in names[spec.name].items():
+            claims.setdefault(joined, []).append((spec, structure))
+    return [warning for joined in sorted(claims) if (warning := _half_defined(joined, claims[joined]))]
+
+
+def _half_defined(joined: str, claims: Sequence[tuple[DatasetSpec, str]]) -> str | None:
+    stated = {spec.name: spec.definitions.get(structure) for spec, structure in claims}
+    definitions = [text for text in stated.values() if text]
+    if not definitions or all(stated.values()) or any(spec.conflicts.get(own) == "same" for spec, own in claims):
+        return None
+    defining, silent = ([name for name, text in stated.items() if bool(text) is given] for given in (True, False))
+    return (
+        f"{joined} of {', '.join(defining)} ({' '.join(definitions[0].split())}) is one structure with that of"
+        f" {', '.join(silent)}, where no definition is given; `conflicts:` in a spec makes it `same` or `separate`"
+    )
+
+
 def _is_separate(spec: DatasetSpec, structure: str, claiming: Sequence[DatasetSpec], channels: Channels) -> bool:
     if channels == "per_dataset":
         return True

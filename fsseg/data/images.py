@@ -1,4 +1,4 @@
-"""Reading NIfTI files so that a damaged one is an error."""
+"""Reading and writing NIfTI files so that a damaged one is an error."""
 
 import gzip
 import math
@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK
 
+from fsseg.config.errors import FssegError
+
 _HEADER_BYTES = 352  # NIfTI-1: header and extension flag
 _BLOCK_BYTES = 1 << 22
+_ENDINGS = (".nii.gz", ".nii")
 _FLOAT_TYPES = {16: "f4", 64: "f8"}  # NIfTI's code of the voxel type -> numpy's name
 
 
@@ -38,6 +41,39 @@ def read_image(path: Path) -> SimpleITK.Image:
     if not_finite:
         raise UnreadableImageError(f"holds {not_finite} values that are NaN or infinite: {path}")
     return image
+
+
+def write_image(image: SimpleITK.Image, path: Path) -> None:
+    """Write a .nii.gz or .nii file.
+
+    Raises:
+        FssegError: it cannot be written, or not whole.
+    """
+    try:
+        SimpleITK.WriteImage(image, str(path), useCompression=True)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise FssegError(f"{path} cannot be written: {reason}") from None
+    require_written(path)
+
+
+def require_written(path: Path) -> None:
+    """Read back a .nii.gz or .nii file that ITK wrote, because there it does not notice when the disk is full.
+
+    Files of other formats are not read: writing them fails loudly.
+
+    Raises:
+        FssegError: the file is not whole.
+    """
+    if not path.name.endswith(_ENDINGS):
+        return
+    try:
+        read_image(path)
+    except UnreadableImageError as error:
+        raise FssegError(
+            f"A file was not written whole, {error}.\n"
+            "  The disk is full, or a quota is reached: free some space, then give the command again."
+        ) from None
 
 
 def _not_finite_values(path: Path) -> int:

@@ -5,11 +5,10 @@ import os
 import shutil
 from pathlib import Path
 
-import SimpleITK
-
 from fsseg.config.manifest import sha256_of_file
 from fsseg.data.case_files import CaseFiles
 from fsseg.data.case_labels import LabelledCase
+from fsseg.data.images import write_image
 from fsseg.data.layouts import FILE_ENDING
 
 
@@ -21,6 +20,9 @@ def write_case(folder: Path, case: str, files: CaseFiles, labelled: LabelledCase
         case: name of the case in the joined dataset.
         files: the files of the source.
         labelled: the checked case.
+
+    Raises:
+        FssegError: a file was not written whole.
     """
     images, labels = folder / "imagesTr", folder / "labelsTr"
     for subfolder in (images, labels):
@@ -28,12 +30,12 @@ def write_case(folder: Path, case: str, files: CaseFiles, labelled: LabelledCase
     if labelled.image is None:
         link(files.image, images / f"{case}_0000{FILE_ENDING}")
     else:
-        SimpleITK.WriteImage(labelled.image, str(images / f"{case}_0000{FILE_ENDING}"), True)
+        write_image(labelled.image, images / f"{case}_0000{FILE_ENDING}")
     target = labels / f"{case}{FILE_ENDING}"
     if labelled.reusable:
         link(labelled.reusable, target)
     elif labelled.labels is not None:
-        SimpleITK.WriteImage(labelled.labels, str(target), True)
+        write_image(labelled.labels, target)
 
 
 def link(source: Path, target: Path) -> None:

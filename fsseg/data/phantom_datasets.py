@@ -14,6 +14,7 @@ import SimpleITK
 import yaml
 
 from fsseg.config.json_files import write_json
+from fsseg.data.images import write_image
 from fsseg.data.phantom_anatomy import Look, Phantom, make_phantom
 
 _FILE_ENDING = ".nii.gz"
@@ -136,7 +137,7 @@ def _write(array: np.ndarray, spacing_zyx_mm: tuple[float, float, float], orient
     image.SetSpacing(spacing_xyz_mm)
     sizes_xyz_mm = zip(image.GetSize(), spacing_xyz_mm, strict=True)
     image.SetOrigin([-(size - 1) * spacing / 2 for size, spacing in sizes_xyz_mm])
-    SimpleITK.WriteImage(SimpleITK.DICOMOrient(image, orientation), path, useCompression=True)
+    write_image(SimpleITK.DICOMOrient(image, orientation), path)
 
 
 def _dataset_json(collection: _Collection, cases: int) -> dict[str, object]:

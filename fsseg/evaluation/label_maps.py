@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK
 
 from fsseg.config.errors import FssegError
+from fsseg.data.images import UnreadableImageError, read_image
 from fsseg.data.structures import Structures
 
 ORIENTATION = "RAS"
@@ -54,10 +55,9 @@ def read_label_map(path: Path, structures: Structures) -> LabelMap:
         FssegError: the file cannot be read, is not 3D, or holds values that mean nothing.
     """
     try:
-        image = SimpleITK.ReadImage(str(path))
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise FssegError(f"{path} cannot be read as NIfTI: {reason}") from None
+        image = read_image(path)
+    except UnreadableImageError as error:
+        raise FssegError(f"{path} cannot be read as NIfTI: {error}") from None
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise FssegError(f"{path} must be a 3D label map, got size {image.GetSize()}.")
     image = SimpleITK.DICOMOrient(image, ORIENTATION)

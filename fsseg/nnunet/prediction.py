@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import Tensor, nn
 
+from fsseg.nnunet.label_map_file import write_label_map
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.quiet import quiet
@@ -73,15 +73,15 @@ class Predictor:
             properties: of the image, from its preprocessing.
             out: label map to write, with the file ending of dataset.json.
             dataset_json: the meaning of the C channels.
+
+        Raises:
+            FssegError: it was not written whole.
         """
-        ending = dataset_json["file_ending"]
-        with quiet():
-            export_prediction_from_logits(
-                logits,
-                properties,
-                self._predictor.configuration_manager,
-                self._predictor.plans_manager,
-                dataset_json,
-                str(out).removesuffix(ending),
-                num_threads_torch=torch.get_num_threads(),
-            )
+        write_label_map(
+            logits,
+            properties,
+            out,
+            configuration=self._predictor.configuration_manager,
+            plans=self._predictor.plans_manager,
+            dataset_json=dataset_json,
+        )

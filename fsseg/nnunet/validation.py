@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from nnunetv2.evaluation.evaluate_predictions import label_or_region_to_key
-from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
 
@@ -16,6 +15,7 @@ from fsseg.data.structures import Structures
 from fsseg.evaluation.aggregation import CaseRow
 from fsseg.evaluation.comparison import compare
 from fsseg.evaluation.label_folders import open_label_folder
+from fsseg.nnunet.label_map_file import write_label_map
 from fsseg.nnunet.quiet import quiet
 
 REFERENCE_FOLDER = "gt_segmentations"  # nnU-Net's name for the label maps beside the preprocessed cases
@@ -47,15 +47,15 @@ def validate(trainer: Any, network: nn.Module, structures: Structures, *, save_p
         image, _, _, properties = dataset.load_case(case)
         with quiet():
             logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(np.asarray(image))).cpu()
-            export_prediction_from_logits(
-                logits,
-                properties,
-                trainer.configuration_manager,
-                trainer.plans_manager,
-                trainer.dataset_json,
-                str(out / case),
-                save_probabilities,
-            )
+        write_label_map(
+            logits,
+            properties,
+            out / f"{case}{trainer.dataset_json['file_ending']}",
+            configuration=trainer.configuration_manager,
+            plans=trainer.plans_manager,
+            dataset_json=trainer.dataset_json,
+            save_probabilities=save_probabilities,
+        )
     write_json(out / "dataset.json", trainer.dataset_json)
     reference = open_label_folder(Path(str(trainer.preprocessed_dataset_folder_base)) / REFERENCE_FOLDER)
     predicted = open_label_folder(out)

@@ -15,7 +15,7 @@ from fsseg.config.run_folder import new_run_folder
 from fsseg.data.assembly import Combinations, dataset_json, painting_order, register_spec
 from fsseg.data.case_files import CaseFiles, contradictions, find_cases
 from fsseg.data.case_labels import CaseReader, LabelledCase
-from fsseg.data.conflicts import Channels, resolved_names
+from fsseg.data.conflicts import Channels, half_defined, resolved_names
 from fsseg.data.joined_files import case_hashes, write_case
 from fsseg.data.spec_loading import load_specs
 from fsseg.data.specs import DatasetSpec
@@ -112,7 +112,7 @@ def _join(
     folders: dict[str, Path],
     staging: Path | None,
 ) -> Joined:
-    joined = Joined(Combinations())
+    joined = Joined(Combinations(), warnings=half_defined(specs, names))
     for spec in specs:
         register_spec(joined.combinations, spec, names[spec.name])
     joined.combinations.require_representable()

@@ -7,11 +7,12 @@ from typing import Any
 from pydantic import Field, PositiveInt
 from torch import nn
 
+from fsseg.checkpoints.completeness import require_enough
 from fsseg.checkpoints.container import Checkpoint, open_checkpoint
 from fsseg.checkpoints.family import Family, Translation
 from fsseg.checkpoints.input_channels import channel_map
 from fsseg.checkpoints.registry import AUTO, family_of
-from fsseg.checkpoints.transfer import TransferReport, require_enough, transfer
+from fsseg.checkpoints.transfer import TransferReport, transfer
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import write_json
@@ -39,7 +40,7 @@ class ImportConfig(StrictModel):
         plans: plans to use instead of those that the family or the file says.
         channels: image channels of the base, in order, each as NAME or NAME=OLD; None keeps the checkpoint's.
         patch_size: in voxels, in the axis order of the plans; None takes that of the plans.
-        allow_partial: accept less than 90 % of the encoder, and tensors of other shapes.
+        allow_partial: accept a network that is partly random, tensors of other shapes, and layers left out.
         zero_shot: number or name of a dataset in nnUNet_raw on which to run the imported head.
         cases: its cases; None means all.
         seed: decides what does not come from the file.
@@ -66,7 +67,7 @@ def run_import(config: ImportConfig, *, dry_run: bool = False) -> dict[str, Any]
     It holds the files of a model folder, transfer.json (what went where) and manifest.json.
 
     Raises:
-        UsageError: unknown family, plans, channels or a patch that do not fit, too little of the encoder in the file,
+        UsageError: unknown family, plans, channels or a patch that do not fit, too little of the network in the file,
             the output exists.
         FssegError: a damaged file, or one that holds objects that would execute code.
     """
@@ -79,7 +80,7 @@ def run_import(config: ImportConfig, *, dry_run: bool = False) -> dict[str, Any]
     )
     model = _model(config, name, family, translation)
     check = prepare_zero_shot(model, config.zero_shot, config.cases) if config.zero_shot else None
-    model, network, report = _filled(model, translation, config)
+    model, network, report, random = _filled(model, translation, config)
     report = replace(report, channels=None if channels is None else channels.as_dict())
     facts = {
         "family": name,
@@ -89,7 +90,7 @@ def run_import(config: ImportConfig, *, dry_run: bool = False) -> dict[str, Any]
         "activation": model.activation,
         "sha256": model.sha256,
         "transfer": summary_of(report),
-        "notes": list(translation.notes),
+        "notes": [*random, *translation.notes, *(check.notes if check else ())],
     }
     if dry_run:
         return {**facts, "transfer": report.as_dict(), "out": str(config.out)}
@@ -144,19 +145,20 @@ def _model(config: ImportConfig, name: str, family: Family, translation: Transla
 
 def _filled(
     model: ModelFolder, translation: Translation, config: ImportConfig
-) -> tuple[ModelFolder, nn.Module, TransferReport]:
+) -> tuple[ModelFolder, nn.Module, TransferReport, list[str]]:
+    """Return the model and its network with the weights of the file, the report, and notes on what is random."""
     with seeded(config.seed):  # what the file does not hold must not depend on the caller
         network = model.build_untrained_network()
     report = transfer(network, translation.weights, with_head=model.has_head)
     report = replace(report, dropped={**translation.dropped, **report.dropped})
-    require_enough(report, allow_partial=config.allow_partial)
+    random = require_enough(report, translation.holds, allow_partial=config.allow_partial)
     if model.has_head and not report.head:
         raise FssegError(
             f"{config.file} names {len(model.structures.names)} structures, but holds no head of"
             f" {model.output_channels} rows for them: it is damaged, or its labels belong to another network."
         )
     weights = {name: tensor.detach() for name, tensor in network.state_dict().items()}
-    return replace(model, weights=weights, sha256=hash_of_weights(weights)), network, report
+    return replace(model, weights=weights, sha256=hash_of_weights(weights)), network, report, random
 
 
 def _write(folder: Path, model: ModelFolder, report: TransferReport) -> None:

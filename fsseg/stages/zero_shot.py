@@ -1,5 +1,6 @@
 """An imported head on a labelled dataset, without training: the first check that weights are alive."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,14 @@ class ZeroShot:
             maps of its own, which hold nothing else, so that no other structure is painted over them.
         dataset: where images and label maps come from.
         cases: the cases.
+        notes: which rows of the head cannot be checked.
     """
 
     model: ModelFolder
     groups: dict[str, dict[str, int]]
     dataset: RawDataset
     cases: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def prepare_zero_shot(model: ModelFolder, dataset_name: str, cases: tuple[str, ...] | None) -> ZeroShot:
@@ -57,18 +60,14 @@ def prepare_zero_shot(model: ModelFolder, dataset_name: str, cases: tuple[str, .
         )
     channels = list(dataset.dataset_json["channel_names"].values())
     require_channels(model, channels, dataset.path.name, _remedy)
-    groups: dict[str, dict[str, int]] = {}
-    for row, name in enumerate(model.structures.names):
-        collection, _, structure = name.rpartition(SEPARATOR)
-        if structure in dataset.structures.names:
-            groups.setdefault(collection, {})[structure] = row
+    groups, left_out = _groups(model.structures.names, dataset.structures.names)
     if not groups:
         raise UsageError(
             f"The imported head and {dataset.path.name} have no structure in common.\n"
             f"  head: {', '.join(model.structures.names)}\n  dataset: {', '.join(dataset.structures.names)}"
         )
     require_known("case", cases or (), dataset.cases)
-    return ZeroShot(model, groups, dataset, cases or dataset.cases)
+    return ZeroShot(model, groups, dataset, cases or dataset.cases, _notes(left_out, dataset.path.name))
 
 
 def run_zero_shot(check: ZeroShot, network: nn.Module, folder: Path, device: torch.device) -> dict[str, Any]:
@@ -80,22 +79,47 @@ def run_zero_shot(check: ZeroShot, network: nn.Module, folder: Path, device: tor
         folder: run folder, which gets label maps and a CSV for each group.
         device: where to compute.
     """
-    names = [_row_name(group, structure) for group, rows in check.groups.items() for structure in rows]
-    replace_heads(network, [row for rows in check.groups.values() for row in rows.values()])
-    labels = check.model.dataset_json_with({name: (index + 1,) for index, name in enumerate(names)})
+    rows = [row for rows in check.groups.values() for row in rows.values()]
+    replace_heads(network, rows)
+    labels = check.model.dataset_json_with(
+        {check.model.structures.names[row]: (index + 1,) for index, row in enumerate(rows)}
+    )
     predictor = Predictor(network, replace(check.model, dataset_json=labels), device)
     for case in tqdm(check.cases, desc="zero-shot", unit="case", disable=None):
         image, properties = predictor.preprocessor.image(check.dataset.images(case))
         logits = predictor.logits(image)
         for group in check.groups:
             integers = renumbered(check.dataset.structures, tuple(check.groups[group]))
-            channels = [names.index(_row_name(group, structure)) for structure in integers]
+            channels = [rows.index(check.groups[group][structure]) for structure in integers]
             dataset_json = check.model.dataset_json_with(integers)
             out = folder / _with_group(FOLDER_NAME, group)
             out.mkdir(exist_ok=True)
             write_json(out / "dataset.json", dataset_json)
             predictor.write(logits[channels], properties, out / f"{case}{dataset_json['file_ending']}", dataset_json)
     return {name: row for group in check.groups for name, row in _evaluated(check, group, folder).items()}
+
+
+def _groups(rows: Sequence[str], structures: Sequence[str]) -> tuple[dict[str, dict[str, int]], list[str]]:
+    """Return the groups, and the rows of the head that the dataset has no structure for.
+
+    A dataset that was assembled with a channel per dataset has the row's full name (btcv__liver), others what is
+    behind the collection (liver).
+    """
+    groups: dict[str, dict[str, int]] = {}
+    left_out = []
+    for row, name in enumerate(rows):
+        collection, _, short = name.rpartition(SEPARATOR)
+        structure = next((each for each in (name, short) if each in structures), None)
+        if structure is None:
+            left_out.append(name)
+        else:
+            groups.setdefault(collection, {})[structure] = row
+    return groups, left_out
+
+
+def _notes(left_out: Sequence[str], dataset: str) -> tuple[str, ...]:
+    listed = ", ".join(left_out)
+    return (f"Zero-shot leaves out the rows of the head that {dataset} does not name: {listed}.",) if left_out else ()
 
 
 def _evaluated(check: ZeroShot, group: str, folder: Path) -> dict[str, Any]:
@@ -106,15 +130,13 @@ def _evaluated(check: ZeroShot, group: str, folder: Path) -> dict[str, Any]:
         out=folder / f"{name}.csv",
         cases=check.cases,
     )
-    return {_row_name(group, structure): row for structure, row in run_evaluate(config)["structures"].items()}
+    names = check.model.structures.names
+    evaluated = run_evaluate(config)["structures"]
+    return {names[check.groups[group][structure]]: summary for structure, summary in evaluated.items()}
 
 
 def _remedy(channels: str) -> str:
     return f"Import with --channels {channels}, or leave --zero-shot out."
-
-
-def _row_name(group: str, structure: str) -> str:
-    return f"{group}{SEPARATOR}{structure}" if group else structure
 
 
 def _with_group(name: str, group: str) -> str:

@@ -1,10 +1,11 @@
 """MultiTalent v2: a residual encoder U-Net with a head and, in some files, a first convolution per dataset."""
 
 import re
+from typing import Any
 
 from torch import Tensor
 
-from fsseg.checkpoints.architectures import residual_encoder_l
+from fsseg.checkpoints.architectures import residual_encoder_l, unlike_residual_encoder_l
 from fsseg.checkpoints.container import Checkpoint
 from fsseg.checkpoints.family import ANY_MODALITY, Family, Translation
 from fsseg.checkpoints.plans import make_plans
@@ -33,7 +34,19 @@ def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
         else:
             dropped[name] = f"stem of another dataset; --stem {match[2]} takes this one"
     channels = weights["encoder.stem.convs.0.conv.weight"].shape[1]
-    plans = make_plans(
+    different = unlike_residual_encoder_l(weights)
+    plans = None if different else _plans(weights, channels)
+    notes = (
+        *((f"Stem {chosen!r} of {len(_stems(checkpoint))}.",) if chosen else ()),
+        "Every image is z-scored, as the project does by default. One of the two CT models of folder 617 was trained"
+        " with CT normalisation instead: for that one give --plans.",
+    )
+    names = (ANY_MODALITY,) * channels
+    return Translation(weights, dropped, plans, channel_names=names, plans_missing=different, notes=notes)
+
+
+def _plans(weights: dict[str, Tensor], channels: int) -> dict[str, Any]:
+    return make_plans(
         "multitalent_v2",
         "Residual encoder U-Net of MultiTalent v2: 1 mm, 192^3 patches, each image z-scored.",
         residual_encoder_l(weights),
@@ -42,12 +55,6 @@ def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
         intensities=[None] * channels,
         axes="zyx",
     )
-    notes = (
-        *((f"Stem {chosen!r} of {len(_stems(checkpoint))}.",) if chosen else ()),
-        "Every image is z-scored, as the project does by default. One of the two CT models of folder 617 was trained"
-        " with CT normalisation instead: for that one give --plans.",
-    )
-    return Translation(weights, dropped, plans, channel_names=(ANY_MODALITY,) * channels, notes=notes)
 
 
 def _stems(checkpoint: Checkpoint) -> dict[str, int]:
