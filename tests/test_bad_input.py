@@ -562,6 +562,8 @@ def test_what_cannot_be_written_whole_is_absent(tmp_path: Path) -> None:
         decoder="tuned",
         structures={},
         integers={},
+        mirroring_axes=(),
+        tile_step_size=0.5,
         base_sha256="",
         base_licence="",
         support=(),

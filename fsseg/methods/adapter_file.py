@@ -3,7 +3,7 @@
 import errno
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
@@ -28,6 +28,8 @@ class AdapterInfo(StrictModel):
         structures: adapted structures in channel order, with the base's head row each started from (None: novel).
         integers: the integers of each structure in the label maps that the adapted network writes.
         activation: of the head; with "softmax" a background row comes before those of the structures.
+        mirroring_axes: axes that test-time mirroring may flip; none where the training had no flips.
+        tile_step_size: step of the sliding window as a share of the patch, as the recipe has it.
         base_sha256: hash of the base's weights; the adapter fits no other base.
         base_licence: licence of the base, which goes on with the adapter.
         support: support cases.
@@ -44,6 +46,8 @@ class AdapterInfo(StrictModel):
     structures: dict[str, int | None]
     integers: dict[str, tuple[int, ...]]
     activation: Activation = "sigmoid"
+    mirroring_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...]
+    tile_step_size: float = Field(gt=0, le=1)
     base_sha256: str
     base_licence: str
     support: tuple[str, ...]

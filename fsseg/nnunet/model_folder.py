@@ -1,7 +1,7 @@
 """nnU-Net model folders: plans.json, dataset.json and fold_X/checkpoint_final.pth, read without executing pickles."""
 
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from fsseg.nnunet.checkpoint_file import (
 )
 from fsseg.nnunet.configurations import resolved
 
+TILE_STEP_SIZE = 0.5  # nnU-Net's
+TILE_STEP_KEY = "inference_tile_step_size"  # of a checkpoint; stock nnU-Net takes the step from its command only
 _PLANS_KEYS = ("configurations", "plans_name", "transpose_forward", "transpose_backward", "image_reader_writer")
 _DATASET_KEYS = ("labels", "channel_names", "file_ending")
 
@@ -39,6 +41,7 @@ class ModelFolder:
         configuration: name of the nnU-Net configuration, such as 3d_fullres.
         weights: state dict of the network, aliases included.
         mirroring_axes: axes that test-time mirroring may flip, or None.
+        tile_step_size: step of the sliding window as a share of the patch.
         sha256: hash of the weights (names, shapes and values), by which adapters know their base.
     """
 
@@ -49,6 +52,7 @@ class ModelFolder:
     weights: dict[str, Tensor] = field(repr=False)
     mirroring_axes: tuple[int, ...] | None
     sha256: str
+    tile_step_size: float = TILE_STEP_SIZE
 
     @property
     def structures(self) -> Structures:
@@ -146,7 +150,7 @@ def read_model_folder(path: Path) -> ModelFolder:
     checkpoint = load_checkpoint_safely(file)
     require_nnunet_checkpoint(checkpoint, file)
     axes = checkpoint.get("inference_allowed_mirroring_axes")
-    return checked_model(
+    model = checked_model(
         path,
         plans=plans,
         dataset_json=dataset_json,
@@ -154,6 +158,7 @@ def read_model_folder(path: Path) -> ModelFolder:
         weights=checkpoint["network_weights"],
         mirroring_axes=tuple(axes) if axes else None,
     )
+    return replace(model, tile_step_size=_tile_step_size(checkpoint, file))
 
 
 def checked_model(
@@ -186,6 +191,7 @@ def write_model_folder(
     configuration: str,
     weights: dict[str, Tensor],
     mirroring_axes: tuple[int, ...] | None,
+    tile_step_size: float = TILE_STEP_SIZE,
 ) -> None:
     """Write a folder that stock `nnUNetv2_predict_from_modelfolder` loads where fsseg is not installed."""
     fold = folder / "fold_0"
@@ -193,7 +199,8 @@ def write_model_folder(
     # nnU-Net reads channels in the order of the keys of dataset.json, so the order is kept.
     write_json(folder / "plans.json", plans)
     write_json(folder / "dataset.json", dataset_json)
-    save_checkpoint(fold / CHECKPOINT_NAME, weights, configuration, mirroring_axes)
+    step = {TILE_STEP_KEY: tile_step_size}
+    save_checkpoint(fold / CHECKPOINT_NAME, weights, configuration, mirroring_axes, **step)
 
 
 def checkpoint_file(path: Path) -> Path:
@@ -211,6 +218,13 @@ def checkpoint_file(path: Path) -> Path:
             "  Give the --out folder of `fsseg pretrain`, or an nnU-Net results folder."
         )
     return found[0]
+
+
+def _tile_step_size(checkpoint: dict[str, Any], file: Path) -> float:
+    step = checkpoint.get(TILE_STEP_KEY, TILE_STEP_SIZE)
+    if not isinstance(step, float) or not 0 < step <= 1:
+        raise FssegError(f"{file} is damaged: its {TILE_STEP_KEY} is {step!r}, allowed is a share above 0, up to 1.")
+    return step
 
 
 def _require_labels(plans: dict[str, Any], dataset_json: dict[str, Any], where: Path) -> None:

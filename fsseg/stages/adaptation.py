@@ -55,7 +55,12 @@ class Job:
 
     @property
     def mirror_axes(self) -> tuple[int, ...]:
-        """Axes to mirror: none if any structure of the base or the target has a side."""
+        """Axes to mirror, in training and prediction: none if any structure of the base or the target has a side.
+
+        None either if the recipe's augmentation has no flips: the network would not know its mirrored input.
+        """
+        if self.recipe.augmentation != "nnunet":
+            return ()
         return mirror_axes_for((*self.base.structures.names, *self.target.names))
 
     @property
@@ -66,7 +71,8 @@ class Job:
     def model(self) -> ModelFolder:
         """Return the model folder of the adaptation, but for its weights."""
         dataset_json = self.base.dataset_json_with(self.integers(), self.recipe.activation)
-        return replace(self.base, dataset_json=dataset_json, mirroring_axes=self.mirror_axes or None)
+        axes, step = self.mirror_axes or None, self.recipe.tile_step_size
+        return replace(self.base, dataset_json=dataset_json, mirroring_axes=axes, tile_step_size=step)
 
     def decides(self) -> dict[str, Any]:
         """Return what of the base and the device decides a training, as plain JSON values."""

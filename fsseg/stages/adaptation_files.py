@@ -36,6 +36,8 @@ def adapter_info(
         structures=job.target.base_rows,
         integers=job.integers(),
         activation=job.recipe.activation,
+        mirroring_axes=job.mirror_axes,
+        tile_step_size=job.recipe.tile_step_size,
         base_sha256=job.base.sha256,
         base_licence=str(job.base.dataset_json.get("licence", "unknown")),
         support=tuple(support),

@@ -1,5 +1,6 @@
 """What a user should know of an adaptation that its options do not say."""
 
+from fsseg.nnunet.model_folder import TILE_STEP_SIZE
 from fsseg.stages.adaptation import Job
 
 
@@ -22,3 +23,14 @@ def integer_notes(job: Job) -> list[str]:
         return []
     listing = ", ".join(f"{name} {'+'.join(map(str, values))}" for name, values in integers.items())
     return [f"Predictions have integers of their own, and dataset.json in the run says so: {listing}."]
+
+
+def inference_notes(job: Job) -> list[str]:
+    """Say when predictions take another step than stock nnU-Net's."""
+    step = job.recipe.tile_step_size
+    if step == TILE_STEP_SIZE:
+        return []
+    return [
+        f"Predictions move the sliding window by {step:g} of the patch, as the recipe says."
+        f" `fsseg predict` does so by itself; nnUNetv2_predict needs -step_size {step:g}."
+    ]

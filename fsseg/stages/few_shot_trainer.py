@@ -14,10 +14,10 @@ from fsseg.methods.registry import create_method
 from fsseg.models.networks import build_network
 from fsseg.nnunet.checkpoint_file import CHECKPOINT_NAME, LATEST_NAME, STOCK_TRAINER, save_checkpoint
 from fsseg.nnunet.few_shot_trainer import FewShotTrainer
-from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.nnunet.model_folder import TILE_STEP_KEY, read_model_folder
 from fsseg.stages.adaptation import Job, build_adapted, make_target, require_classes, require_learnable
 from fsseg.stages.adaptation_files import adapter_info, write_losses
-from fsseg.stages.adaptation_notes import background_notes, integer_notes
+from fsseg.stages.adaptation_notes import background_notes, inference_notes, integer_notes
 from fsseg.stages.adaptation_training import train
 from fsseg.stages.base_channels import ignored_channel_notes, require_channels
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
@@ -84,7 +84,8 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
         adapted = build_adapted(self.job, volumes)
         self.network = adapted.network
         ignored = ignored_channel_notes(self.job.base, adapted)
-        for note in [*ignored, *adapted.notes, *background_notes(self.job), *integer_notes(self.job)]:
+        about_job = [*background_notes(self.job), *integer_notes(self.job), *inference_notes(self.job)]
+        for note in [*ignored, *adapted.notes, *about_job]:
             self.print_to_log_file(note)
         facts = {**self.settings.model_dump(mode="json"), **self.job.decides()}
         checkpoint = FitCheckpoint(self.fold_folder / LATEST_NAME, fingerprint_of(facts, volumes))
@@ -100,6 +101,7 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
             self.configuration_name,
             self.inference_allowed_mirroring_axes,
             trainer_name=STOCK_TRAINER if merges else type(self).__name__,
+            **{TILE_STEP_KEY: self.job.recipe.tile_step_size},
         )
         checkpoint.remove()
 
