@@ -10,7 +10,7 @@ import torch
 from conftest import KNOWN, NOVEL, Lab, fsseg, succeed
 from safetensors.torch import load_file, save_file
 
-from fsseg.methods.adapter_file import load_adapter
+from fsseg.methods.adapter_file import load_adapter, sealed
 from fsseg.methods.stacked_networks import StackedNetworks
 from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.stages.load_adapted import load_adapted
@@ -280,7 +280,7 @@ def test_a_damaged_list_of_live_terms_is_refused(lab: Lab, novel: Path, tmp_path
     name = next(name for name in state if name.endswith(".live") and len(state[name]))
     state[name] = state[name] + 1000
     path = tmp_path / "damaged.safetensors"
-    save_file(state, path, metadata={"fsseg": info.model_dump_json()})
+    save_file(state, path, metadata=sealed(info.model_dump(mode="json"), state))
     outcome = fsseg("adapter", "merge", path, "--base", lab.base, "--out", tmp_path / "out")
     assert outcome.code == 1
     assert "The adapter does not fit its network" in outcome.err

@@ -1,10 +1,12 @@
 """adapter.safetensors: what distinguishes an adapted network from its base, with what is needed to apply it."""
 
 import errno
+import hashlib
 import json
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -14,10 +16,13 @@ from fsseg.config.base import StrictModel, validated
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.recipes import Activation
 from fsseg.methods.contract import DecoderChoice
+from fsseg.models.weights_hash import hash_of_weights
 
 ADAPTER_NAME = "adapter.safetensors"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no hash of the file's content
 _KEY = "fsseg"
+_HASH = "sha256"
+_DTYPES = (torch.float32, torch.int64)  # weights; counts and indices
 
 
 class AdapterInfo(StrictModel):
@@ -60,11 +65,13 @@ def save_adapter(folder: Path, state: dict[str, Tensor], info: AdapterInfo) -> N
     """Write adapter.safetensors; complete or absent.
 
     Raises:
+        FssegError: a tensor holds NaN or infinite values.
         OSError: not all of it could be written.
     """
+    _require_sound(state, folder / ADAPTER_NAME)
     temporary = folder / (ADAPTER_NAME + ".tmp")
     try:
-        save_file(state, temporary, metadata={_KEY: info.model_dump_json()})
+        save_file(state, temporary, metadata=sealed(info.model_dump(mode="json"), state))
         temporary.replace(folder / ADAPTER_NAME)
     except SafetensorError as error:  # also of a full disk
         raise OSError(errno.EIO, str(error), str(folder / ADAPTER_NAME)) from error
@@ -72,24 +79,62 @@ def save_adapter(folder: Path, state: dict[str, Tensor], info: AdapterInfo) -> N
         temporary.unlink(missing_ok=True)
 
 
+def sealed(header: dict[str, Any], state: dict[str, Tensor]) -> dict[str, str]:
+    """Return the metadata of an adapter file: its header, and with it a hash of header and tensors."""
+    # One entry: safetensors writes several in an order of chance, and equal trainings give equal files.
+    return {_KEY: json.dumps({_HASH: _hash_of(header, state), **header})}
+
+
 def load_adapter(path: Path) -> tuple[dict[str, Tensor], AdapterInfo]:
     """Read an adapter file.
 
     Raises:
         FssegError: the file is damaged or no adapter.
-        UsageError: the file is of a newer format.
+        UsageError: there is no such file, or it is of another format.
     """
+    _require_file(path)
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[_KEY])
+            metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+            header = json.loads(metadata[_KEY]) if _KEY in metadata else None
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise FssegError(f"{path} is damaged, or is no adapter file: {error}") from None
     if not isinstance(header, dict) or not isinstance(header.get("format_version"), int):
-        raise FssegError(f"{path} is damaged, or is no adapter file: its header is not one of fsseg.")
-    if header["format_version"] > FORMAT_VERSION:
-        raise UsageError(
-            f"{path} has format {header['format_version']}, this fsseg reads up to {FORMAT_VERSION}.\n"
-            "  Install a newer fsseg."
+        raise FssegError(f"{path} is no adapter file: it has no header of fsseg.")
+    _require_format(header["format_version"], path)
+    if header.pop(_HASH, None) != _hash_of(header, state):
+        raise FssegError(
+            f"{path} is damaged: its content is not what was written (its hash differs).\n"
+            "  Copy it again from where it was made."
         )
+    _require_sound(state, path)
     return state, validated(AdapterInfo, header, str(path))
+
+
+def _hash_of(header: dict[str, Any], state: dict[str, Tensor]) -> str:
+    return hashlib.sha256(f"{json.dumps(header)}{hash_of_weights(state)}".encode()).hexdigest()
+
+
+def _require_file(path: Path) -> None:
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, not an adapter file.\n  Give {path / ADAPTER_NAME}")
+    if not path.is_file():
+        raise UsageError(f"Adapter file not found: {path}\n  Give the {ADAPTER_NAME} of a run of `fsseg adapt`.")
+
+
+def _require_format(version: int, path: Path) -> None:
+    if version == FORMAT_VERSION:
+        return
+    advice = "Install a newer fsseg." if version > FORMAT_VERSION else "Adapt again with this fsseg."
+    raise UsageError(f"{path} has format {version}, this fsseg reads format {FORMAT_VERSION}.\n  {advice}")
+
+
+def _require_sound(state: dict[str, Tensor], path: Path) -> None:
+    problems = [f"{name} is of {tensor.dtype}" for name, tensor in state.items() if tensor.dtype not in _DTYPES]
+    problems += [f"{name} holds NaN or infinite values" for name, t in state.items() if not t.isfinite().all()]
+    if problems:
+        allowed = " and ".join(map(str, _DTYPES))
+        raise FssegError(
+            f"{path} cannot be applied:\n  - " + "\n  - ".join(problems[:10]) + f"\n  allowed: {allowed}, all finite"
+        )

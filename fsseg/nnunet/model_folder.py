@@ -15,9 +15,9 @@ from fsseg.config.recipes import Activation
 from fsseg.data.assembly import head_labels
 from fsseg.data.structures import Structures, structures_of_dataset_json
 from fsseg.models.networks import build_network
+from fsseg.models.weights_hash import hash_of_weights
 from fsseg.nnunet.checkpoint_file import (
     CHECKPOINT_NAME,
-    hash_of_weights,
     load_checkpoint_safely,
     require_nnunet_checkpoint,
     save_checkpoint,

@@ -17,8 +17,8 @@ from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest
 from fsseg.config.run_folder import new_run_folder, require_new
+from fsseg.models.weights_hash import hash_of_weights
 from fsseg.nnunet.augmentation import mirror_axes_for
-from fsseg.nnunet.checkpoint_file import hash_of_weights
 from fsseg.nnunet.model_folder import ModelFolder, checked_model, write_model_folder
 from fsseg.stages.import_input import with_input
 from fsseg.stages.import_report import expectations, facts_of, summary_of
