@@ -92,6 +92,25 @@ def test_another_format_is_refused(tmp_path: Path, version: int, message: str) -
         load_adapter(written(tmp_path, format_version=version))
 
 
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({"structures": {}, "integers": {}}, "structures: .*at least 1 item"),
+        ({"structures": {"liver": -5, "stomach": None}}, r"structures\.liver: .*greater than or equal to 0, got -5"),
+        ({"integers": {}}, r"integers: .*the structures are \['liver', 'stomach'\], in this order, got {}"),
+        ({"integers": {"stomach": [1], "liver": [2]}}, "integers: .*in this order"),
+        ({"integers": {"liver": [], "stomach": [2]}}, r"integers\.liver: .*at least 1 item.*got \[\]"),
+        ({"integers": {"liver": [0], "stomach": [2]}}, r"integers\.liver\.0: .*greater than or equal to 1, got 0"),
+        ({"integers": {"liver": [256], "stomach": [2]}}, r"integers\.liver\.0: .*less than or equal to 255, got 256"),
+        ({"activation": "softmax"}, "integers: .*numbered from 1 in the order of its channels"),
+        ({"mirroring_axes": [3]}, r"mirroring_axes\.0: .*got 3"),
+    ],
+)
+def test_a_header_whose_fields_do_not_agree_is_refused(tmp_path: Path, header: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_adapter(written(tmp_path, **header))
+
+
 # live terms of a low-rank update
 
 

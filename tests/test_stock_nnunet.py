@@ -283,6 +283,15 @@ def test_an_adapter_of_an_unknown_method_is_refused(base: ModelFolder, rewritten
         load_adapted(base, rewritten({**header, "method": "lorra"}))
 
 
+def test_an_adapter_that_starts_from_a_row_the_base_lacks_is_refused(
+    base: ModelFolder, rewritten, adapted: Path
+) -> None:
+    header = load_adapter(adapted / "adapter.safetensors")[1].model_dump(mode="json")
+    rows = f"0 to {len(base.structures.names) - 1}"
+    with pytest.raises(FssegError, match=rf"starts {KNOWN} from row 99, which the head of .*\n  its rows: {rows}"):
+        load_adapted(base, rewritten({**header, "structures": {**header["structures"], KNOWN: 99}}))
+
+
 def test_an_adapter_with_a_tensor_missing_or_misshapen_is_refused(base: ModelFolder, rewritten, adapted: Path) -> None:
     state = load_file(adapted / "adapter.safetensors")
     name = next(iter(state))

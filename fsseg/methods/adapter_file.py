@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from fsseg.config.base import StrictModel, validated
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.recipes import Activation
+from fsseg.data.assembly import HIGHEST_INTEGER
 from fsseg.methods.contract import DecoderChoice
 from fsseg.models.weights_hash import hash_of_weights
 
@@ -22,6 +23,7 @@ ADAPTER_NAME = "adapter.safetensors"
 FORMAT_VERSION = 2  # 1 had no hash of the file's content
 _KEY = "fsseg"
 _HASH = "sha256"
+_Integers = Annotated[tuple[Annotated[int, Field(ge=1, le=HIGHEST_INTEGER)], ...], Field(min_length=1)]
 _DTYPES = (torch.float32, torch.int64)  # weights; counts and indices
 
 
@@ -30,9 +32,9 @@ class AdapterInfo(StrictModel):
 
     Attributes:
         method: name of the method, with its `options` and `decoder` choice.
-        structures: adapted structures in channel order, with the base's head row each started from (None: novel).
-        integers: the integers of each structure in the label maps that the adapted network writes.
         activation: of the head; with "softmax" a background row comes before those of the structures.
+        structures: adapted structures in channel order, with the base's head row each started from (None: novel).
+        integers: the integers of each structure in the label maps that the adapted network writes, in channel order.
         mirroring_axes: axes that test-time mirroring may flip; none where the training had no flips.
         tile_step_size: step of the sliding window as a share of the patch, as the recipe has it.
         base_sha256: hash of the base's weights; the adapter fits no other base.
@@ -48,9 +50,9 @@ class AdapterInfo(StrictModel):
     method: str
     options: dict[str, Any]
     decoder: DecoderChoice
-    structures: dict[str, int | None]
-    integers: dict[str, tuple[int, ...]]
     activation: Activation = "sigmoid"
+    structures: dict[str, Annotated[int, Field(ge=0)] | None] = Field(min_length=1)
+    integers: dict[str, _Integers]
     mirroring_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...]
     tile_step_size: float = Field(gt=0, le=1)
     base_sha256: str
@@ -59,6 +61,18 @@ class AdapterInfo(StrictModel):
     ranks: dict[str, int] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
     estimate: dict[str, float] | None = None
+
+    @field_validator("integers")
+    @classmethod
+    def _belong_to_the_channels(
+        cls, integers: dict[str, tuple[int, ...]], earlier: ValidationInfo
+    ) -> dict[str, tuple[int, ...]]:
+        names = list(earlier.data.get("structures", integers))
+        if list(integers) != names:
+            raise ValueError(f"the structures are {names}, in this order")
+        if earlier.data.get("activation") == "softmax" and integers != {name: (i + 1,) for i, name in enumerate(names)}:
+            raise ValueError("the classes of a softmax are numbered from 1 in the order of its channels")
+        return integers
 
 
 def save_adapter(folder: Path, state: dict[str, Tensor], info: AdapterInfo) -> None:

@@ -20,7 +20,7 @@ def load_adapted(base: ModelFolder, adapter: Path) -> tuple[AdaptedNetwork, Adap
 
     Raises:
         UsageError: the adapter names a method or options that this fsseg does not have.
-        FssegError: the adapter was made on another base, or is damaged.
+        FssegError: the adapter was made on another base, names head rows that the base lacks, or is damaged.
     """
     state, info = load_adapter(adapter)
     if info.base_sha256 != base.sha256:
@@ -30,11 +30,23 @@ def load_adapted(base: ModelFolder, adapter: Path) -> tuple[AdaptedNetwork, Adap
             f"  this one: {base.sha256}\n"
             "  Give the model folder that the adapter was trained on."
         )
+    _require_rows(info, base, adapter)
     with seeded(0):  # what is not in the adapter must not depend on the caller
         network = base_with_heads(base, info)
         adapted = AdaptedNetwork(network, create_method(info.method, info.options), info.decoder)
     adapted.load_state(state)
     return adapted, info
+
+
+def _require_rows(info: AdapterInfo, base: ModelFolder, adapter: Path) -> None:
+    rows = sorted(base.head_rows().values())
+    wrong = {name: row for name, row in info.structures.items() if row is not None and row not in rows}
+    if wrong:
+        listed = ", ".join(f"{name} from row {row}" for name, row in wrong.items())
+        allowed = f"{rows[0]} to {rows[-1]}" if rows else "none"
+        raise FssegError(
+            f"{adapter} starts {listed}, which the head of {base.path} does not have.\n  its rows: {allowed}"
+        )
 
 
 def base_with_heads(base: ModelFolder, info: AdapterInfo) -> nn.Module:
