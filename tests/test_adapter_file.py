@@ -24,6 +24,7 @@ HEADER: dict[str, Any] = {
     "mirroring_axes": (),
     "tile_step_size": 0.5,
     "base_sha256": "0" * 64,
+    "base_settings": {},
     "base_licence": "none",
     "support": ("a", "b"),
 }

@@ -565,6 +565,7 @@ def test_what_cannot_be_written_whole_is_absent(tmp_path: Path) -> None:
         mirroring_axes=(),
         tile_step_size=0.5,
         base_sha256="",
+        base_settings={},
         base_licence="",
         support=(),
     )

@@ -18,7 +18,7 @@ class FewShotSettings(StrictModel):
 
     Attributes:
         checkpoint: model folder of the base.
-        base_sha256: hash of its weights.
+        base_sha256: hash of its weights and of what in its plans decides what its network computes.
         structures: structures to adapt to.
         shots: support cases, drawn from the training cases of the fold; all of these where they are fewer.
         seed: decides the draw, new weights and crops.

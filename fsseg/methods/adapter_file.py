@@ -37,7 +37,8 @@ class AdapterInfo(StrictModel):
         integers: the integers of each structure in the label maps that the adapted network writes, in channel order.
         mirroring_axes: axes that test-time mirroring may flip; none where the training had no flips.
         tile_step_size: step of the sliding window as a share of the patch, as the recipe has it.
-        base_sha256: hash of the base's weights; the adapter fits no other base.
+        base_sha256: hash of the base's weights and settings; the adapter fits no other base.
+        base_settings: what of the base's plans decides what its network computes, to say in what another base differs.
         base_licence: licence of the base, which goes on with the adapter.
         support: support cases.
         ranks: effective rank of every layer with a low-rank update, at the end of training.
@@ -56,6 +57,7 @@ class AdapterInfo(StrictModel):
     mirroring_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...]
     tile_step_size: float = Field(gt=0, le=1)
     base_sha256: str
+    base_settings: dict[str, Any]
     base_licence: str
     support: tuple[str, ...]
     ranks: dict[str, int] = Field(default_factory=dict)

@@ -1,7 +1,10 @@
 """nnU-Net model folders: plans.json, dataset.json and fold_X/checkpoint_final.pth, read without executing pickles."""
 
+import hashlib
+import json
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ from fsseg.nnunet.checkpoint_file import (
     require_nnunet_checkpoint,
     save_checkpoint,
 )
-from fsseg.nnunet.configurations import resolved
+from fsseg.nnunet.configurations import deciding_settings, resolved
 
 TILE_STEP_SIZE = 0.5  # nnU-Net's
 TILE_STEP_KEY = "inference_tile_step_size"  # of a checkpoint; stock nnU-Net takes the step from its command only
@@ -42,7 +45,6 @@ class ModelFolder:
         weights: state dict of the network, aliases included.
         mirroring_axes: axes that test-time mirroring may flip, or None.
         tile_step_size: step of the sliding window as a share of the patch.
-        sha256: hash of the weights (names, shapes and values), by which adapters know their base.
     """
 
     path: Path
@@ -51,8 +53,18 @@ class ModelFolder:
     configuration: str
     weights: dict[str, Tensor] = field(repr=False)
     mirroring_axes: tuple[int, ...] | None
-    sha256: str
     tile_step_size: float = TILE_STEP_SIZE
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What of the plans decides, besides the weights, what the network computes of an image."""
+        return deciding_settings(self.plans, self.configuration)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of weights (names, shapes and values) and `settings`, by which adapters know their base."""
+        text = hash_of_weights(self.weights) + json.dumps(self.settings, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def structures(self) -> Structures:
@@ -178,9 +190,7 @@ def checked_model(
     """
     resolved(plans, configuration, str(path / "plans.json"))
     _require_labels(plans, dataset_json, path / "dataset.json")
-    return ModelFolder(
-        path, plans, dataset_json, configuration, weights, mirroring_axes, sha256=hash_of_weights(weights)
-    )
+    return ModelFolder(path, plans, dataset_json, configuration, weights, mirroring_axes)
 
 
 def write_model_folder(

@@ -39,6 +39,7 @@ def adapter_info(
         mirroring_axes=job.mirror_axes,
         tile_step_size=job.recipe.tile_step_size,
         base_sha256=job.base.sha256,
+        base_settings=job.base.settings,
         base_licence=str(job.base.dataset_json.get("licence", "unknown")),
         support=tuple(support),
         ranks=job.method.ranks(adapted.network),

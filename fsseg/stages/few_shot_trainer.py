@@ -13,6 +13,7 @@ from fsseg.methods.adapter_file import save_adapter
 from fsseg.methods.registry import create_method
 from fsseg.models.networks import build_network
 from fsseg.nnunet.checkpoint_file import CHECKPOINT_NAME, LATEST_NAME, STOCK_TRAINER, save_checkpoint
+from fsseg.nnunet.configurations import deciding_settings
 from fsseg.nnunet.few_shot_trainer import FewShotTrainer
 from fsseg.nnunet.model_folder import TILE_STEP_KEY, read_model_folder
 from fsseg.stages.adaptation import Job, build_adapted, make_target, require_classes, require_learnable
@@ -20,6 +21,7 @@ from fsseg.stages.adaptation_files import adapter_info, write_losses
 from fsseg.stages.adaptation_notes import background_notes, inference_notes, integer_notes
 from fsseg.stages.adaptation_training import train
 from fsseg.stages.base_channels import ignored_channel_notes, require_channels
+from fsseg.stages.load_adapted import base_differences
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
 
 
@@ -44,6 +46,7 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
         if base.sha256 != settings.base_sha256:
             raise UsageError(
                 f"{settings.checkpoint} is not the base that the plans were made for.\n"
+                f"{base_differences(base, settings.base_sha256, deciding_settings(plans, configuration))}\n"
                 "  Make them again with `fsseg nnunet plans`."
             )
         require_channels(base, list(dataset_json["channel_names"].values()), "the preprocessed dataset", _remedy)

@@ -1,6 +1,7 @@
 """An adapted network from files: the base's model folder and an adapter file."""
 
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -12,6 +13,7 @@ from fsseg.models.heads import RowSource, replace_heads, row_sources
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.training.seeding import seeded
 
+_MOST_LINES = 10
 _ANY_FREQUENCY = 0.5  # a new head row is overwritten by the adapter's at once
 
 
@@ -26,8 +28,7 @@ def load_adapted(base: ModelFolder, adapter: Path) -> tuple[AdaptedNetwork, Adap
     if info.base_sha256 != base.sha256:
         raise FssegError(
             f"{adapter} was made on another base than {base.path}.\n"
-            f"  its base: {info.base_sha256}\n"
-            f"  this one: {base.sha256}\n"
+            f"{base_differences(base, info.base_sha256, info.base_settings)}\n"
             "  Give the model folder that the adapter was trained on."
         )
     _require_rows(info, base, adapter)
@@ -36,6 +37,23 @@ def load_adapted(base: ModelFolder, adapter: Path) -> tuple[AdaptedNetwork, Adap
         adapted = AdaptedNetwork(network, create_method(info.method, info.options), info.decoder)
     adapted.load_state(state)
     return adapted, info
+
+
+def base_differences(base: ModelFolder, sha256: str, settings: dict[str, Any]) -> str:
+    """Return lines that say in what a base differs from the one with this hash and these settings."""
+    lines = [f"  its base: {sha256}", f"  this one: {base.sha256}"]
+    differing = _differing(settings, base.settings)
+    lines += [f"  - {line}" for line in differing[:_MOST_LINES]] or ["  - the weights; the plans agree"]
+    return "\n".join(lines)
+
+
+def _differing(theirs: Any, ours: Any, where: str = "") -> list[str]:
+    if not (isinstance(theirs, dict) and isinstance(ours, dict)):
+        return [] if theirs == ours else [f"{where}: {theirs} in its base, {ours} here"]
+    keys = list(dict.fromkeys([*theirs, *ours]))
+    return [
+        line for key in keys for line in _differing(theirs.get(key), ours.get(key), f"{where}.{key}".removeprefix("."))
+    ]
 
 
 def _require_rows(info: AdapterInfo, base: ModelFolder, adapter: Path) -> None:
