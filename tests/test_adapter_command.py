@@ -86,6 +86,12 @@ def test_gates_that_became_zero_are_not_in_the_file(novel: Path) -> None:
 # merge
 
 
+def test_a_method_that_merges_names_no_other_command(lab: Lab, tmp_path: Path) -> None:
+    outcome = fsseg(*lab.adapt_words(tmp_path / "run", "--structure", NOVEL, *STEPS, method="linear_probe"))
+    assert outcome.code == 0, outcome.err
+    assert "--adapter" not in outcome.out
+
+
 def test_merge_gives_the_weights_of_the_run(lab: Lab, known: Path, tmp_path: Path) -> None:
     succeed("adapter", "merge", adapter(known), "--base", lab.base, "--out", tmp_path / "merged")
     merged, run = read_model_folder(tmp_path / "merged"), read_model_folder(known)
@@ -135,8 +141,16 @@ def test_scale_is_refused_for_what_did_not_start_from_the_base(lab: Lab, tmp_pat
 
 
 def test_a_method_that_does_not_merge_says_so(lab: Lab, tmp_path: Path) -> None:
-    succeed(*lab.adapt_words(tmp_path / "run", "--structure", NOVEL, *STEPS, method="adaptformer"))
+    adapted = fsseg(*lab.adapt_words(tmp_path / "run", "--structure", NOVEL, *STEPS, method="adaptformer"))
+    assert adapted.code == 0, adapted.err
+    assert "adaptformer does not merge" in adapted.out
+    command = f"fsseg predict --base {lab.base} --adapter {adapter(tmp_path / 'run')} "
+    assert adapted.out.splitlines()[-1] == f"  {command}--input IMAGES --output PREDICTIONS"
     assert not (tmp_path / "run" / "fold_0").exists()
+    words = ("predict", "--run", tmp_path / "run", "--input", lab.image(1).parent, "--output", tmp_path / "out")
+    outcome = fsseg(*words)
+    assert outcome.code == 2
+    assert f"fsseg predict --base BASE --adapter {adapter(tmp_path / 'run')}" in outcome.err
     words = ("adapter", "merge", adapter(tmp_path / "run"), "--base", lab.base, "--out", tmp_path / "merged")
     outcome = fsseg(*words)
     assert outcome.code == 2

@@ -75,7 +75,20 @@ def _text(result: dict, arguments: argparse.Namespace) -> str:
     text += (
         f"\n{result['steps']} steps ({ended}), {result['fit_seconds']:.0f} s, loss {result['loss']}\n{arguments.out}"
     )
-    return text + _estimate_text(arguments.out)
+    return text + _estimate_text(arguments.out) + ("" if result["merged"] else _adapter_text(arguments))
+
+
+def _adapter_text(arguments: argparse.Namespace) -> str:
+    import shlex
+    from pathlib import Path
+
+    from fsseg.methods.adapter_file import ADAPTER_NAME
+
+    base, adapter = (shlex.quote(str(path)) for path in (arguments.checkpoint, Path(arguments.out) / ADAPTER_NAME))
+    return (
+        f"\n{arguments.method} does not merge, so this run is an adapter and no stock model folder. Predict with:"
+        f"\n  fsseg predict --base {base} --adapter {adapter} --input IMAGES --output PREDICTIONS"
+    )
 
 
 def _estimate_text(out: str) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,6 +18,7 @@ from fsseg.config.json_files import read_json, write_json
 from fsseg.config.recipes import Activation
 from fsseg.data.assembly import head_labels
 from fsseg.data.structures import Structures, structures_of_dataset_json
+from fsseg.methods.adapter_file import ADAPTER_NAME
 from fsseg.models.networks import build_network
 from fsseg.models.weights_hash import hash_of_weights
 from fsseg.nnunet.checkpoint_file import (
@@ -223,6 +225,12 @@ def checkpoint_file(path: Path) -> Path:
         )
     found = sorted(path.glob(f"fold_*/{CHECKPOINT_NAME}"))
     if not found or not (path / "plans.json").is_file() or not (path / "dataset.json").is_file():
+        if (path / ADAPTER_NAME).is_file():
+            raise UsageError(
+                f"{path} is not a model folder: its method does not merge, and its adapter runs on its base.\n"
+                f"  fsseg predict --base BASE --adapter {shlex.quote(str(path / ADAPTER_NAME))}, where BASE is the"
+                " --checkpoint of its `fsseg adapt`"
+            )
         raise UsageError(
             f"{path} is not a model folder: plans.json, dataset.json and fold_*/{CHECKPOINT_NAME} are needed.\n"
             "  Give the --out folder of `fsseg pretrain`, or an nnU-Net results folder."
