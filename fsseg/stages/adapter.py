@@ -51,7 +51,8 @@ def merge_adapter(config: MergeConfig) -> dict[str, Any]:
     """Write the adapted network as a stock nnU-Net model folder; complete or absent.
 
     Raises:
-        UsageError: the method does not merge, or did not start from the base and is to be scaled; the output exists.
+        UsageError: the method does not merge, or did not start from the base and is to be scaled, or not this far; the
+            output exists.
         FssegError: the adapter is damaged, or was made on another base.
     """
     require_new(config.out)
