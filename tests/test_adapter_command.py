@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import SimpleITK
@@ -199,6 +200,34 @@ def test_stacked_networks_compute_what_each_computes_alone(
     own = sum(p.numel() for one in loaded for p in one.trainable().values())
     plain = sum({p.data_ptr(): p.numel() for p in base.build_network().parameters()}.values())
     assert sum(sizes.values()) <= plain + own + 1000  # the base once, and what the adapters train
+
+
+def test_each_network_shares_the_base_before_the_next_is_built(
+    lab: Lab, known: Path, novel: Path, probe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gc
+
+    from fsseg.stages import predict
+
+    base = read_model_folder(lab.base)
+    heaviest = max((p for p in base.build_network().parameters()), key=torch.numel)
+    copies = []
+
+    def counted(base: Any, file: Path) -> Any:
+        gc.collect()
+        tensors = (each for each in gc.get_objects() if type(each) is torch.nn.Parameter)
+        same = (each.data_ptr() for each in tensors if each.shape == heaviest.shape and torch.equal(each, heaviest))
+        copies.append(len({*same} - {heaviest.data_ptr()}))
+        return load_adapted(base, file)
+
+    monkeypatch.setattr(predict, "load_adapted", counted)
+    files = [adapter(run) for run in (probe, known, novel)]
+    words = ("--input", lab.image(1).parent, "--output", tmp_path / "out", "--dry-run")
+    with monkeypatch.context() as patch:
+        patch.setattr(predict, "_require_stackable", lambda _: None)  # two of them segment the same structure
+        succeed("predict", "--base", lab.base, "--adapter", *files, *words)
+    assert copies[1] - copies[0] == 1
+    assert copies[2] == copies[1]
 
 
 def test_one_prediction_with_two_adapters_shows_what_each_shows(

@@ -1,6 +1,6 @@
 """Stage: segment images with a run of `fsseg adapt` or `fsseg pretrain`, or with adapters on their base."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from fsseg.config.manifest import Manifest
 from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.data.assembly import renumbered
 from fsseg.data.structures import Structures
+from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.adapter_file import AdapterInfo
 from fsseg.methods.stacked_networks import StackedNetworks
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
@@ -108,16 +109,26 @@ def _model(config: PredictConfig) -> tuple[ModelFolder, nn.Module | None]:
         return model, None
     assert config.base is not None
     base = read_model_folder(config.base)
-    loaded = [load_adapted(base, file) for file in config.adapters]
-    infos = [info for _, info in loaded]
-    _require_stackable(infos)
+    infos: list[AdapterInfo] = []
+    network = StackedNetworks(_adapted_one_by_one(base, config.adapters, infos))
     model = replace(
         base,
         dataset_json=base.dataset_json_with(_joined_integers(infos), infos[0].activation),
         mirroring_axes=_common_axes(infos) or None,
         tile_step_size=min(info.tile_step_size for info in infos),
     )
-    return model, StackedNetworks([adapted for adapted, _ in loaded])
+    return model, network
+
+
+def _adapted_one_by_one(
+    base: ModelFolder, adapters: Sequence[Path], infos: list[AdapterInfo]
+) -> Iterator[AdaptedNetwork]:
+    """Yield the networks, each built when the one before shares its memory; their headers are added to `infos`."""
+    for file in adapters:
+        adapted, info = load_adapted(base, file)
+        infos.append(info)
+        _require_stackable(infos)
+        yield adapted
 
 
 def _common_axes(infos: Sequence[AdapterInfo]) -> tuple[int, ...]:
