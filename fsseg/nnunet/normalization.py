@@ -1,5 +1,6 @@
 """Which normalisation nnU-Net gives to an image channel, by its name."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization import (
@@ -9,6 +10,8 @@ from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization impo
 
 CT_SCHEME = "CTNormalization"  # the only one that needs statistics of a training set
 Z_SCORE = "ZScoreNormalization"
+_TO_UNIT_RANGE = ("RescaleTo01Normalization", "RGBTo01Normalization")
+_HU_BOUNDS = ("percentile_00_5", "percentile_99_5")
 
 
 @dataclass(frozen=True)
@@ -34,3 +37,20 @@ def scheme_of(channel: str) -> Scheme:
         uses_mask=bool(found.leaves_pixels_outside_mask_at_zero_if_use_mask_for_norm_is_true),
         said=channel.casefold() in channel_name_to_normalization_mapping,
     )
+
+
+def range_beyond_unit(scheme: str, statistics: Mapping[str, float]) -> str:
+    """Return to what a scheme scales intensities, in words; "" if to [0, 1].
+
+    Args:
+        scheme: its name in the plans.
+        statistics: of the channel in the plans, which a CT scheme uses.
+    """
+    if scheme in _TO_UNIT_RANGE:
+        return ""
+    if scheme != CT_SCHEME or not {"mean", "std", *_HU_BOUNDS} <= set(statistics):
+        return f"{scheme}, without known bounds"
+    mean, std = statistics["mean"], max(statistics["std"], 1e-8)  # as nnU-Net divides
+    low, high = ((statistics[bound] - mean) / std for bound in _HU_BOUNDS)
+    is_unit = abs(low) < 0.01 and abs(high - 1) < 0.01
+    return "" if is_unit else f"{scheme} to [{low:.3g}, {high:.3g}]"

@@ -32,7 +32,7 @@ from fsseg.stages.adaptation import (
     support_volumes,
 )
 from fsseg.stages.adaptation_files import adapter_info, training_facts, write_losses
-from fsseg.stages.adaptation_notes import background_notes, inference_notes, integer_notes
+from fsseg.stages.adaptation_notes import job_notes
 from fsseg.stages.adaptation_training import train
 from fsseg.stages.base_channels import ignored_channel_notes, require_same_channels
 from fsseg.stages.estimate import leave_one_out
@@ -125,7 +125,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
         "parameters": adapted.report().as_dict(),
         "support": list(split.support),
         "licence": dataset.dataset_json.get("licence", "unknown"),
-        "notes": [*ignored, *adapted.notes, *background_notes(job), *integer_notes(job), *inference_notes(job)],
+        "notes": [*ignored, *adapted.notes, *job_notes(job)],
     }
     if dry_run:
         return {**facts, "max_steps": config.recipe.max_steps, "out": str(config.out)}

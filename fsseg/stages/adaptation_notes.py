@@ -1,10 +1,17 @@
 """What a user should know of an adaptation that its options do not say."""
 
-from fsseg.nnunet.model_folder import TILE_STEP_SIZE
+from fsseg.config.recipes import Recipe
+from fsseg.nnunet.model_folder import TILE_STEP_SIZE, ModelFolder
+from fsseg.nnunet.normalization import range_beyond_unit
 from fsseg.stages.adaptation import Job
 
 
-def background_notes(job: Job) -> list[str]:
+def job_notes(job: Job) -> list[str]:
+    """Return all notes on an adaptation that its base, head and recipe give reason for."""
+    return [*_background_notes(job), *_integer_notes(job), *recipe_notes(job.base, job.recipe)]
+
+
+def _background_notes(job: Job) -> list[str]:
     """Say what becomes of the background of a base with a softmax."""
     if job.base.activation == "sigmoid" or not job.method.uses_pretrained:
         return []
@@ -16,7 +23,7 @@ def background_notes(job: Job) -> list[str]:
     ]
 
 
-def integer_notes(job: Job) -> list[str]:
+def _integer_notes(job: Job) -> list[str]:
     """Say when the label maps of the result hold other integers than those of the dataset."""
     integers, structures = job.integers(), job.target.structures
     if all(values == structures.integers[name] for name, values in integers.items()):
@@ -25,12 +32,32 @@ def integer_notes(job: Job) -> list[str]:
     return [f"Predictions have integers of their own, and dataset.json in the run says so: {listing}."]
 
 
-def inference_notes(job: Job) -> list[str]:
-    """Say when predictions take another step than stock nnU-Net's."""
-    step = job.recipe.tile_step_size
-    if step == TILE_STEP_SIZE:
+def recipe_notes(base: ModelFolder, recipe: Recipe) -> list[str]:
+    """Say what a recipe does that depends on the base, or that stock nnU-Net does not know of."""
+    return [*_scaling_notes(base, recipe), *_inference_notes(recipe)]
+
+
+def _scaling_notes(base: ModelFolder, recipe: Recipe) -> list[str]:
+    if recipe.augmentation != "intensity_shift":
+        return []
+    statistics = base.plans.get("foreground_intensity_properties_per_channel") or {}
+    schemes = base.configuration_manager().normalization_schemes
+    ranges = [range_beyond_unit(scheme, statistics.get(str(index), {})) for index, scheme in enumerate(schemes)]
+    names = base.dataset_json["channel_names"].values()
+    listed = ", ".join(f"{name} by {words}" for name, words in zip(names, ranges, strict=True) if words)
+    if not listed:
         return []
     return [
-        f"Predictions move the sliding window by {step:g} of the patch, as the recipe says."
-        f" `fsseg predict` does so by itself; nnUNetv2_predict needs -step_size {step:g}."
+        "The recipe's intensity_shift is made for images scaled to [0, 1], which it shifts by up to 0.1, but the base"
+        f" scales {listed}: the shift has another size than published. recipe.augmentation=nnunet fits any scaling."
+    ]
+
+
+def _inference_notes(recipe: Recipe) -> list[str]:
+    if recipe.tile_step_size == TILE_STEP_SIZE:
+        return []
+    step = f"{recipe.tile_step_size:g}"
+    return [
+        f"Predictions move the sliding window by {step} of the patch, as the recipe says. `fsseg predict` does so by"
+        f" itself; nnUNetv2_predict needs -step_size {step}."
     ]

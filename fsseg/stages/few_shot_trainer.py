@@ -18,7 +18,7 @@ from fsseg.nnunet.few_shot_trainer import FewShotTrainer
 from fsseg.nnunet.model_folder import TILE_STEP_KEY, read_model_folder
 from fsseg.stages.adaptation import Job, build_adapted, make_target, require_classes, require_learnable
 from fsseg.stages.adaptation_files import adapter_info, write_losses
-from fsseg.stages.adaptation_notes import background_notes, inference_notes, integer_notes
+from fsseg.stages.adaptation_notes import job_notes
 from fsseg.stages.adaptation_training import train
 from fsseg.stages.base_channels import ignored_channel_notes, require_channels
 from fsseg.stages.load_adapted import base_differences
@@ -87,8 +87,7 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
         adapted = build_adapted(self.job, volumes)
         self.network = adapted.network
         ignored = ignored_channel_notes(self.job.base, adapted)
-        about_job = [*background_notes(self.job), *integer_notes(self.job), *inference_notes(self.job)]
-        for note in [*ignored, *adapted.notes, *about_job]:
+        for note in [*ignored, *adapted.notes, *job_notes(self.job)]:
             self.print_to_log_file(note)
         facts = {**self.settings.model_dump(mode="json"), **self.job.decides()}
         checkpoint = FitCheckpoint(self.fold_folder / LATEST_NAME, fingerprint_of(facts, volumes))
