@@ -68,12 +68,12 @@ def test_show_tells_what_an_adapter_is(lab: Lab, novel: Path) -> None:
     assert facts["bytes"] == adapter(novel).stat().st_size
 
 
-def test_show_reads_well(known: Path, novel: Path) -> None:
+def test_show_reads_well(lab: Lab, known: Path, novel: Path) -> None:
     text = fsseg("adapter", "show", adapter(known)).out
-    assert f"{KNOWN} (known)" in text
+    assert f"{KNOWN} (head row {read_model_folder(lab.base).structures.names.index(KNOWN)} of the base)" in text
     assert "decoder, decoder tuned" in text
     text = fsseg("adapter", "show", adapter(novel)).out
-    assert f"{NOVEL} (novel)" in text
+    assert f"{NOVEL} (new head row)" in text
     assert "rank=2" in text
     assert text.count("encoder.stages") >= 2
 

@@ -8,6 +8,7 @@ from fsseg.config.base import StrictModel
 from fsseg.config.errors import unknown_name
 
 Activation = Literal["sigmoid", "softmax"]
+HeadStart = Literal["base", "new"]  # of the head rows of structures that the base knows; others are new anyway
 
 
 class Recipe(StrictModel):

@@ -33,7 +33,7 @@ class AdapterInfo(StrictModel):
     Attributes:
         method: name of the method, with its `options` and `decoder` choice.
         activation: of the head; with "softmax" a background row comes before those of the structures.
-        structures: adapted structures in channel order, with the base's head row each started from (None: novel).
+        structures: adapted structures in channel order, with the base's head row each started from (None: a new one).
         integers: the integers of each structure in the label maps that the adapted network writes, in channel order.
         mirroring_axes: axes that test-time mirroring may flip; none where the training had no flips.
         tile_step_size: step of the sliding window as a share of the patch, as the recipe has it.

@@ -10,7 +10,7 @@ import torch
 
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import FssegError, UsageError
-from fsseg.config.recipes import Recipe
+from fsseg.config.recipes import HeadStart, Recipe
 from fsseg.data.assembly import HIGHEST_INTEGER, renumbered
 from fsseg.data.structures import Structures
 from fsseg.data.volumes import Volume
@@ -25,7 +25,7 @@ from fsseg.training.seeding import seed_everything
 
 
 class Target(StrictModel):
-    """The structures to adapt to, in channel order, and the base's head row of each (None: novel)."""
+    """The structures to adapt to, in channel order, and the base's head row that each starts from (None: a new one)."""
 
     structures: Structures
     base_rows: dict[str, int | None]
@@ -92,10 +92,13 @@ class Job:
         return used
 
 
-def make_target(base: ModelFolder, structures: Structures, names: Sequence[str]) -> Target:
-    """Match structures of a dataset with the head rows of the base; containing structures come first."""
+def make_target(base: ModelFolder, structures: Structures, names: Sequence[str], head: HeadStart = "base") -> Target:
+    """Match structures of a dataset with the head rows of the base; containing structures come first.
+
+    With `head` "new" none is matched: every structure gets a new row, also where the base has one.
+    """
     ordered = tuple(renumbered(structures, tuple(names)))
-    rows = base.head_rows()
+    rows = base.head_rows() if head == "base" else {}
     return Target(structures=structures.subset(ordered), base_rows={name: rows.get(name) for name in ordered})
 
 

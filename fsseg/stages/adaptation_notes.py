@@ -8,7 +8,16 @@ from fsseg.stages.adaptation import Job
 
 def job_notes(job: Job) -> list[str]:
     """Return all notes on an adaptation that its base, head and recipe give reason for."""
-    return [*_background_notes(job), *_integer_notes(job), *recipe_notes(job.base, job.recipe)]
+    return [*_head_notes(job), *_background_notes(job), *_integer_notes(job), *recipe_notes(job.base, job.recipe)]
+
+
+def _head_notes(job: Job) -> list[str]:
+    """Say which head rows of the base are left aside."""
+    known = job.base.head_rows() if job.method.uses_pretrained else {}
+    anew = [name for name, row in job.target.base_rows.items() if row is None and name in known]
+    if not anew:
+        return []
+    return [f"--head new: the base knows {', '.join(anew)}, but its head rows are not used; new ones start there."]
 
 
 def _background_notes(job: Job) -> list[str]:
@@ -17,9 +26,12 @@ def _background_notes(job: Job) -> list[str]:
         return []
     if job.recipe.activation == "softmax":
         return ["The base's background row is kept."]
+    note = "The base has a softmax. Every structure has a sigmoid of its own now"
+    if all(row is None for row in job.target.base_rows.values()):
+        return [f"{note}."]
     return [
-        "The base has a softmax. Every structure has a sigmoid of its own now: known ones start from their row minus"
-        " the background's, which is the base's probability against background."
+        f"{note}: known ones start from their row minus the background's, which is the base's probability against"
+        " background."
     ]
 
 

@@ -51,7 +51,7 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
             )
         require_channels(base, list(dataset_json["channel_names"].values()), "the preprocessed dataset", _remedy)
         require_known("structure", settings.structures, self.annotated.names, "The dataset annotates the allowed ones.")
-        target = make_target(base, self.annotated, settings.structures)
+        target = make_target(base, self.annotated, settings.structures, settings.head)
         method = create_method(settings.method, settings.method_options)
         decoder = require_decoder_choice(method, settings.decoder)  # type: ignore[arg-type]
         self.job = Job(base, target, method, decoder, settings.recipe, settings.seed, self.device)
