@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import SimpleITK
@@ -10,7 +11,7 @@ import torch
 from conftest import KNOWN, NOVEL, Lab, fsseg, succeed
 from safetensors.torch import load_file, save_file
 
-from fsseg.methods.adapter_file import load_adapter
+from fsseg.methods.adapter_file import load_adapter, sealed
 from fsseg.methods.stacked_networks import StackedNetworks
 from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.stages.load_adapted import load_adapted
@@ -67,12 +68,12 @@ def test_show_tells_what_an_adapter_is(lab: Lab, novel: Path) -> None:
     assert facts["bytes"] == adapter(novel).stat().st_size
 
 
-def test_show_reads_well(known: Path, novel: Path) -> None:
+def test_show_reads_well(lab: Lab, known: Path, novel: Path) -> None:
     text = fsseg("adapter", "show", adapter(known)).out
-    assert f"{KNOWN} (known)" in text
+    assert f"{KNOWN} (head row {read_model_folder(lab.base).structures.names.index(KNOWN)} of the base)" in text
     assert "decoder, decoder tuned" in text
     text = fsseg("adapter", "show", adapter(novel)).out
-    assert f"{NOVEL} (novel)" in text
+    assert f"{NOVEL} (new head row)" in text
     assert "rank=2" in text
     assert text.count("encoder.stages") >= 2
 
@@ -84,6 +85,12 @@ def test_gates_that_became_zero_are_not_in_the_file(novel: Path) -> None:
 
 
 # merge
+
+
+def test_a_method_that_merges_names_no_other_command(lab: Lab, tmp_path: Path) -> None:
+    outcome = fsseg(*lab.adapt_words(tmp_path / "run", "--structure", NOVEL, *STEPS, method="linear_probe"))
+    assert outcome.code == 0, outcome.err
+    assert "--adapter" not in outcome.out
 
 
 def test_merge_gives_the_weights_of_the_run(lab: Lab, known: Path, tmp_path: Path) -> None:
@@ -135,8 +142,16 @@ def test_scale_is_refused_for_what_did_not_start_from_the_base(lab: Lab, tmp_pat
 
 
 def test_a_method_that_does_not_merge_says_so(lab: Lab, tmp_path: Path) -> None:
-    succeed(*lab.adapt_words(tmp_path / "run", "--structure", NOVEL, *STEPS, method="adaptformer"))
+    adapted = fsseg(*lab.adapt_words(tmp_path / "run", "--structure", NOVEL, *STEPS, method="adaptformer"))
+    assert adapted.code == 0, adapted.err
+    assert "adaptformer does not merge" in adapted.out
+    command = f"fsseg predict --base {lab.base} --adapter {adapter(tmp_path / 'run')} "
+    assert adapted.out.splitlines()[-1] == f"  {command}--input IMAGES --output PREDICTIONS"
     assert not (tmp_path / "run" / "fold_0").exists()
+    words = ("predict", "--run", tmp_path / "run", "--input", lab.image(1).parent, "--output", tmp_path / "out")
+    outcome = fsseg(*words)
+    assert outcome.code == 2
+    assert f"fsseg predict --base BASE --adapter {adapter(tmp_path / 'run')}" in outcome.err
     words = ("adapter", "merge", adapter(tmp_path / "run"), "--base", lab.base, "--out", tmp_path / "merged")
     outcome = fsseg(*words)
     assert outcome.code == 2
@@ -185,6 +200,34 @@ def test_stacked_networks_compute_what_each_computes_alone(
     own = sum(p.numel() for one in loaded for p in one.trainable().values())
     plain = sum({p.data_ptr(): p.numel() for p in base.build_network().parameters()}.values())
     assert sum(sizes.values()) <= plain + own + 1000  # the base once, and what the adapters train
+
+
+def test_each_network_shares_the_base_before_the_next_is_built(
+    lab: Lab, known: Path, novel: Path, probe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gc
+
+    from fsseg.stages import predict
+
+    base = read_model_folder(lab.base)
+    heaviest = max((p for p in base.build_network().parameters()), key=torch.numel)
+    copies = []
+
+    def counted(base: Any, file: Path) -> Any:
+        gc.collect()
+        tensors = (each for each in gc.get_objects() if type(each) is torch.nn.Parameter)
+        same = (each.data_ptr() for each in tensors if each.shape == heaviest.shape and torch.equal(each, heaviest))
+        copies.append(len({*same} - {heaviest.data_ptr()}))
+        return load_adapted(base, file)
+
+    monkeypatch.setattr(predict, "load_adapted", counted)
+    files = [adapter(run) for run in (probe, known, novel)]
+    words = ("--input", lab.image(1).parent, "--output", tmp_path / "out", "--dry-run")
+    with monkeypatch.context() as patch:
+        patch.setattr(predict, "_require_stackable", lambda _: None)  # two of them segment the same structure
+        succeed("predict", "--base", lab.base, "--adapter", *files, *words)
+    assert copies[1] - copies[0] == 1
+    assert copies[2] == copies[1]
 
 
 def test_one_prediction_with_two_adapters_shows_what_each_shows(
@@ -280,7 +323,7 @@ def test_a_damaged_list_of_live_terms_is_refused(lab: Lab, novel: Path, tmp_path
     name = next(name for name in state if name.endswith(".live") and len(state[name]))
     state[name] = state[name] + 1000
     path = tmp_path / "damaged.safetensors"
-    save_file(state, path, metadata={"fsseg": info.model_dump_json()})
+    save_file(state, path, metadata=sealed(info.model_dump(mode="json"), state))
     outcome = fsseg("adapter", "merge", path, "--base", lab.base, "--out", tmp_path / "out")
     assert outcome.code == 1
     assert "The adapter does not fit its network" in outcome.err

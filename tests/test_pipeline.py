@@ -17,8 +17,9 @@ import torch
 from conftest import KNOWN, NOVEL, PLANS_NAME, SOURCES, Lab, fsseg, start_fsseg, succeed, tree
 from safetensors.torch import load_file
 
+from fsseg.config.few_shot import few_shot_settings
 from fsseg.config.manifest import sha256_of_file
-from fsseg.config.recipes import Recipe
+from fsseg.config.recipes import HeadStart, Recipe
 from fsseg.config.run_folder import staging_of
 from fsseg.data.structures import CaseAnnotation, Structures, load_structures
 from fsseg.data.volumes import Volume
@@ -263,10 +264,12 @@ def test_leave_one_out_scores_every_support_case(lab: Lab, tmp_path: Path) -> No
 # --- the start of the head --------------------------------------------------------------------------------------
 
 
-def job_and_volumes(lab: Lab, method: str, cases: Sequence[int] = (0, 1)) -> tuple[Job, list[Volume]]:
+def job_and_volumes(
+    lab: Lab, method: str, cases: Sequence[int] = (0, 1), head: HeadStart = "base"
+) -> tuple[Job, list[Volume]]:
     base = read_model_folder(lab.base)
     dataset = read_raw_dataset(lab.target)
-    target = make_target(base, dataset.structures, (NOVEL, KNOWN))
+    target = make_target(base, dataset.structures, (NOVEL, KNOWN), head)
     volumes = support_volumes(dataset, target, [lab.case(i) for i in cases], CasePreprocessor(base, cache=None))
     return Job(base, target, create_method(method), "tuned", Recipe(max_steps=1), 0, CPU), volumes
 
@@ -290,6 +293,31 @@ def test_known_structure_starts_from_its_row_and_novel_one_from_its_frequency(la
     assert 0 < share < 0.1
     assert float(bias[channel[NOVEL]]) == pytest.approx(np.log(share / (1 - share)), rel=1e-5)
     assert 0 < float(weight[channel[NOVEL]].abs().max()) < 0.1
+
+
+def test_head_new_starts_a_known_structure_like_a_novel_one(lab: Lab) -> None:
+    job, volumes = job_and_volumes(lab, "lora", head="new")
+    assert job.target.base_rows == {KNOWN: None, NOVEL: None}
+    weight, bias = head_of(build_adapted(job, volumes).network)
+    old_weight, _ = head_of(job.base.build_network())
+    channel = job.target.names.index(KNOWN)
+    assert not torch.equal(weight[channel], old_weight[job.base.structures.names.index(KNOWN)])
+    assert 0 < float(weight[channel].abs().max()) < 0.1
+    share = frequency(volumes, job.target, channel)
+    assert float(bias[channel]) == pytest.approx(np.log(share / (1 - share)), rel=1e-5)
+
+
+def test_head_new_is_said_and_goes_with_the_adapter(lab: Lab, tmp_path: Path) -> None:
+    note = f"the base knows {KNOWN}, but its head rows are not used"
+    facts = succeed(*lab.adapt_words(tmp_path / "run", "--head", "new", method="linear_probe"))
+    assert any(note in said for said in facts["notes"])
+    assert facts["structures"] == {NOVEL: "novel", KNOWN: "known"}
+    assert load_adapter(tmp_path / "run" / "adapter.safetensors")[1].structures == {NOVEL: None, KNOWN: None}
+    facts = succeed(*lab.adapt_words(tmp_path / "base", "--head", "base", "--dry-run"))
+    assert not any(note in said for said in facts["notes"])
+    plans = ("nnunet", "plans", "--checkpoint", lab.base, "--dataset", "804", "--method", "lora", "--head", "new")
+    written = read_json(Path(succeed(*plans, "--structure", KNOWN, "--name", "new_head")["out"]))
+    assert few_shot_settings(written).head == "new"
 
 
 def test_from_scratch_takes_no_pretrained_row(lab: Lab) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fsseg.config.errors import UsageError
 from fsseg.config.recipes import Recipe, named_recipe
 from fsseg.nnunet.augmentation import intensity_shift
+from fsseg.nnunet.normalization import range_beyond_unit
 from fsseg.training.activation_checkpointing import checkpointed
 from fsseg.training.schedule import CosineEpochs, PlateauRule
 from fsseg.training.seeding import seeded
@@ -127,7 +128,34 @@ def test_intensity_shift_moves_all_voxels_alike_and_seldom() -> None:
     assert 0.05 < max(moved) <= 0.1
 
 
+@pytest.mark.parametrize(
+    ("scheme", "mean", "std", "words"),
+    [
+        ("CTNormalization", -175.0, 425.0, ""),  # the window [-175, 250] to [0, 1]
+        ("RescaleTo01Normalization", 60.0, 120.0, ""),
+        ("CTNormalization", 37.5, 100.0, "CTNormalization to [-2.12, 2.12]"),
+        ("ZScoreNormalization", -175.0, 425.0, "ZScoreNormalization, without known bounds"),
+    ],
+)
+def test_what_does_not_scale_to_0_and_1_is_known(scheme: str, mean: float, std: float, words: str) -> None:
+    statistics = {"mean": mean, "std": std, "percentile_00_5": -175.0, "percentile_99_5": 250.0}
+    assert range_beyond_unit(scheme, statistics) == words
+
+
 # From the command line
+
+
+def test_intensity_shift_on_a_base_that_scales_otherwise_is_said(lab: Lab, tmp_path) -> None:
+    """The phantoms' base scales its window to [-2.17, 2.83]."""
+    said = "the base scales CT by CTNormalization to [-2.17, 2.83]"
+    words = ("--structure", NOVEL, "--recipe", "fseft", "--dry-run")
+    assert any(said in note for note in succeed(*lab.adapt_words(tmp_path / "run", *words))["notes"])
+    words = ("--structure", NOVEL, "--dry-run")
+    assert succeed(*lab.adapt_words(tmp_path / "run", *words))["notes"] == []
+    plans = ("nnunet", "plans", "--checkpoint", lab.base, "--dataset", "804", "--method", "lora")
+    notes = succeed(*plans, "--recipe", "arena", "--name", "scaled_otherwise")["notes"]
+    assert any(said in note for note in notes)
+    assert any("nnUNetv2_predict needs -step_size 0.75" in note for note in notes)
 
 
 def test_published_recipe_trains_one_step_a_case_with_six_crops(lab: Lab, tmp_path) -> None:

@@ -16,7 +16,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from safetensors.torch import load_file, save_file
 
 from fsseg.config.errors import FssegError, UsageError
-from fsseg.methods.adapter_file import load_adapter
+from fsseg.methods.adapter_file import load_adapter, sealed
 from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
 from fsseg.nnunet.prediction import Predictor
@@ -232,11 +232,12 @@ def test_an_adapter_of_another_base_is_refused_naming_both(adapted: Path, base: 
 def rewritten(adapted: Path, tmp_path: Path) -> Iterator:
     """Return a function that writes the adapter again with another header or other tensors."""
 
-    def write(header: object | None = None, state: dict | None = None) -> Path:
+    def write(header: dict | None = None, state: dict | None = None) -> Path:
         file = adapted / "adapter.safetensors"
         info = load_adapter(file)[1].model_dump(mode="json") if header is None else header
         path = tmp_path / "changed.safetensors"
-        save_file(load_file(file) if state is None else state, path, metadata={"fsseg": json.dumps(info)})
+        tensors = load_file(file) if state is None else state
+        save_file(tensors, path, metadata=sealed(info, tensors))
         return path
 
     return write
@@ -252,7 +253,7 @@ def test_a_truncated_adapter_is_refused(adapted: Path, base: ModelFolder, tmp_pa
 
 
 def test_a_missing_adapter_is_refused(base: ModelFolder, tmp_path: Path) -> None:
-    with pytest.raises(FssegError, match=r"nowhere\.safetensors is damaged, or is no adapter file"):
+    with pytest.raises(UsageError, match=r"Adapter file not found: .*nowhere\.safetensors"):
         load_adapted(base, tmp_path / "nowhere.safetensors")
 
 
@@ -280,6 +281,15 @@ def test_an_adapter_of_an_unknown_method_is_refused(base: ModelFolder, rewritten
     header = load_adapter(adapted / "adapter.safetensors")[1].model_dump(mode="json")
     with pytest.raises(UsageError, match=r"Unknown method 'lorra'\. Did you mean 'lora'"):
         load_adapted(base, rewritten({**header, "method": "lorra"}))
+
+
+def test_an_adapter_that_starts_from_a_row_the_base_lacks_is_refused(
+    base: ModelFolder, rewritten, adapted: Path
+) -> None:
+    header = load_adapter(adapted / "adapter.safetensors")[1].model_dump(mode="json")
+    rows = f"0 to {len(base.structures.names) - 1}"
+    with pytest.raises(FssegError, match=rf"starts {KNOWN} from row 99, which the head of .*\n  its rows: {rows}"):
+        load_adapted(base, rewritten({**header, "structures": {**header["structures"], KNOWN: 99}}))
 
 
 def test_an_adapter_with_a_tensor_missing_or_misshapen_is_refused(base: ModelFolder, rewritten, adapted: Path) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from fsseg.cli.method_settings import method_settings
+from fsseg.cli.method_settings import HEAD_HELP, method_settings
 from fsseg.cli.options import add_device_option, add_output_options, emit
 
 EXAMPLES = """examples:
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shots", type=int, help="support cases to draw from the pool (default: 5)")
     parser.add_argument("--method", required=True, help="adaptation method, see `fsseg methods`")
     parser.add_argument("--decoder", choices=("frozen", "tuned"), help="train the decoder too (default: the method's)")
+    parser.add_argument("--head", choices=("base", "new"), default="base", help=HEAD_HELP)
     parser.add_argument("--seed", type=int, default=0, help="decides draw, new weights and crops (default: 0)")
     parser.add_argument("--out", required=True, help="run folder to make")
     parser.add_argument("--pool", help="file with the cases to draw from, one a line (default: all but the test cases)")
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     names = ("checkpoint", "dataset", "method", "decoder", "seed", "out", "pool", "test", "cases", "estimate", "device")
     values = {name: getattr(arguments, name) for name in names}
     shots = len(arguments.cases) if arguments.cases else arguments.shots or DEFAULT_SHOTS
-    values |= {"structures": arguments.structure, **method_settings(arguments, shots)}
+    values |= {"structures": arguments.structure, "head": arguments.head, **method_settings(arguments, shots)}
     if arguments.shots is not None:
         values["shots"] = arguments.shots
     result = run_adapt(validated(AdaptConfig, values, "the options"), dry_run=arguments.dry_run)
@@ -75,7 +76,20 @@ def _text(result: dict, arguments: argparse.Namespace) -> str:
     text += (
         f"\n{result['steps']} steps ({ended}), {result['fit_seconds']:.0f} s, loss {result['loss']}\n{arguments.out}"
     )
-    return text + _estimate_text(arguments.out)
+    return text + _estimate_text(arguments.out) + ("" if result["merged"] else _adapter_text(arguments))
+
+
+def _adapter_text(arguments: argparse.Namespace) -> str:
+    import shlex
+    from pathlib import Path
+
+    from fsseg.methods.adapter_file import ADAPTER_NAME
+
+    base, adapter = (shlex.quote(str(path)) for path in (arguments.checkpoint, Path(arguments.out) / ADAPTER_NAME))
+    return (
+        f"\n{arguments.method} does not merge, so this run is an adapter and no stock model folder. Predict with:"
+        f"\n  fsseg predict --base {base} --adapter {adapter} --input IMAGES --output PREDICTIONS"
+    )
 
 
 def _estimate_text(out: str) -> str:

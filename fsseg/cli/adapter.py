@@ -58,12 +58,13 @@ def _merge(arguments: argparse.Namespace) -> int:
 def _text(facts: dict) -> str:
     from fsseg.reporting.tables import text_table
 
-    structures = [f"{name} ({'novel' if row is None else 'known'})" for name, row in facts["structures"].items()]
+    started = facts["structures"].items()
+    starts = [f"{name} ({'new head row' if row is None else f'head row {row} of the base'})" for name, row in started]
     options = ", ".join(f"{name}={value}" for name, value in facts["options"].items())
     rows = [
         ["method", f"{facts['method']}, decoder {facts['decoder']}"],
         ["options", options or "none"],
-        ["structures", ", ".join(structures)],
+        ["structures", ", ".join(starts)],
         ["support cases", ", ".join(facts["support"])],
         ["base", facts["base_sha256"]],
         ["licence of the base", facts["base_licence"]],

@@ -5,6 +5,7 @@ from typing import Any
 
 from fsseg.cli.options import parse_set
 
+HEAD_HELP = "where head rows of structures that the base knows start: from its own, or new (default: base)"
 _RECIPE_PREFIX = "recipe."
 
 

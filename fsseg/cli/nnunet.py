@@ -3,7 +3,7 @@
 import argparse
 import shlex
 
-from fsseg.cli.method_settings import method_settings
+from fsseg.cli.method_settings import HEAD_HELP, method_settings
 from fsseg.cli.options import add_output_options, emit
 
 EXAMPLES = """examples:
@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     plans.add_argument("--shots", type=int, default=5, help="support cases of a fold (default: 5)")
     plans.add_argument("--method", required=True, help="adaptation method, see `fsseg methods`")
     plans.add_argument("--decoder", choices=("frozen", "tuned"), help="train the decoder too (default: the method's)")
+    plans.add_argument("--head", choices=("base", "new"), default="base", help=HEAD_HELP)
     plans.add_argument("--recipe", default="default", help="default (ours), fseft or arena (as published)")
     plans.add_argument("--seed", type=int, default=0, help="decides draw, new weights and crops (default: 0)")
     plans.add_argument("--name", help="name of the plans (default: fsseg_METHOD_Kshots)")
@@ -68,7 +69,7 @@ def _plans(arguments: argparse.Namespace) -> int:
     from fsseg.config.base import validated
     from fsseg.stages.nnunet_plans import NnunetPlansConfig, run_nnunet_plans
 
-    names = ("checkpoint", "dataset", "shots", "method", "decoder", "seed", "name")
+    names = ("checkpoint", "dataset", "shots", "method", "decoder", "head", "seed", "name")
     values = {name: getattr(arguments, name) for name in names}
     values |= {"structures": arguments.structure, **method_settings(arguments, arguments.shots)}
     result = run_nnunet_plans(validated(NnunetPlansConfig, values, "the options"))

@@ -24,7 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", required=True, help="folder of images named CASE_0000.nii.gz")
     parser.add_argument("--output", required=True, help="folder to make")
     parser.add_argument("--cases", nargs="+", help="only these cases")
-    parser.add_argument("--tile-step-size", type=float, default=0.5, help="sliding-window step / patch (default: 0.5)")
+    parser.add_argument(
+        "--tile-step-size", type=float, help="sliding-window step / patch (default: the recipe's, which is mostly 0.5)"
+    )
+    parser.add_argument(
+        "--no-mirroring", dest="mirroring", action="store_false", help="no average over flips: up to 8 times as fast"
+    )
     add_device_option(parser)
     add_output_options(parser, dry_run=True)
 
@@ -34,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fsseg.config.base import validated
     from fsseg.stages.predict import PredictConfig, run_predict
 
-    names = ("run", "base", "input", "output", "cases", "tile_step_size", "device")
+    names = ("run", "base", "input", "output", "cases", "tile_step_size", "mirroring", "device")
     values = {name: getattr(arguments, name) for name in names} | {"adapters": arguments.adapter}
     config = validated(PredictConfig, values, "the options")
     result = run_predict(config, dry_run=arguments.dry_run)

@@ -8,7 +8,7 @@ from pydantic import Field
 from fsseg.config.base import StrictModel, validated
 from fsseg.config.errors import UsageError
 from fsseg.config.pretraining import PLANS_KEY
-from fsseg.config.recipes import Recipe
+from fsseg.config.recipes import HeadStart, Recipe
 
 ADAPT_KEY = "adapt"
 
@@ -18,11 +18,12 @@ class FewShotSettings(StrictModel):
 
     Attributes:
         checkpoint: model folder of the base.
-        base_sha256: hash of its weights.
+        base_sha256: hash of its weights and of what in its plans decides what its network computes.
         structures: structures to adapt to.
         shots: support cases, drawn from the training cases of the fold; all of these where they are fewer.
         seed: decides the draw, new weights and crops.
         method, method_options, decoder: the adaptation method.
+        head: where head rows of known structures start.
         recipe: how it is trained.
     """
 
@@ -34,6 +35,7 @@ class FewShotSettings(StrictModel):
     method: str
     method_options: dict[str, Any] = Field(default_factory=dict)
     decoder: str | None = None
+    head: HeadStart = "base"
     recipe: Recipe = Recipe()
 
 

@@ -8,6 +8,7 @@ from fsseg.config.base import StrictModel
 from fsseg.config.errors import unknown_name
 
 Activation = Literal["sigmoid", "softmax"]
+HeadStart = Literal["base", "new"]  # of the head rows of structures that the base knows; others are new anyway
 
 
 class Recipe(StrictModel):
@@ -28,7 +29,8 @@ class Recipe(StrictModel):
         crop_jitter: how far the voxel that a crop was drawn for may lie from its centre, as a share of the patch.
         crops_per_volume: so many consecutive crops come from one support case, each case having its turn; None draws
             the case of every crop.
-        augmentation: "nnunet" is nnU-Net's; "intensity_shift" shifts intensities that lie in [0, 1], as FSEFT does.
+        augmentation: "nnunet" is nnU-Net's; "intensity_shift" shifts intensities that lie in [0, 1], as FSEFT does. A
+            network that was trained without nnU-Net's has seen no flips, and its predictions are not mirrored.
         schedule: "stable" is a constant rate until the plateau, then a linear decay; "cosine" decays from the start.
         max_steps: cap on the steps, decay included.
         epoch_steps: steps between two changes of the rate along a cosine, and between two looks at the plateau rule.
@@ -44,6 +46,8 @@ class Recipe(StrictModel):
             100 do as well as crops that never recur; 25 do on known structures, not on novel ones.
         feature_cache_gib: memory that these may take on a CUDA device, and as much again on the host; without CUDA on
             the host only.
+        tile_step_size: step of the sliding window, as a share of the patch, with which the result predicts unless
+            another is asked for.
     """
 
     activation: Activation = "sigmoid"
@@ -78,6 +82,7 @@ class Recipe(StrictModel):
     checkpoint_activations: bool = False
     feature_crops: int = Field(default=100, ge=1)
     feature_cache_gib: float = Field(default=8.0, gt=0)
+    tile_step_size: float = Field(default=0.5, gt=0, le=1)
 
 
 RECIPES = ("default", "fseft", "arena")
@@ -90,8 +95,8 @@ def named_recipe(name: str, *, method: str, family: str, decoder: str, shots: in
     for every support case in an epoch, with six crops of that case, half of them centred on foreground; soft Dice;
     AdamW without weight decay; at most 199 epochs of a cosine that would reach zero in epoch 200. From epoch 31 on they
     stop when the mean loss of ten epochs fell, over 19 epochs, by less than 0.001 (FSEFT) or 1 % (ARENA). Patch,
-    spacing and intensity window are those of the base's plans (plans/swinunetr_fseft.json), and their sliding window
-    overlaps by a quarter (`fsseg predict --tile-step-size 0.75`).
+    spacing and intensity window are those of the base's plans (plans/swinunetr_fseft.json). Their sliding window
+    overlaps by a quarter, and nothing is mirrored.
 
     The activation is the sigmoid, as theirs is for one structure at a time. On FLARE22 they take a softmax over nine
     organs and background, which is `recipe.activation=softmax`.
@@ -133,6 +138,7 @@ def named_recipe(name: str, *, method: str, family: str, decoder: str, shots: in
         "plateau_patience": 19 * shots,
         "plateau_improvement": 0.001 if name == "fseft" else 0.01,
         "plateau_relative": name == "arena",
+        "tile_step_size": 0.75,
     }
 
 

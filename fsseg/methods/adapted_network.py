@@ -112,7 +112,7 @@ class AdaptedNetwork:
         return self.method.compacted(self.state())
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Load tensors made by `state` or `compact_state`; raise `FssegError` if names or shapes differ."""
+        """Load tensors made by `state` or `compact_state`; raise `FssegError` if names, shapes or kinds differ."""
         expected = self._changing()
         try:
             state = self.method.expanded(state, expected)
@@ -121,9 +121,9 @@ class AdaptedNetwork:
         problems = [f"missing {name}" for name in expected if name not in state]
         problems += [f"unexpected {name}" for name in state if name not in expected]
         problems += [
-            f"{name}: shape {tuple(state[name].shape)}, expected {tuple(p.shape)}"
+            f"{name}: {_kind(state[name])}, expected {_kind(p)}"
             for name, p in expected.items()
-            if name in state and state[name].shape != p.shape
+            if name in state and _kind(state[name]) != _kind(p)
         ]
         if problems:
             raise FssegError("The adapter does not fit its network:\n  " + "\n  ".join(problems[:10]))
@@ -173,6 +173,10 @@ def require_decoder_choice(method: Method, decoder: DecoderChoice | None) -> Dec
             f"  allowed: {', '.join(method.decoder_choices)}"
         )
     return decoder
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"shape {tuple(tensor.shape)} of {tensor.dtype}"
 
 
 def _keeps_statistics(module: nn.Module) -> bool:

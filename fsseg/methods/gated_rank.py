@@ -1,8 +1,11 @@
 """Low-rank updates with a gate on every rank-one term: the base of methods whose rank shrinks."""
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 
+from fsseg.config.errors import FssegError
 from fsseg.methods import contract
 from fsseg.methods.low_rank import LowRankOptions, LowRankUpdate, updates_of
 
@@ -50,23 +53,39 @@ class GatedMethod(contract.Method):
 
     def expanded(self, state: dict[str, Tensor], full: dict[str, Tensor]) -> dict[str, Tensor]:
         """Put terms back in their places; those that were cut out are zero."""
-        result = {name: tensor for name, tensor in state.items() if not name.endswith("." + _INDEX)}
+        result = dict(state)
         for prefix in _prefixes(full):
             if prefix + _INDEX not in state:
                 continue
-            live, left = state[prefix + _INDEX], full[prefix + "left"]
-            blocks = full[prefix + "gate"].numel() // left.shape[1]
-            terms = left.new_zeros(full[prefix + "gate"].numel(), left.shape[0] // blocks)
-            terms[live] = state[prefix + "left"].to(terms)
-            result[prefix + "left"] = _transposed_blocks(terms, blocks)
-            for part in ("gate", "right"):
-                result[prefix + part] = torch.zeros_like(full[prefix + part])
-                result[prefix + part][live] = state[prefix + part].to(left)
+            gate, left, right = (full[prefix + part] for part in ("gate", "left", "right"))
+            blocks = gate.numel() // left.shape[1]
+            shapes = {"gate": gate.shape, "left": (gate.numel(), left.shape[0] // blocks), "right": right.shape}
+            live = _required_index(prefix, result.pop(prefix + _INDEX), state, shapes)
+            for part, shape in shapes.items():
+                result[prefix + part] = state[prefix + part].new_zeros(shape)
+                result[prefix + part][live] = state[prefix + part]
+            result[prefix + "left"] = _transposed_blocks(result[prefix + "left"], blocks)
         return result
 
 
 def _prefixes(state: dict[str, Tensor]) -> list[str]:
     return [name.removesuffix("gate") for name in state if name.endswith(".gate")]
+
+
+def _required_index(prefix: str, live: Tensor, state: dict[str, Tensor], shapes: Mapping[str, Sequence[int]]) -> Tensor:
+    """Return the places of the saved terms; raise `FssegError` unless each has one, and a place of its own."""
+    terms = shapes["gate"][0]
+    is_index = live.dtype == torch.int64 and live.ndim == 1
+    if not is_index or not set(live.tolist()) <= set(range(terms)) or len(live.unique()) < len(live):
+        raise FssegError(
+            f"The adapter does not fit its network: {prefix}{_INDEX} must list different terms, 0 to {terms - 1},"
+            f" as int64; got {live.tolist()} as {live.dtype}."
+        )
+    for part, shape in shapes.items():
+        expected, got = (len(live), *shape[1:]), tuple(state[prefix + part].shape)
+        if got != expected:  # an assignment by index would repeat a single row
+            raise FssegError(f"The adapter does not fit its network: {prefix}{part} is {got}, expected {expected}.")
+    return live
 
 
 def _transposed_blocks(matrix: Tensor, blocks: int) -> Tensor:

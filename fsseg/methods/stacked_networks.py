@@ -1,6 +1,6 @@
 """Several adaptations of one base as one network: the base in memory once, its encoder run once where it can be."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -13,7 +13,8 @@ from fsseg.models.parts import parts_of
 class StackedNetworks(nn.Module):
     """Run adapted networks on the same input and return their logits one behind the other, channel-wise.
 
-    Tensors that no adaptation changed are shared. Networks whose encoder is the base's use the features that the first
+    Tensors that no adaptation changed are shared, from an iterator before it makes the next one, so that the base is
+    never in memory more than twice. Networks whose encoder is the base's use the features that the first
     of them computed, if the encoder is one module (PlainConvUNet, ResidualEncoderUNet, SwinUNETR).
 
     Args:
@@ -23,10 +24,11 @@ class StackedNetworks(nn.Module):
         shared_encoders: how many networks use the features that another one computed.
     """
 
-    def __init__(self, adapted: Sequence[AdaptedNetwork]) -> None:
+    def __init__(self, adapted: Iterable[AdaptedNetwork]) -> None:
         super().__init__()
+        shared: dict[str, nn.Parameter] = {}
+        adapted = [_with_shared(one, shared) for one in adapted]
         plain = [a for a in adapted if _encoder_is_untouched(a)]
-        _share_untouched(adapted)
         self.shared_encoders = max(0, len(plain) - 1)
         if self.shared_encoders:
             keep = _KeepOutput()
@@ -89,17 +91,20 @@ def _replace_encoder(adapted: AdaptedNetwork, encoder: nn.Module) -> None:
                 setattr(parent, name, encoder)
 
 
-def _share_untouched(adapted: Sequence[AdaptedNetwork]) -> None:
+def _with_shared(one: AdaptedNetwork, shared: dict[str, nn.Parameter]) -> AdaptedNetwork:
     """Let every tensor that an adaptation leaves as it is in the base be one parameter in all networks.
 
     The parameter and not only its storage: moving the networks to a device copies every parameter on its own.
+
+    Args:
+        one: the adaptation; changed in place and returned.
+        shared: the parameters of the networks before it, to which those are added that only this one leaves alone.
     """
-    shared: dict[str, nn.Parameter] = {}
-    for one in adapted:
-        heads = {p for head in parts_of(one.network).heads for p in head.parameters()}
-        for name, module in list(one.network.named_modules()):
-            for attribute, parameter in list(module.named_parameters(recurse=False)):
-                if not parameter.requires_grad and parameter not in heads:
-                    # Under a parametrization the base's tensor is called parametrizations.weight.original.
-                    plain = f"{name}.{attribute}".replace(".parametrizations.", ".").removesuffix(".original")
-                    setattr(module, attribute, shared.setdefault(plain, parameter))
+    heads = {p for head in parts_of(one.network).heads for p in head.parameters()}
+    for name, module in list(one.network.named_modules()):
+        for attribute, parameter in list(module.named_parameters(recurse=False)):
+            if not parameter.requires_grad and parameter not in heads:
+                # Under a parametrization the base's tensor is called parametrizations.weight.original.
+                plain = f"{name}.{attribute}".replace(".parametrizations.", ".").removesuffix(".original")
+                setattr(module, attribute, shared.setdefault(plain, parameter))
+    return one

@@ -1,6 +1,5 @@
 """Checkpoint files in nnU-Net's format: written complete or not at all, read without executing pickles."""
 
-import hashlib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -66,16 +65,6 @@ def refuse_best(path: Path) -> None:
             f"There is no {_BEST_NAME}: fsseg's trainers keep the last checkpoint and choose none by validation.\n"
             "  Leave --val_best out; --val validates the last one."
         )
-
-
-def hash_of_weights(weights: dict[str, Tensor]) -> str:
-    """Return the SHA-256 over names, shapes and values of a state dict, independent of the file's container."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        tensor = weights[name].detach().cpu().contiguous()
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.ndim else str(tensor.item()).encode())
-    return digest.hexdigest()
 
 
 def require_nnunet_checkpoint(checkpoint: dict[str, Any], file: Path) -> None:

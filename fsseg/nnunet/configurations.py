@@ -1,5 +1,6 @@
 """Configurations of nnU-Net plans: with what they inherit, and taken out of plans that hold several."""
 
+import json
 from copy import deepcopy
 from typing import Any
 
@@ -8,6 +9,17 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from fsseg.config.errors import FssegError, UsageError
 
 _ABOUT_OTHERS = ("inherits_from", "next_stage")
+# What makes an image into the network's input, and the network. The patch is not among them: it may be enlarged.
+_DECIDING = ("transpose_forward", "image_reader_writer", "foreground_intensity_properties_per_channel")
+_DECIDING_OF_CONFIGURATION = (
+    "architecture",
+    "spacing",
+    "normalization_schemes",
+    "use_mask_for_norm",
+    "preprocessor_name",
+    "resampling_fn_data",
+    "resampling_fn_data_kwargs",
+)
 
 
 def resolved(plans: dict[str, Any], configuration: str, where: str = "The plans") -> dict[str, Any]:
@@ -32,6 +44,13 @@ def resolved(plans: dict[str, Any], configuration: str, where: str = "The plans"
             f"{where}: configuration {configuration!r} holds no architecture that can be read"
             f" ({type(error).__name__}: {error})."
         ) from None
+
+
+def deciding_settings(plans: dict[str, Any], configuration: str) -> dict[str, Any]:
+    """Return what of plans decides, besides the weights, what a network computes of an image, as plain JSON values."""
+    block = resolved(plans, configuration)
+    kept = {key: plans.get(key) for key in _DECIDING} | {key: block.get(key) for key in _DECIDING_OF_CONFIGURATION}
+    return json.loads(json.dumps(kept, default=str))
 
 
 def plans_with(plans: dict[str, Any], configuration: str, **changes: Any) -> dict[str, Any]:

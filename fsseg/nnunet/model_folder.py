@@ -1,7 +1,11 @@
 """nnU-Net model folders: plans.json, dataset.json and fold_X/checkpoint_final.pth, read without executing pickles."""
 
+import hashlib
+import json
+import shlex
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +18,19 @@ from fsseg.config.json_files import read_json, write_json
 from fsseg.config.recipes import Activation
 from fsseg.data.assembly import head_labels
 from fsseg.data.structures import Structures, structures_of_dataset_json
+from fsseg.methods.adapter_file import ADAPTER_NAME
 from fsseg.models.networks import build_network
+from fsseg.models.weights_hash import hash_of_weights
 from fsseg.nnunet.checkpoint_file import (
     CHECKPOINT_NAME,
-    hash_of_weights,
     load_checkpoint_safely,
     require_nnunet_checkpoint,
     save_checkpoint,
 )
-from fsseg.nnunet.configurations import resolved
+from fsseg.nnunet.configurations import deciding_settings, resolved
 
+TILE_STEP_SIZE = 0.5  # nnU-Net's
+TILE_STEP_KEY = "inference_tile_step_size"  # of a checkpoint; stock nnU-Net takes the step from its command only
 _PLANS_KEYS = ("configurations", "plans_name", "transpose_forward", "transpose_backward", "image_reader_writer")
 _DATASET_KEYS = ("labels", "channel_names", "file_ending")
 
@@ -39,7 +46,7 @@ class ModelFolder:
         configuration: name of the nnU-Net configuration, such as 3d_fullres.
         weights: state dict of the network, aliases included.
         mirroring_axes: axes that test-time mirroring may flip, or None.
-        sha256: hash of the weights (names, shapes and values), by which adapters know their base.
+        tile_step_size: step of the sliding window as a share of the patch.
     """
 
     path: Path
@@ -48,7 +55,18 @@ class ModelFolder:
     configuration: str
     weights: dict[str, Tensor] = field(repr=False)
     mirroring_axes: tuple[int, ...] | None
-    sha256: str
+    tile_step_size: float = TILE_STEP_SIZE
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What of the plans decides, besides the weights, what the network computes of an image."""
+        return deciding_settings(self.plans, self.configuration)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of weights (names, shapes and values) and `settings`, by which adapters know their base."""
+        text = hash_of_weights(self.weights) + json.dumps(self.settings, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def structures(self) -> Structures:
@@ -146,7 +164,7 @@ def read_model_folder(path: Path) -> ModelFolder:
     checkpoint = load_checkpoint_safely(file)
     require_nnunet_checkpoint(checkpoint, file)
     axes = checkpoint.get("inference_allowed_mirroring_axes")
-    return checked_model(
+    model = checked_model(
         path,
         plans=plans,
         dataset_json=dataset_json,
@@ -154,6 +172,7 @@ def read_model_folder(path: Path) -> ModelFolder:
         weights=checkpoint["network_weights"],
         mirroring_axes=tuple(axes) if axes else None,
     )
+    return replace(model, tile_step_size=_tile_step_size(checkpoint, file))
 
 
 def checked_model(
@@ -173,9 +192,7 @@ def checked_model(
     """
     resolved(plans, configuration, str(path / "plans.json"))
     _require_labels(plans, dataset_json, path / "dataset.json")
-    return ModelFolder(
-        path, plans, dataset_json, configuration, weights, mirroring_axes, sha256=hash_of_weights(weights)
-    )
+    return ModelFolder(path, plans, dataset_json, configuration, weights, mirroring_axes)
 
 
 def write_model_folder(
@@ -186,6 +203,7 @@ def write_model_folder(
     configuration: str,
     weights: dict[str, Tensor],
     mirroring_axes: tuple[int, ...] | None,
+    tile_step_size: float = TILE_STEP_SIZE,
 ) -> None:
     """Write a folder that stock `nnUNetv2_predict_from_modelfolder` loads where fsseg is not installed."""
     fold = folder / "fold_0"
@@ -193,7 +211,8 @@ def write_model_folder(
     # nnU-Net reads channels in the order of the keys of dataset.json, so the order is kept.
     write_json(folder / "plans.json", plans)
     write_json(folder / "dataset.json", dataset_json)
-    save_checkpoint(fold / CHECKPOINT_NAME, weights, configuration, mirroring_axes)
+    step = {TILE_STEP_KEY: tile_step_size}
+    save_checkpoint(fold / CHECKPOINT_NAME, weights, configuration, mirroring_axes, **step)
 
 
 def checkpoint_file(path: Path) -> Path:
@@ -206,11 +225,24 @@ def checkpoint_file(path: Path) -> Path:
         )
     found = sorted(path.glob(f"fold_*/{CHECKPOINT_NAME}"))
     if not found or not (path / "plans.json").is_file() or not (path / "dataset.json").is_file():
+        if (path / ADAPTER_NAME).is_file():
+            raise UsageError(
+                f"{path} is not a model folder: its method does not merge, and its adapter runs on its base.\n"
+                f"  fsseg predict --base BASE --adapter {shlex.quote(str(path / ADAPTER_NAME))}, where BASE is the"
+                " --checkpoint of its `fsseg adapt`"
+            )
         raise UsageError(
             f"{path} is not a model folder: plans.json, dataset.json and fold_*/{CHECKPOINT_NAME} are needed.\n"
             "  Give the --out folder of `fsseg pretrain`, or an nnU-Net results folder."
         )
     return found[0]
+
+
+def _tile_step_size(checkpoint: dict[str, Any], file: Path) -> float:
+    step = checkpoint.get(TILE_STEP_KEY, TILE_STEP_SIZE)
+    if not isinstance(step, float) or not 0 < step <= 1:
+        raise FssegError(f"{file} is damaged: its {TILE_STEP_KEY} is {step!r}, allowed is a share above 0, up to 1.")
+    return step
 
 
 def _require_labels(plans: dict[str, Any], dataset_json: dict[str, Any], where: Path) -> None:

@@ -1,6 +1,6 @@
 """Which normalisation nnU-Net gives to an image channel, by its name."""
 
-import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization impo
 
 CT_SCHEME = "CTNormalization"  # the only one that needs statistics of a training set
 Z_SCORE = "ZScoreNormalization"
-_RESCALE = "RescaleTo01Normalization"
+_TO_UNIT_RANGE = ("RescaleTo01Normalization", "RGBTo01Normalization")
+_HU_BOUNDS = ("percentile_00_5", "percentile_99_5")
 
 
 @dataclass(frozen=True)
@@ -39,22 +40,24 @@ def scheme_of(channel: str) -> Scheme:
     )
 
 
-def scales_to_unit_range(plans: dict[str, Any], configuration: str) -> bool:
-    """Return whether the plans scale every image channel to [0, 1], as a window of HU or as the whole range.
-
-    nnU-Net's CTNormalization clips to two percentiles, subtracts a mean and divides by a standard deviation; with the
-    lower end for the mean and the width for the deviation it is a window.
-    """
+def ranges_beyond_unit(schemes: Sequence[str], plans: Mapping[str, Any]) -> list[str]:
+    """Return `range_beyond_unit` of every channel, from the schemes of a configuration and the plans' statistics."""
     statistics = plans.get("foreground_intensity_properties_per_channel") or {}
-    schemes = plans["configurations"][configuration]["normalization_schemes"]
-    return all(
-        scheme == _RESCALE or (scheme == CT_SCHEME and _is_window(statistics.get(str(channel))))
-        for channel, scheme in enumerate(schemes)
-    )
+    return [range_beyond_unit(scheme, statistics.get(str(index)) or {}) for index, scheme in enumerate(schemes)]
 
 
-def _is_window(statistics: dict[str, float] | None) -> bool:
-    if not statistics:
-        return False
-    low, high = statistics["percentile_00_5"], statistics["percentile_99_5"]
-    return math.isclose(statistics["mean"], low) and math.isclose(statistics["std"], high - low)
+def range_beyond_unit(scheme: str, statistics: Mapping[str, float]) -> str:
+    """Return to what a scheme scales intensities, in words; "" if to [0, 1].
+
+    Args:
+        scheme: its name in the plans.
+        statistics: of the channel in the plans, which a CT scheme uses.
+    """
+    if scheme in _TO_UNIT_RANGE:
+        return ""
+    if scheme != CT_SCHEME or not {"mean", "std", *_HU_BOUNDS} <= set(statistics):
+        return f"{scheme}, without known bounds"
+    mean, std = statistics["mean"], max(statistics["std"], 1e-8)  # as nnU-Net divides
+    low, high = ((statistics[bound] - mean) / std for bound in _HU_BOUNDS)
+    is_unit = abs(low) < 0.01 and abs(high - 1) < 0.01
+    return "" if is_unit else f"{scheme} to [{low:.3g}, {high:.3g}]"

@@ -20,20 +20,17 @@ class Predictor:
 
     Args:
         network: the network, merged or adapted in place; put into evaluation mode.
-        model: plans, dataset.json and configuration.
+        model: plans, dataset.json and configuration; axes to mirror, and the step of the sliding window.
         device: where to compute.
-        tile_step_size: step of the sliding window as a share of the patch.
     """
 
-    def __init__(
-        self, network: nn.Module, model: ModelFolder, device: torch.device, tile_step_size: float = 0.5
-    ) -> None:
+    def __init__(self, network: nn.Module, model: ModelFolder, device: torch.device) -> None:
         self.model = model
         self.preprocessor = CasePreprocessor(model, cache=None)
         self.network = network.to(device).eval()
         with quiet():
             self._predictor = nnUNetPredictor(
-                tile_step_size=tile_step_size,
+                tile_step_size=model.tile_step_size,
                 use_mirroring=model.mirroring_axes is not None,
                 perform_everything_on_device=device.type == "cuda",
                 device=device,

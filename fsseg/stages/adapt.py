@@ -12,7 +12,7 @@ from fsseg.config.base import StrictModel
 from fsseg.config.errors import UsageError, require_known
 from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest
-from fsseg.config.recipes import Recipe
+from fsseg.config.recipes import HeadStart, Recipe
 from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.data.splits import Split, make_split, read_case_list
 from fsseg.data.volumes import Volume
@@ -32,7 +32,7 @@ from fsseg.stages.adaptation import (
     support_volumes,
 )
 from fsseg.stages.adaptation_files import adapter_info, training_facts, write_losses
-from fsseg.stages.adaptation_notes import background_notes, integer_notes
+from fsseg.stages.adaptation_notes import job_notes
 from fsseg.stages.adaptation_training import train
 from fsseg.stages.base_channels import ignored_channel_notes, require_same_channels
 from fsseg.stages.estimate import leave_one_out
@@ -56,6 +56,8 @@ class AdaptConfig(StrictModel):
         shots: number of support cases to draw; with `cases` their number.
         method: name of the method, with its options.
         decoder: frozen or tuned; None takes the method's default.
+        head: "base" starts the head rows of structures that the base knows from its own; "new" starts all anew, for a
+            structure that only has the name in common.
         seed: decides the support draw, new weights and crops.
         out: run folder to make.
         pool, test: files with one case a line.
@@ -72,6 +74,7 @@ class AdaptConfig(StrictModel):
     method: str
     method_options: dict[str, Any] = Field(default_factory=dict)
     decoder: DecoderChoice | None = None
+    head: HeadStart = "base"
     seed: int = Field(default=0, ge=0)
     out: Path
     pool: Path | None = None
@@ -106,7 +109,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
         "structure", config.structures, dataset.structures.names, f"{dataset.path.name} annotates the allowed ones."
     )
     require_same_channels(base, dataset)
-    target = make_target(base, dataset.structures, config.structures)
+    target = make_target(base, dataset.structures, config.structures, config.head)
     split = _split(config, dataset)
     if config.recipe.activation == "softmax":
         require_classes(target, split.support)
@@ -121,11 +124,11 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
     ignored = ignored_channel_notes(base, adapted)
     facts = {
         "base": {"path": str(base.path), "sha256": base.sha256, "licence": base.dataset_json.get("licence", "unknown")},
-        "structures": {name: "novel" if row is None else "known" for name, row in target.base_rows.items()},
+        "structures": {name: "known" if name in base.head_rows() else "novel" for name in target.names},
         "parameters": adapted.report().as_dict(),
         "support": list(split.support),
         "licence": dataset.dataset_json.get("licence", "unknown"),
-        "notes": [*ignored, *adapted.notes, *background_notes(job), *integer_notes(job)],
+        "notes": [*ignored, *adapted.notes, *job_notes(job)],
     }
     if dry_run:
         return {**facts, "max_steps": config.recipe.max_steps, "out": str(config.out)}
@@ -195,4 +198,5 @@ def _write_merged(folder: Path, job: Job, adapted: AdaptedNetwork) -> None:
         configuration=model.configuration,
         weights=adapted.merged_state_dict(),
         mirroring_axes=model.mirroring_axes,
+        tile_step_size=model.tile_step_size,
     )

@@ -9,7 +9,7 @@ import torch
 
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import FssegError, UsageError
-from fsseg.config.recipes import Recipe
+from fsseg.config.recipes import HeadStart, Recipe
 from fsseg.data.assembly import HIGHEST_INTEGER, renumbered
 from fsseg.data.structures import Structures
 from fsseg.data.volumes import Volume
@@ -24,7 +24,7 @@ from fsseg.training.seeding import seed_everything
 
 
 class Target(StrictModel):
-    """The structures to adapt to, in channel order, and the base's head row of each (None: novel)."""
+    """The structures to adapt to, in channel order, and the base's head row that each starts from (None: a new one)."""
 
     structures: Structures
     base_rows: dict[str, int | None]
@@ -54,7 +54,12 @@ class Job:
 
     @property
     def mirror_axes(self) -> tuple[int, ...]:
-        """Axes to mirror: none if any structure of the base or the target has a side."""
+        """Axes to mirror, in training and prediction: none if any structure of the base or the target has a side.
+
+        None either if the recipe's augmentation has no flips: the network would not know its mirrored input.
+        """
+        if self.recipe.augmentation != "nnunet":
+            return ()
         return mirror_axes_for((*self.base.structures.names, *self.target.names))
 
     @property
@@ -65,7 +70,8 @@ class Job:
     def model(self) -> ModelFolder:
         """Return the model folder of the adaptation, but for its weights."""
         dataset_json = self.base.dataset_json_with(self.integers(), self.recipe.activation)
-        return replace(self.base, dataset_json=dataset_json, mirroring_axes=self.mirror_axes or None)
+        axes, step = self.mirror_axes or None, self.recipe.tile_step_size
+        return replace(self.base, dataset_json=dataset_json, mirroring_axes=axes, tile_step_size=step)
 
     def decides(self) -> dict[str, Any]:
         """Return what of the base and the device decides a training, as plain JSON values."""
@@ -85,10 +91,13 @@ class Job:
         return used
 
 
-def make_target(base: ModelFolder, structures: Structures, names: Sequence[str]) -> Target:
-    """Match structures of a dataset with the head rows of the base; containing structures come first."""
+def make_target(base: ModelFolder, structures: Structures, names: Sequence[str], head: HeadStart = "base") -> Target:
+    """Match structures of a dataset with the head rows of the base; containing structures come first.
+
+    With `head` "new" none is matched: every structure gets a new row, also where the base has one.
+    """
     ordered = tuple(renumbered(structures, tuple(names)))
-    rows = base.head_rows()
+    rows = base.head_rows() if head == "base" else {}
     return Target(structures=structures.subset(ordered), base_rows={name: rows.get(name) for name in ordered})
 
 

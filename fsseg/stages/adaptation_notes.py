@@ -1,24 +1,73 @@
 """What a user should know of an adaptation that its options do not say."""
 
+from fsseg.config.recipes import Recipe
+from fsseg.nnunet.model_folder import TILE_STEP_SIZE, ModelFolder
+from fsseg.nnunet.normalization import ranges_beyond_unit
 from fsseg.stages.adaptation import Job
 
 
-def background_notes(job: Job) -> list[str]:
+def job_notes(job: Job) -> list[str]:
+    """Return all notes on an adaptation that its base, head and recipe give reason for."""
+    return [*_head_notes(job), *_background_notes(job), *_integer_notes(job), *recipe_notes(job.base, job.recipe)]
+
+
+def _head_notes(job: Job) -> list[str]:
+    """Say which head rows of the base are left aside."""
+    known = job.base.head_rows() if job.method.uses_pretrained else {}
+    anew = [name for name, row in job.target.base_rows.items() if row is None and name in known]
+    if not anew:
+        return []
+    return [f"--head new: the base knows {', '.join(anew)}, but its head rows are not used; new ones start there."]
+
+
+def _background_notes(job: Job) -> list[str]:
     """Say what becomes of the background of a base with a softmax."""
     if job.base.activation == "sigmoid" or not job.method.uses_pretrained:
         return []
     if job.recipe.activation == "softmax":
         return ["The base's background row is kept."]
+    note = "The base has a softmax. Every structure has a sigmoid of its own now"
+    if all(row is None for row in job.target.base_rows.values()):
+        return [f"{note}."]
     return [
-        "The base has a softmax. Every structure has a sigmoid of its own now: known ones start from their row minus"
-        " the background's, which is the base's probability against background."
+        f"{note}: known ones start from their row minus the background's, which is the base's probability against"
+        " background."
     ]
 
 
-def integer_notes(job: Job) -> list[str]:
+def _integer_notes(job: Job) -> list[str]:
     """Say when the label maps of the result hold other integers than those of the dataset."""
     integers, structures = job.integers(), job.target.structures
     if all(values == structures.integers[name] for name, values in integers.items()):
         return []
     listing = ", ".join(f"{name} {'+'.join(map(str, values))}" for name, values in integers.items())
     return [f"Predictions have integers of their own, and dataset.json in the run says so: {listing}."]
+
+
+def recipe_notes(base: ModelFolder, recipe: Recipe) -> list[str]:
+    """Say what a recipe does that depends on the base, or that stock nnU-Net does not know of."""
+    return [*_scaling_notes(base, recipe), *_inference_notes(recipe)]
+
+
+def _scaling_notes(base: ModelFolder, recipe: Recipe) -> list[str]:
+    if recipe.augmentation != "intensity_shift":
+        return []
+    ranges = ranges_beyond_unit(base.configuration_manager().normalization_schemes, base.plans)
+    names = base.dataset_json["channel_names"].values()
+    listed = ", ".join(f"{name} by {words}" for name, words in zip(names, ranges, strict=True) if words)
+    if not listed:
+        return []
+    return [
+        "The recipe's intensity_shift is made for images scaled to [0, 1], which it shifts by up to 0.1, but the base"
+        f" scales {listed}: the shift has another size than published. recipe.augmentation=nnunet fits any scaling."
+    ]
+
+
+def _inference_notes(recipe: Recipe) -> list[str]:
+    if recipe.tile_step_size == TILE_STEP_SIZE:
+        return []
+    step = f"{recipe.tile_step_size:g}"
+    return [
+        f"Predictions move the sliding window by {step} of the patch, as the recipe says. `fsseg predict` does so by"
+        f" itself; nnUNetv2_predict needs -step_size {step}."
+    ]

@@ -9,10 +9,9 @@ from fsseg.config.base import StrictModel
 from fsseg.config.errors import UsageError
 from fsseg.config.manifest import Manifest
 from fsseg.config.run_folder import new_run_folder, require_new
-from fsseg.methods.adapter_file import AdapterInfo, load_adapter
+from fsseg.methods.adapter_file import load_adapter
 from fsseg.methods.interpolation import interpolated_state_dict
-from fsseg.nnunet.augmentation import mirror_axes_for
-from fsseg.nnunet.model_folder import ModelFolder, read_model_folder, write_model_folder
+from fsseg.nnunet.model_folder import read_model_folder, write_model_folder
 from fsseg.stages.load_adapted import base_with_heads, head_of, load_adapted
 
 
@@ -52,7 +51,8 @@ def merge_adapter(config: MergeConfig) -> dict[str, Any]:
     """Write the adapted network as a stock nnU-Net model folder; complete or absent.
 
     Raises:
-        UsageError: the method does not merge, or did not start from the base and is to be scaled; the output exists.
+        UsageError: the method does not merge, or did not start from the base and is to be scaled, or not this far; the
+            output exists.
         FssegError: the adapter is damaged, or was made on another base.
     """
     require_new(config.out)
@@ -81,12 +81,8 @@ def merge_adapter(config: MergeConfig) -> dict[str, Any]:
             dataset_json=base.dataset_json_with(info.integers, info.activation),
             configuration=base.configuration,
             weights=weights,
-            mirroring_axes=mirroring_axes_of(base, info) or None,
+            mirroring_axes=info.mirroring_axes or None,
+            tile_step_size=info.tile_step_size,
         )
         manifest.add(structures=list(info.structures), method=info.method, base=base.sha256, scale=config.scale)
         return manifest.write(staging)
-
-
-def mirroring_axes_of(base: ModelFolder, info: AdapterInfo) -> tuple[int, ...]:
-    """Return the axes that prediction may mirror: none if any structure of base or adapter has a side."""
-    return mirror_axes_for((*base.structures.names, *info.structures))

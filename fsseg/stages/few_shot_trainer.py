@@ -13,13 +13,15 @@ from fsseg.methods.adapter_file import save_adapter
 from fsseg.methods.registry import create_method
 from fsseg.models.networks import build_network
 from fsseg.nnunet.checkpoint_file import CHECKPOINT_NAME, LATEST_NAME, STOCK_TRAINER, save_checkpoint
+from fsseg.nnunet.configurations import deciding_settings
 from fsseg.nnunet.few_shot_trainer import FewShotTrainer
-from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.nnunet.model_folder import TILE_STEP_KEY, read_model_folder
 from fsseg.stages.adaptation import Job, build_adapted, make_target, require_classes, require_learnable
 from fsseg.stages.adaptation_files import adapter_info, write_losses
-from fsseg.stages.adaptation_notes import background_notes, integer_notes
+from fsseg.stages.adaptation_notes import job_notes
 from fsseg.stages.adaptation_training import train
 from fsseg.stages.base_channels import ignored_channel_notes, require_channels
+from fsseg.stages.load_adapted import base_differences
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
 
 
@@ -44,11 +46,12 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
         if base.sha256 != settings.base_sha256:
             raise UsageError(
                 f"{settings.checkpoint} is not the base that the plans were made for.\n"
+                f"{base_differences(base, settings.base_sha256, deciding_settings(plans, configuration))}\n"
                 "  Make them again with `fsseg nnunet plans`."
             )
         require_channels(base, list(dataset_json["channel_names"].values()), "the preprocessed dataset", _remedy)
         require_known("structure", settings.structures, self.annotated.names, "The dataset annotates the allowed ones.")
-        target = make_target(base, self.annotated, settings.structures)
+        target = make_target(base, self.annotated, settings.structures, settings.head)
         method = create_method(settings.method, settings.method_options)
         decoder = require_decoder_choice(method, settings.decoder)  # type: ignore[arg-type]
         self.job = Job(base, target, method, decoder, settings.recipe, settings.seed, self.device)
@@ -84,7 +87,7 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
         adapted = build_adapted(self.job, volumes)
         self.network = adapted.network
         ignored = ignored_channel_notes(self.job.base, adapted)
-        for note in [*ignored, *adapted.notes, *background_notes(self.job), *integer_notes(self.job)]:
+        for note in [*ignored, *adapted.notes, *job_notes(self.job)]:
             self.print_to_log_file(note)
         facts = {**self.settings.model_dump(mode="json"), **self.job.decides()}
         checkpoint = FitCheckpoint(self.fold_folder / LATEST_NAME, fingerprint_of(facts, volumes))
@@ -100,6 +103,7 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
             self.configuration_name,
             self.inference_allowed_mirroring_axes,
             trainer_name=STOCK_TRAINER if merges else type(self).__name__,
+            **{TILE_STEP_KEY: self.job.recipe.tile_step_size},
         )
         checkpoint.remove()
 

@@ -19,7 +19,6 @@ from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest
 from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.nnunet.augmentation import mirror_axes_for
-from fsseg.nnunet.checkpoint_file import hash_of_weights
 from fsseg.nnunet.model_folder import ModelFolder, checked_model, write_model_folder
 from fsseg.stages.import_input import with_input
 from fsseg.stages.import_report import expectations, facts_of, summary_of
@@ -158,7 +157,7 @@ def _filled(
             f" {model.output_channels} rows for them: it is damaged, or its labels belong to another network."
         )
     weights = {name: tensor.detach() for name, tensor in network.state_dict().items()}
-    return replace(model, weights=weights, sha256=hash_of_weights(weights)), network, report, random
+    return replace(model, weights=weights), network, report, random
 
 
 def _write(folder: Path, model: ModelFolder, report: TransferReport) -> None:

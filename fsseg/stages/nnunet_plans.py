@@ -11,7 +11,7 @@ from fsseg.config.errors import UsageError, require_known
 from fsseg.config.few_shot import ADAPT_KEY, FewShotSettings
 from fsseg.config.json_files import write_json
 from fsseg.config.pretraining import PLANS_KEY
-from fsseg.config.recipes import Recipe
+from fsseg.config.recipes import HeadStart, Recipe
 from fsseg.data.structures import STRUCTURES_NAME
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.contract import DecoderChoice
@@ -22,6 +22,7 @@ from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, raw_fo
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
 from fsseg.nnunet.raw_dataset import read_raw_dataset
 from fsseg.stages.adaptation import make_target, require_classes
+from fsseg.stages.adaptation_notes import recipe_notes
 from fsseg.stages.base_channels import ignored_channel_notes, require_same_channels
 
 
@@ -32,7 +33,7 @@ class NnunetPlansConfig(StrictModel):
         checkpoint: model folder of the base.
         dataset: number or name of a dataset in nnUNet_raw.
         structures: structures to adapt to; None takes all that the dataset annotates.
-        shots, seed, method, method_options, decoder, recipe: as of `fsseg adapt`.
+        shots, seed, method, method_options, decoder, head, recipe: as of `fsseg adapt`.
         name: name of the plans; None makes one of method and shots.
     """
 
@@ -44,6 +45,7 @@ class NnunetPlansConfig(StrictModel):
     method: str
     method_options: dict[str, Any] = Field(default_factory=dict)
     decoder: DecoderChoice | None = None
+    head: HeadStart = "base"
     recipe: Recipe = Recipe()
     name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_]+$")
 
@@ -65,7 +67,7 @@ def run_nnunet_plans(config: NnunetPlansConfig) -> dict[str, Any]:
     require_known("structure", names, raw.structures.names, f"{raw.path.name} annotates the allowed ones.")
     notes = _notes(base, config, len(names))
     if config.recipe.activation == "softmax":
-        require_classes(make_target(base, raw.structures, names), ())
+        require_classes(make_target(base, raw.structures, names, config.head), ())
     name = config.name or f"fsseg_{config.method.replace(':', '_')}_{config.shots}shots"
     folder = preprocessed_folder() / raw.path.name
     out = folder / f"{name}.json"
@@ -100,4 +102,4 @@ def _notes(base: ModelFolder, config: NnunetPlansConfig, structures: int) -> lis
     network = base.build_network()
     replace_heads(network, [0.5] * structures)
     adapted = AdaptedNetwork(network, create_method(config.method, config.method_options), config.decoder)
-    return [*ignored_channel_notes(base, adapted), *adapted.notes]
+    return [*ignored_channel_notes(base, adapted), *adapted.notes, *recipe_notes(base, config.recipe)]

@@ -1,6 +1,6 @@
 """Stage: segment images with a run of `fsseg adapt` or `fsseg pretrain`, or with adapters on their base."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from fsseg.config.manifest import Manifest
 from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.data.assembly import renumbered
 from fsseg.data.structures import Structures
+from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.adapter_file import AdapterInfo
 from fsseg.methods.stacked_networks import StackedNetworks
-from fsseg.nnunet.augmentation import mirror_axes_for
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
 from fsseg.nnunet.prediction import Predictor
 from fsseg.nnunet.raw_dataset import images_by_case
@@ -35,7 +35,9 @@ class PredictConfig(StrictModel):
         input: folder of images named CASE_0000.nii.gz.
         output: folder to make: one label map a case, and dataset.json with the meaning of the integers.
         cases: only these cases of the input folder; None means all.
-        tile_step_size: step of the sliding window as a share of the patch; smaller is slower and smoother.
+        tile_step_size: step of the sliding window as a share of the patch; smaller is slower and smoother. None takes
+            that of the run, or the smallest of the adapters.
+        mirroring: average over flips of the axes that the run, or every adapter, allows.
         device: auto, cpu, cuda or mps.
     """
 
@@ -45,7 +47,8 @@ class PredictConfig(StrictModel):
     input: Path
     output: Path
     cases: tuple[str, ...] | None = None
-    tile_step_size: float = Field(default=0.5, gt=0, le=1)
+    tile_step_size: float | None = Field(default=None, gt=0, le=1)
+    mirroring: bool = True
     device: str = "auto"
 
 
@@ -59,6 +62,11 @@ def run_predict(config: PredictConfig, *, dry_run: bool = False) -> dict[str, An
     """
     require_new(config.output, resume=True)
     model, network = _model(config)
+    model = replace(
+        model,
+        mirroring_axes=model.mirroring_axes if config.mirroring else None,
+        tile_step_size=config.tile_step_size or model.tile_step_size,
+    )
     images = images_by_case(config.input, model.dataset_json)
     if config.cases is not None:
         require_known("case", config.cases, images, f"{config.input} holds the allowed ones.")
@@ -68,13 +76,15 @@ def run_predict(config: PredictConfig, *, dry_run: bool = False) -> dict[str, An
         "adapters": [str(file) for file in config.adapters],
         "cases": len(images),
         "structures": list(model.structures.names),
+        "mirroring_axes": list(model.mirroring_axes or ()),
+        "tile_step_size": model.tile_step_size,
     }
     if dry_run:
         return {**facts, "out": str(config.output)}
     manifest = Manifest("predict", config.model_dump(mode="json"))
     manifest.add_inputs([file for files in images.values() for file in files])
     device = resolve_device(config.device)
-    predictor = Predictor(network or model.build_network(), model, device, config.tile_step_size)
+    predictor = Predictor(network or model.build_network(), model, device)
     ending = model.dataset_json["file_ending"]
     with new_run_folder(config.output) as staging:
         for case, files in tqdm(images.items(), desc="predict", unit="case", disable=None):
@@ -99,15 +109,31 @@ def _model(config: PredictConfig) -> tuple[ModelFolder, nn.Module | None]:
         return model, None
     assert config.base is not None
     base = read_model_folder(config.base)
-    loaded = [load_adapted(base, file) for file in config.adapters]
-    infos = [info for _, info in loaded]
-    _require_stackable(infos)
-    names = [name for info in infos for name in info.structures]
-    axes = mirror_axes_for((*base.structures.names, *names)) or None
+    infos: list[AdapterInfo] = []
+    network = StackedNetworks(_adapted_one_by_one(base, config.adapters, infos))
     model = replace(
-        base, dataset_json=base.dataset_json_with(_joined_integers(infos), infos[0].activation), mirroring_axes=axes
+        base,
+        dataset_json=base.dataset_json_with(_joined_integers(infos), infos[0].activation),
+        mirroring_axes=_common_axes(infos) or None,
+        tile_step_size=min(info.tile_step_size for info in infos),
     )
-    return model, StackedNetworks([adapted for adapted, _ in loaded])
+    return model, network
+
+
+def _adapted_one_by_one(
+    base: ModelFolder, adapters: Sequence[Path], infos: list[AdapterInfo]
+) -> Iterator[AdaptedNetwork]:
+    """Yield the networks, each built when the one before shares its memory; their headers are added to `infos`."""
+    for file in adapters:
+        adapted, info = load_adapted(base, file)
+        infos.append(info)
+        _require_stackable(infos)
+        yield adapted
+
+
+def _common_axes(infos: Sequence[AdapterInfo]) -> tuple[int, ...]:
+    """Return the axes that every adapter allows to mirror: the stack sees one image."""
+    return tuple(sorted(set.intersection(*(set(info.mirroring_axes) for info in infos))))
 
 
 def _require_stackable(infos: Sequence[AdapterInfo]) -> None:

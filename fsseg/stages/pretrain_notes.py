@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from fsseg.config.pretraining import PretrainSettings
-from fsseg.nnunet.normalization import scales_to_unit_range
+from fsseg.nnunet.normalization import ranges_beyond_unit
 from fsseg.nnunet.planning import CONFIGURATION
 
 
@@ -44,11 +44,12 @@ def recipe_notes(recipe: str, settings: PretrainSettings, plans: dict[str, Any])
         plans: nnU-Net's plans.
     """
     notes = _input_notes(recipe, plans)
-    if settings.augmentation == "turn_and_shift" and not scales_to_unit_range(plans, CONFIGURATION):
-        schemes = plans["configurations"][CONFIGURATION]["normalization_schemes"]
+    schemes = plans["configurations"][CONFIGURATION]["normalization_schemes"]
+    beyond = [words for words in ranges_beyond_unit(schemes, plans) if words]
+    if settings.augmentation == "turn_and_shift" and beyond:
         notes.append(
-            "turn_and_shift shifts intensities by up to 0.1 and is made for images scaled to [0, 1]; these plans take"
-            f" {', '.join(schemes)} to something else."
+            "turn_and_shift shifts intensities by up to 0.1 and is made for images scaled to [0, 1]; these plans scale"
+            f" by {', '.join(beyond)}."
         )
     return notes
 
@@ -68,7 +69,7 @@ def _input_notes(recipe: str, plans: dict[str, Any]) -> list[str]:
     if published is None:
         return []
     spacing, patch = tuple(block["spacing"]), tuple(block["patch_size"])
-    unit = scales_to_unit_range(plans, CONFIGURATION)
+    unit = not any(ranges_beyond_unit(block["normalization_schemes"], plans))
     if (patch, spacing, unit) == (published.patch, published.spacing, published.window is not None):
         return []
     window = f"{published.window[0]} to {published.window[1]} HU scaled to [0, 1]" if published.window else "z-scores"
