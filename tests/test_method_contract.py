@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.recipes import Rates
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.contract import DecoderChoice, Method
 from fsseg.methods.low_rank import LowRankUpdate
@@ -231,8 +232,7 @@ def test_report_counts_what_is_trained(case: Case) -> None:
 @every_convolutional_case
 def test_parameter_groups_hold_every_trained_tensor_once(case: Case) -> None:
     adapted = case.adapt()
-    rates = {"learning_rate": 1.0, "decoder_learning_rate": 2.0, "head_learning_rate": 3.0}
-    groups = adapted.parameter_groups(**rates)
+    groups = adapted.parameter_groups(Rates(method=1.0, decoder=2.0, head=3.0))
     grouped = [id(p) for group in groups for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in adapted.trainable().values())
     head = {id(p) for p in parts_of(adapted.network).head.parameters(recurse=False)}

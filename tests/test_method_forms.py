@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.recipes import Rates
 from fsseg.methods.adalora import AdaLoRA
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.compacter import KroneckerLinear
@@ -488,7 +489,7 @@ def test_gates_shrink_after_a_step_and_not_after_one_that_the_scaler_skipped(
         network.network,
         lambda _: [batch],
         TargetTable(torch.zeros(1, STRUCTURES, dtype=torch.bool)),
-        groups=network.parameter_groups(learning_rate=0.01, decoder_learning_rate=1.0, head_learning_rate=1.0),
+        groups=network.parameter_groups(Rates(method=0.01, decoder=1.0, head=1.0)),
         schedule=WarmupStableDecay(1, PlateauRule(), warmup_steps=1),
         loss=MaskedLoss(fseft),
         weight_decay=0.0,

@@ -1,24 +1,35 @@
 """The published recipes: rates, turns of the support cases, loss, schedule, stop rule, augmentation."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import NOVEL, Lab, fsseg, succeed
 from safetensors.torch import load_file
+from test_method_contract import FITTING_OPTIONS
 from torch import Tensor, nn
 
 from fsseg.config.errors import UsageError
-from fsseg.config.recipes import Recipe, named_recipe
+from fsseg.config.recipes import Family, Recipe, named_recipe
+from fsseg.methods.contract import DecoderChoice
+from fsseg.methods.registry import METHODS, create_method, method_class
 from fsseg.nnunet.augmentation import intensity_shift
+from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.nnunet.preprocessing import CasePreprocessor
+from fsseg.nnunet.raw_dataset import read_raw_dataset
+from fsseg.stages.adaptation import Job, build_adapted, make_target, support_volumes
+from fsseg.stages.adaptation_training import train
+from fsseg.training import activation_checkpointing
 from fsseg.training.activation_checkpointing import checkpointed
 from fsseg.training.schedule import CosineEpochs, PlateauRule
 from fsseg.training.seeding import seeded
 
 
 def recipe(
-    name: str, *, method: str = "lora", family: str = "low_rank", decoder: str = "frozen", shots: int = 5
+    name: str, *, method: str = "lora", family: Family = "low_rank", decoder: str = "frozen", shots: int = 5
 ) -> Recipe:
     return Recipe(**named_recipe(name, method=method, family=family, decoder=decoder, shots=shots))
 
@@ -31,7 +42,7 @@ def recipe(
     [
         ("full", "whole_network", 1e-4),
         ("from_scratch", "scratch", 1e-4),
-        ("linear_probe", "black_box", 1e-2),
+        ("linear_probe", "head", 1e-2),
         ("spatial_adapter", "black_box", 1e-4),
         ("bitfit", "selective", 1e-2),
         ("affine", "selective", 1e-2),
@@ -40,11 +51,11 @@ def recipe(
         ("arena", "low_rank", 1e-3),
     ],
 )
-def test_published_rates(method: str, family: str, frozen: float) -> None:
+def test_published_rates(method: str, family: Family, frozen: float) -> None:
     for decoder, rate in (("frozen", frozen), ("tuned", 1e-4)):
         settings = recipe("fseft", method=method, family=family, decoder=decoder)
-        rates = (settings.learning_rates[family], settings.decoder_learning_rate, settings.head_learning_rate)
-        assert rates == (rate,) * 3
+        assert method_class(method).family == family
+        assert settings.rates(family) == (rate,) * 3
 
 
 def test_published_stop_rules_count_in_epochs_of_one_step_a_case() -> None:
@@ -63,6 +74,101 @@ def test_default_recipe_is_ours() -> None:
 def test_unknown_recipe_names_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"Unknown recipe .fsft.\. Did you mean .fseft."):
         recipe("fsft")
+
+
+# What each field does
+
+# The same two crops in every step, so that the loss falls; a plateau is reached at once.
+SAME_CROPS: dict[str, Any] = {"feature_crops": 2, "batch_size": 2}
+AT_ONCE = {**SAME_CROPS, "plateau_window": 1, "plateau_patience": 1, "plateau_improvement": 0.99, "schedule": "cosine"}
+# Per field: a method with its decoder on which it acts, the settings besides, and another value.
+ACTS: dict[str, tuple[str, DecoderChoice, dict[str, Any], Any]] = {
+    "activation": ("bitfit", "frozen", {}, "softmax"),
+    "loss": ("bitfit", "frozen", {}, "dice"),
+    "decoder_learning_rate": ("bitfit", "tuned", {}, 1e-3),
+    "head_learning_rate": ("bitfit", "frozen", {}, 1e-3),
+    "weight_decay": ("bitfit", "frozen", {}, 0.5),
+    "batch_size": ("bitfit", "frozen", {}, 1),
+    "foreground_probability": ("bitfit", "frozen", {}, 0.0),
+    "crop_jitter": ("bitfit", "frozen", {}, 0.0),
+    "crops_per_volume": ("bitfit", "frozen", {}, 2),
+    "augmentation": ("bitfit", "frozen", {}, "intensity_shift"),
+    "schedule": ("bitfit", "frozen", {}, "cosine"),
+    "max_steps": ("bitfit", "frozen", {}, 3),
+    "epoch_steps": ("bitfit", "frozen", {"schedule": "cosine"}, 2),
+    "plateau_first": ("linear_probe", "frozen", AT_ONCE, 3),
+    "plateau_window": ("linear_probe", "frozen", AT_ONCE, 2),
+    "plateau_patience": ("linear_probe", "frozen", AT_ONCE, 2),
+    "plateau_improvement": ("linear_probe", "frozen", AT_ONCE, 1e-9),
+    "plateau_relative": ("linear_probe", "frozen", AT_ONCE, False),
+    "feature_crops": ("linear_probe", "frozen", {}, 3),
+    "feature_cache_gib": ("linear_probe", "frozen", {"max_steps": 8}, 9.5e-4),  # 10 to 13 crops, of 16
+}
+FAMILIES = {method_class(name).family: name for name in reversed(METHODS) if not method_class(name).training_free}
+Train = Callable[..., tuple[list[float], dict[str, Tensor]]]
+
+
+@pytest.fixture(scope="module")
+def trained(lab: Lab) -> Train:
+    """Return a function that trains four steps on two cases and gives the losses and the trained tensors."""
+    base, dataset = read_model_folder(lab.base), read_raw_dataset(lab.target)
+    target = make_target(base, dataset.structures, (NOVEL,))
+    cases = [lab.case(0), lab.case(1)]
+    volumes = support_volumes(dataset, target, cases, CasePreprocessor(base, cache=None))
+
+    def run(method: str, decoder: DecoderChoice, **settings: Any) -> tuple[list[float], dict[str, Tensor]]:
+        used = Recipe(**{"max_steps": 4, "batch_size": 2, **settings})
+        options = FITTING_OPTIONS.get(method)
+        job = Job(base, target, create_method(method, options), decoder, used, 0, torch.device("cpu"))
+        adapted = build_adapted(job, volumes)
+        return train(job, adapted, volumes, "test").losses, adapted.state()
+
+    return run
+
+
+def differ(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return any(first[name].shape != second[name].shape or not torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("field", Recipe.model_fields)
+def test_every_field_of_a_recipe_changes_the_result(
+    trained: Train, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    if field == "learning_rates":
+        return  # one test per family, below
+    if field == "checkpoint_activations":  # the one field that must not change the result, only what it takes
+        seen: list[Any] = []
+        of_torch = activation_checkpointing.checkpoint
+        monkeypatch.setattr(
+            activation_checkpointing, "checkpoint", lambda *a, **k: seen.append(None) or of_torch(*a, **k)
+        )
+        trained("bitfit", "frozen")
+        assert not seen
+        trained("bitfit", "frozen", checkpoint_activations=True)
+        assert seen
+        return
+    assert field in ACTS, f"give another value of the field {field} in ACTS"
+    method, decoder, settings, other = ACTS[field]
+    if field == "plateau_relative":  # between what either rule asks for
+        losses, _ = trained(method, decoder, **{**settings, "plateau_improvement": 1e-9})
+        settings = {**settings, "plateau_improvement": (losses[0] - losses[1]) / losses[0] ** 0.5}
+    (_, first), (_, second) = (
+        trained(method, decoder, **settings),
+        trained(method, decoder, **{**settings, field: other}),
+    )
+    assert differ(first, second)
+
+
+@pytest.mark.parametrize(("family", "method"), FAMILIES.items())
+def test_the_rate_of_every_family_changes_the_result(trained: Train, family: Family, method: str) -> None:
+    decoder = method_class(method).decoder_choices[0]
+    rates = [Recipe().learning_rates[family] * factor for factor in (1, 0.1)]
+    (_, first), (_, second) = (trained(method, decoder, learning_rates={family: rate}) for rate in rates)
+    assert differ(first, second)
+
+
+def test_every_family_has_a_default_rate() -> None:
+    assert set(Recipe().learning_rates) == set(FAMILIES)
 
 
 # Schedule and stop rule

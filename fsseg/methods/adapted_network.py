@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.recipes import Rates
 from fsseg.methods.contract import DecoderChoice, Method
 from fsseg.models.parts import parts_of
 
@@ -69,14 +70,12 @@ class AdaptedNetwork:
         """Return the trained parameters by their de-duplicated name."""
         return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
 
-    def parameter_groups(
-        self, *, learning_rate: float, decoder_learning_rate: float, head_learning_rate: float
-    ) -> list[dict[str, Any]]:
-        """Return optimiser groups by name: "method" (what it trains itself), "decoder" (tuned besides), "head"."""
+    def parameter_groups(self, rates: Rates) -> list[dict[str, Any]]:
+        """Return optimiser groups: "method" (what it inserts or selects), "decoder" (what else is tuned), "head"."""
         groups = [
-            {"name": "method", "params": self._own, "lr": learning_rate},
-            {"name": "decoder", "params": self._decoder, "lr": decoder_learning_rate},
-            {"name": "head", "params": self._head, "lr": head_learning_rate},
+            {"name": "method", "params": self._own, "lr": rates.method},
+            {"name": "decoder", "params": self._decoder, "lr": rates.decoder},
+            {"name": "head", "params": self._head, "lr": rates.head},
         ]
         return [group for group in groups if group["params"]]
 

@@ -15,11 +15,11 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from fsseg.config.base import StrictModel
+from fsseg.config.recipes import Family
 
 DecoderChoice = Literal["frozen", "tuned"]
 # Features (B, features, D, H, W), and target and validity (B, structures, D, H, W) bool.
 LabelledFeatures = tuple[Tensor, Tensor, Tensor]
-Family = Literal["whole_network", "scratch", "decoder", "black_box", "selective", "low_rank", "adapter"]
 
 
 class MethodOptions(StrictModel):
@@ -34,7 +34,7 @@ class Method:
         uses_pretrained: starts from the pretrained weights and head rows; otherwise from a newly initialised network.
         reads_features_only: trains nothing in front of the last decoder features, so these can be computed once.
         training_free: the head is set by `solve` from these features, and no step is taken.
-        family: decides the learning rate; a recipe names one per family.
+        family: what the method trains itself; a recipe names a learning rate per family.
 
     Attributes (of the class, or properties that depend on the options):
         identity_at_start: the adapted network equals the pretrained one before the first step.

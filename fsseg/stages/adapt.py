@@ -29,6 +29,7 @@ from fsseg.stages.adaptation import (
     build_adapted,
     make_target,
     require_classes,
+    require_rate,
     support_volumes,
 )
 from fsseg.stages.adaptation_files import adapter_info, training_facts, write_losses
@@ -94,11 +95,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
     """
     method = create_method(config.method, config.method_options)
     decoder = require_decoder_choice(method, config.decoder)
-    if not method.training_free and method.family not in config.recipe.learning_rates:
-        raise UsageError(
-            f"recipe.learning_rates has no rate of the family {method.family!r}, to which {config.method} belongs.\n"
-            f"  Add it, for example --set 'recipe.learning_rates={{{method.family}: 0.001}}'"
-        )
+    require_rate(config.recipe, method)
     require_new_or_unfinished(config.out)
     base = read_model_folder(config.checkpoint)
     dataset = read_raw_dataset(dataset_folder(raw_folder(), config.dataset))

@@ -153,6 +153,12 @@ def require_classes(target: Target, cases: Sequence[str]) -> None:
         )
 
 
+def require_rate(recipe: Recipe, method: Method) -> None:
+    """Raise `UsageError` if a recipe does not say how fast to train a method."""
+    if not method.training_free:
+        recipe.rates(method.family)
+
+
 def build_adapted(job: Job, volumes: Sequence[Volume]) -> AdaptedNetwork:
     """Build the network, its head and the method, seeded by the job."""
     seed_everything(job.seed)

@@ -15,7 +15,7 @@ from fsseg.models.networks import build_network
 from fsseg.nnunet.checkpoint_file import CHECKPOINT_NAME, LATEST_NAME, STOCK_TRAINER, save_checkpoint
 from fsseg.nnunet.few_shot_trainer import FewShotTrainer
 from fsseg.nnunet.model_folder import read_model_folder
-from fsseg.stages.adaptation import Job, build_adapted, make_target, require_classes, require_learnable
+from fsseg.stages.adaptation import Job, build_adapted, make_target, require_classes, require_learnable, require_rate
 from fsseg.stages.adaptation_files import adapter_info, write_losses
 from fsseg.stages.adaptation_notes import background_notes, integer_notes
 from fsseg.stages.adaptation_training import train
@@ -50,6 +50,7 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
         require_known("structure", settings.structures, self.annotated.names, "The dataset annotates the allowed ones.")
         target = make_target(base, self.annotated, settings.structures)
         method = create_method(settings.method, settings.method_options)
+        require_rate(settings.recipe, method)
         decoder = require_decoder_choice(method, settings.decoder)  # type: ignore[arg-type]
         self.job = Job(base, target, method, decoder, settings.recipe, settings.seed, self.device)
         self.structures = target.structures
