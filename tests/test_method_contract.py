@@ -113,7 +113,7 @@ def train(adapted: AdaptedNetwork, steps: int = 3) -> None:
     """Take AdamW steps without weight decay, in the order of the training loop; leave evaluation mode on."""
     optimizer = torch.optim.AdamW(adapted.trainable().values(), LEARNING_RATE, weight_decay=0.0)
     adapted.train_mode()
-    adapted.method.start(adapted.network, max_steps=1000)
+    adapted.method.start(adapted.network, least_steps=1000)
     for _ in range(steps):
         optimizer.zero_grad()
         loss_of(adapted).backward()
@@ -672,6 +672,8 @@ def test_lora_starts_differ_between_seeds() -> None:
         ("lora", {"targets": "head"}, "targets: .*got 'head'"),
         ("lora", {"rank": 0, "rang": 4}, "2 errors in the options of method 'lora'"),
         ("full", {"rank": 4}, "unknown key 'rank'"),
+        ("adalora", {"rank": 4, "target_rank": 5}, "target_rank=5 is above rank=4"),
+        ("adalora", {"budget_start": 9, "budget_end": 9}, "budget_end=9 is not after budget_start=9"),
     ],
 )
 def test_wrong_method_or_option_is_refused(method: str, options: dict[str, Any], message: str) -> None:

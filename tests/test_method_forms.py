@@ -187,9 +187,9 @@ def test_arena_starts_its_gates_in_their_range_and_reports_ranks() -> None:
 # AdaLoRA
 
 
-def trained_adalora(steps: int, max_steps: int) -> AdaptedNetwork:
+def trained_adalora(steps: int, least_steps: int) -> AdaptedNetwork:
     network = adapted("adalora", rank=4, target_rank=2, budget_start=2, budget_end=10, interval=3)
-    network.method.start(network.network, max_steps)
+    network.method.start(network.network, least_steps)
     optimizer = torch.optim.AdamW(network.trainable().values(), 1e-2)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -203,25 +203,25 @@ def trained_adalora(steps: int, max_steps: int) -> AdaptedNetwork:
 
 @pytest.mark.parametrize(("steps", "terms"), [(2, 40), (3, 20 + round(20 * (7 / 8) ** 3)), (6, 20 + round(20 / 8))])
 def test_adalora_budget_falls_along_a_cubic(steps: int, terms: int) -> None:
-    network = trained_adalora(steps, max_steps=1000)
+    network = trained_adalora(steps, least_steps=1000)
     assert sum(network.method.ranks(network.network).values()) == terms
 
 
 def test_adalora_ends_at_its_target_and_not_equally_on_all_layers() -> None:
-    network = trained_adalora(14, max_steps=1000)
+    network = trained_adalora(14, least_steps=1000)
     ranks = network.method.ranks(network.network)
     assert sum(ranks.values()) == 2 * len(ranks)
     assert len(set(ranks.values())) > 1
 
 
-def test_adalora_fits_its_schedule_under_a_low_cap() -> None:
-    network = trained_adalora(5, max_steps=5)
+def test_adalora_fits_its_schedule_into_the_shortest_training() -> None:
+    network = trained_adalora(5, least_steps=5)
     ranks = network.method.ranks(network.network)
     assert sum(ranks.values()) == 2 * len(ranks)
 
 
 def test_adalora_keeps_the_terms_of_largest_importance() -> None:
-    network = trained_adalora(5, max_steps=1000)
+    network = trained_adalora(5, least_steps=1000)
     method, updates = network.method, updates_of(network.network, GatedUpdate)
     assert isinstance(method, AdaLoRA)
     before = {name: update.gate.detach().clone() for name, update in updates.items()}
@@ -472,6 +472,45 @@ def test_l2_sp_penalises_the_distance_from_the_start() -> None:
 # Around a step
 
 
+def fitted(network: AdaptedNetwork, steps: int) -> list[float]:
+    """Train on one batch; return the losses."""
+    batch = {
+        "image": image(size=8),
+        "labels": torch.zeros(2, 2, 8, 8, 8, dtype=torch.int16),
+        "zone_annotated": torch.ones(2, 1, STRUCTURES, dtype=torch.bool),
+    }
+    result = fit(
+        network,
+        network.network,
+        lambda _: [batch] * steps,
+        TargetTable(torch.zeros(1, STRUCTURES, dtype=torch.bool)),
+        groups=network.parameter_groups(Rates(method=0.01, decoder=1.0, head=1.0)),
+        schedule=WarmupStableDecay(steps, PlateauRule(), warmup_steps=1),
+        loss=MaskedLoss(fseft),
+        weight_decay=0.0,
+        device=torch.device("cpu"),
+    )
+    return result.losses
+
+
+@pytest.mark.parametrize(
+    ("method", "weak", "strong"),
+    [
+        ("l2_sp", {"alpha": 0.0, "beta": 0.0}, {"alpha": 1e-3, "beta": 1e3}),
+        ("adalora", {"rank": 4, "target_rank": 2, "orthogonality": 0.0}, {"rank": 4, "target_rank": 2}),
+    ],
+)
+def test_losses_are_recorded_without_the_penalty(method: str, weak: dict, strong: dict) -> None:
+    """They decide when a training ends, and a falling penalty would hide a loss that no longer falls."""
+    decoder: DecoderChoice = "tuned" if method == "l2_sp" else "frozen"
+    free, drawn = adapted(method, decoder, **weak), adapted(method, decoder, **strong)
+    free_losses, drawn_losses = fitted(free, 2), fitted(drawn, 2)
+    assert drawn_losses[0] == free_losses[0]
+    assert drawn.method.penalty(drawn.network).item() > 0.1  # type: ignore[union-attr]
+    assert max(drawn_losses) <= 1, "a soft Dice loss"
+    assert any(not torch.equal(tensor, free.state()[name]) for name, tensor in drawn.state().items())
+
+
 @pytest.mark.parametrize("stepped", [True, False])
 def test_gates_shrink_after_a_step_and_not_after_one_that_the_scaler_skipped(
     stepped: bool, monkeypatch: pytest.MonkeyPatch
@@ -479,22 +518,7 @@ def test_gates_shrink_after_a_step_and_not_after_one_that_the_scaler_skipped(
     network = adapted("arena", rank=4, sparsity=0.5)
     before = {name: gate.clone() for name, gate in network.state().items() if name.endswith(".gate")}
     monkeypatch.setattr("fsseg.training.fit.optimisation_step", lambda *_, **__: (1.0, stepped))
-    batch = {
-        "image": image(size=8),
-        "labels": torch.zeros(2, 2, 8, 8, 8, dtype=torch.int16),
-        "zone_annotated": torch.ones(2, 1, STRUCTURES, dtype=torch.bool),
-    }
-    fit(
-        network,
-        network.network,
-        lambda _: [batch],
-        TargetTable(torch.zeros(1, STRUCTURES, dtype=torch.bool)),
-        groups=network.parameter_groups(Rates(method=0.01, decoder=1.0, head=1.0)),
-        schedule=WarmupStableDecay(1, PlateauRule(), warmup_steps=1),
-        loss=MaskedLoss(fseft),
-        weight_decay=0.0,
-        device=torch.device("cpu"),
-    )
+    fitted(network, 1)
     after = network.state()
     for name, gate in before.items():
         shrunk_gate = torch.nn.functional.softshrink(gate, 0.5 * 0.01)

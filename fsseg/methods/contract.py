@@ -92,8 +92,8 @@ class Method:
         """
         raise NotImplementedError
 
-    def start(self, network: nn.Module, max_steps: int) -> None:
-        """Prepare for a training of at most `max_steps` steps; called once before the first."""
+    def start(self, network: nn.Module, least_steps: int) -> None:
+        """Prepare for a training that cannot end before `least_steps` steps; called once before the first."""
 
     def penalty(self, network: nn.Module) -> Tensor | None:
         """Return a differentiable term to add to the loss, or None."""
