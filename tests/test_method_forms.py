@@ -23,7 +23,7 @@ from fsseg.methods.dora import MagnitudeUpdate
 from fsseg.methods.gated_rank import GatedUpdate
 from fsseg.methods.lora_tucker import TuckerUpdate
 from fsseg.methods.low_rank import LowRankUpdate, updates_of
-from fsseg.methods.registry import create_method
+from fsseg.methods.registry import METHODS, create_method, method_class
 from fsseg.methods.residual_adapter import CentralTap
 from fsseg.methods.ssf import Scale, ScaleAndShift
 from fsseg.training.fit import fit
@@ -523,3 +523,83 @@ def test_gates_shrink_after_a_step_and_not_after_one_that_the_scaler_skipped(
     for name, gate in before.items():
         shrunk_gate = torch.nn.functional.softshrink(gate, 0.5 * 0.01)
         assert torch.equal(after[name], shrunk_gate if stepped else gate)
+
+
+# What a network makes of a method
+
+
+IN_PARTS = [name for name in METHODS if "targets" in method_class(name).Options.model_fields]
+
+
+@pytest.mark.parametrize(
+    "method", [name for name in IN_PARTS if name not in ("dora", "lora_tucker", "adalora", "arena")]
+)
+def test_what_is_trained_whole_is_the_reason_that_is_given(method: str) -> None:
+    with pytest.raises(UsageError, match="decoder, which is trained whole") as caught:
+        adapted(method, "tuned", targets="decoder")
+    assert "Use targets=encoder, or --decoder frozen" in str(caught.value)
+    adapted(method, "tuned", targets="encoder")
+
+
+def test_advice_names_what_is_not_in_use_already() -> None:
+    with pytest.raises(UsageError, match="there is none") as caught:
+        adapted("lora:fseft")
+    assert str(caught.value).endswith("Use layers=all.")
+    with pytest.raises(UsageError, match="norms of targets=decoder have no affine parameters"):
+        adapted("affine", network="swin", targets="decoder")
+
+
+def test_bias_in_front_of_a_frozen_norm_that_keeps_its_statistics_lives() -> None:
+    network = adapted("bitfit", network="plain_batch_norm", norms=False)
+    convolutions = {name for name in network.trainable() if name.endswith("conv.bias")}
+    assert len(convolutions) == 8
+    assert network.notes == []
+    network.train_mode()
+    network.network(image(size=8)).square().mean().backward()
+    for name in convolutions:
+        assert network.network.get_parameter(name).grad.square().mean().sqrt() > 1e-5, name  # type: ignore[union-attr]
+    with_norms = adapted("bitfit", network="plain_batch_norm")
+    assert convolutions.isdisjoint(with_norms.trainable())
+    assert with_norms.notes == ["8 biases feed a normalisation, which takes them out again; they are not trained."]
+
+
+@pytest.mark.parametrize("method", ["bitfit", "bitfit:fseft", "ssf"])
+def test_biases_of_keys_are_said_to_have_no_effect(method: str) -> None:
+    network = adapted(method, network="swin")
+    values = sum(12 * factor for factor in (1, 1, 2, 4, 8))
+    assert any(note.startswith(f"{values} of the trained biases have no effect") for note in network.notes)
+    before = network.network(image(size=(64, 32, 32), batch=1)).detach()
+    moved = 0
+    with torch.no_grad():
+        for name, parameter in network.trainable().items():
+            if ".qkv." in name and name.endswith(("bias", "shift")):
+                third = len(parameter) // 3
+                parameter[third : 2 * third] += torch.randn(third)
+                moved += third
+    assert moved == values
+    torch.testing.assert_close(network.network(image(size=(64, 32, 32), batch=1)).detach(), before, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["adaptformer", "compacter"])
+def test_last_bias_in_front_of_a_norm_is_said_to_have_no_effect(method: str) -> None:
+    network = adapted(method, network="seg_resnet", targets="all")
+    (note,) = network.notes
+    name = note.removeprefix("The last bias of the adapter at ").partition(" ")[0]
+    before = network.network(image()).detach()
+    bias = next(p for n, p in network.trainable().items() if n.startswith(name) and n.endswith("up.bias"))
+    with torch.no_grad():
+        bias.add_(torch.randn_like(bias))
+    torch.testing.assert_close(network.network(image()).detach(), before, rtol=0, atol=1e-4)
+    assert adapted(method, targets="all").notes == []
+
+
+def test_weight_decay_leaves_the_gates_of_arena_alone() -> None:
+    network = adapted("arena", rank=4)
+    groups = network.parameter_groups(Rates(method=0.01, decoder=1.0, head=1.0))
+    optimizer = torch.optim.AdamW(groups, weight_decay=10.0)
+    before = network.state()
+    for parameter in network.trainable().values():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, tensor in network.state().items():
+        assert torch.equal(tensor, before[name]) == (name.endswith(".gate") or not before[name].any()), name

@@ -72,8 +72,12 @@ class AdaptedNetwork:
 
     def parameter_groups(self, rates: Rates) -> list[dict[str, Any]]:
         """Return optimiser groups: "method" (what it inserts or selects), "decoder" (what else is tuned), "head"."""
-        groups = [
-            {"name": "method", "params": self._own, "lr": rates.method},
+        undecayed = set(self.method.undecayed(self.network))
+        decayed = [p for p in self._own if p not in undecayed]
+        rest = [p for p in self._own if p in undecayed]
+        groups: list[dict[str, Any]] = [
+            {"name": "method", "params": decayed, "lr": rates.method},
+            {"name": "method", "params": rest, "lr": rates.method, "weight_decay": 0.0},
             {"name": "decoder", "params": self._decoder, "lr": rates.decoder},
             {"name": "head", "params": self._head, "lr": rates.head},
         ]

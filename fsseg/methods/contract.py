@@ -77,6 +77,10 @@ class Method:
         """
         return iter(())
 
+    def undecayed(self, network: nn.Module) -> Iterator[nn.Parameter]:
+        """Yield the trained parameters on which weight decay must not act."""
+        return iter(())
+
     def solve(
         self, head: nn.Conv3d, crops: Callable[[], Iterator[LabelledFeatures]], structures: Sequence[str]
     ) -> None:
