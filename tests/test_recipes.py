@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,13 @@ import torch
 from conftest import NOVEL, Lab, fsseg, succeed
 from safetensors.torch import load_file
 from test_method_contract import FITTING_OPTIONS
+from tiny import tiny_network
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fsseg.config.errors import UsageError
 from fsseg.config.recipes import Family, Recipe, named_recipe
+from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.contract import DecoderChoice
 from fsseg.methods.registry import METHODS, create_method, method_class
 from fsseg.nnunet.augmentation import intensity_shift
@@ -22,6 +25,7 @@ from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import read_raw_dataset
 from fsseg.stages.adaptation import Job, build_adapted, make_target, support_volumes
+from fsseg.stages.adaptation_notes import batch_statistics_notes
 from fsseg.stages.adaptation_training import train
 from fsseg.training import activation_checkpointing
 from fsseg.training.activation_checkpointing import checkpointed
@@ -171,6 +175,38 @@ def test_the_rate_of_every_family_changes_the_result(trained: Train, family: Fam
 
 def test_every_family_has_a_default_rate() -> None:
     assert set(Recipe().learning_rates) == set(FAMILIES)
+
+
+@pytest.mark.parametrize(
+    ("method", "words", "idle"),
+    [
+        (
+            "lora",
+            ("--set", "recipe.decoder_learning_rate=0.5", "recipe.feature_crops=7", "projections=joint"),
+            "recipe.feature_crops, recipe.decoder_learning_rate, projections",
+        ),
+        ("decoder", ("--set", "recipe.decoder_learning_rate=0.5"), "recipe.decoder_learning_rate"),
+        (
+            "linear_probe",
+            ("--set", "recipe.head_learning_rate=0.5", "recipe.checkpoint_activations=true"),
+            "recipe.checkpoint_activations, recipe.head_learning_rate",
+        ),
+        ("lora", ("--decoder", "tuned", "--set", "recipe.decoder_learning_rate=0.5"), ""),
+        ("lora", ("--recipe", "fseft"), ""),
+        ("linear_probe", ("--recipe", "arena"), ""),
+    ],
+)
+def test_settings_without_effect_are_said(
+    lab: Lab, tmp_path: Path, method: str, words: tuple[str, ...], idle: str
+) -> None:
+    notes = succeed(*lab.adapt_words(tmp_path / "run", *words, method=method), "--dry-run")["notes"]
+    assert notes == ([f"Without effect here: {idle}."] if idle else [])
+
+
+def test_cached_features_of_a_network_that_normalises_by_the_batch_are_said_to_differ() -> None:
+    for kind, said in (("genesis", 1), ("plain_batch_norm", 0), ("plain", 0)):
+        assert len(batch_statistics_notes(AdaptedNetwork(tiny_network(kind), create_method("linear_probe")))) == said
+    assert not batch_statistics_notes(AdaptedNetwork(tiny_network("genesis"), create_method("lora")))
 
 
 # Schedule and stop rule

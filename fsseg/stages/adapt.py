@@ -33,7 +33,7 @@ from fsseg.stages.adaptation import (
     support_volumes,
 )
 from fsseg.stages.adaptation_files import adapter_info, training_facts, write_losses
-from fsseg.stages.adaptation_notes import background_notes, integer_notes
+from fsseg.stages.adaptation_notes import notes_of
 from fsseg.stages.adaptation_training import train
 from fsseg.stages.base_channels import ignored_channel_notes, require_same_channels
 from fsseg.stages.estimate import leave_one_out
@@ -122,7 +122,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
         "parameters": adapted.report().as_dict(),
         "support": list(split.support),
         "licence": dataset.dataset_json.get("licence", "unknown"),
-        "notes": [*ignored, *adapted.notes, *background_notes(job), *integer_notes(job)],
+        "notes": [*ignored, *notes_of(job, adapted)],
     }
     if dry_run:
         return {**facts, "max_steps": config.recipe.max_steps, "out": str(config.out)}

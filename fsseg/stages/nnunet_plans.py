@@ -22,6 +22,7 @@ from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, raw_fo
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
 from fsseg.nnunet.raw_dataset import read_raw_dataset
 from fsseg.stages.adaptation import make_target, require_classes, require_rate
+from fsseg.stages.adaptation_notes import idle_notes
 from fsseg.stages.base_channels import ignored_channel_notes, require_same_channels
 
 
@@ -101,4 +102,4 @@ def _notes(base: ModelFolder, config: NnunetPlansConfig, structures: int) -> lis
     network = base.build_network()
     replace_heads(network, [0.5] * structures)
     adapted = AdaptedNetwork(network, create_method(config.method, config.method_options), config.decoder)
-    return [*ignored_channel_notes(base, adapted), *adapted.notes]
+    return [*ignored_channel_notes(base, adapted), *adapted.notes, *idle_notes(adapted, config.recipe)]
