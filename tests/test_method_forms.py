@@ -74,22 +74,26 @@ def test_separate_projections_are_three_updates_beside_each_other() -> None:
 # LoRA-Tucker
 
 
-@pytest.mark.parametrize("name", [name for name in WITH_EXTENT if "groups" not in name])
+@pytest.mark.parametrize("name", WITH_EXTENT)
 def test_tucker_update_equals_three_convolutions_in_a_row(name: str) -> None:
+    """Groups share the core and the projection that all of them have; the other projection has rows of each."""
     layer = plain_layer(name)
     assert isinstance(layer, nn.Conv3d | nn.ConvTranspose3d)
     update = TuckerUpdate(layer, rank=3).double()
     fill(update)
     x = layer_input(name)
     settings: dict[str, Any] = {k: getattr(layer, k) for k in ("stride", "padding", "dilation")}
-    if isinstance(layer, nn.ConvTranspose3d):
-        narrow = nn.functional.conv3d(x, update.first.T[..., None, None, None])
-        narrow = nn.functional.conv_transpose3d(narrow, update.core, **settings)
-        change = nn.functional.conv3d(narrow, update.second.T[..., None, None, None])
-    else:
-        narrow = nn.functional.conv3d(x, update.second[..., None, None, None])
-        narrow = nn.functional.conv3d(narrow, update.core, **settings)
-        change = nn.functional.conv3d(narrow, update.first[..., None, None, None])
+    changes = []
+    for inputs, rows in zip(x.chunk(layer.groups, dim=1), update.first.chunk(layer.groups), strict=True):
+        if isinstance(layer, nn.ConvTranspose3d):
+            narrow = nn.functional.conv3d(inputs, rows.T[..., None, None, None])
+            narrow = nn.functional.conv_transpose3d(narrow, update.core, **settings)
+            changes.append(nn.functional.conv3d(narrow, update.second.T[..., None, None, None]))
+        else:
+            narrow = nn.functional.conv3d(inputs, update.second[..., None, None, None])
+            narrow = nn.functional.conv3d(narrow, update.core, **settings)
+            changes.append(nn.functional.conv3d(narrow, rows[..., None, None, None]))
+    change = torch.cat(changes, dim=1)
     expected = layer(x) + change
     assert change.abs().max() > 0.1
     parametrize.register_parametrization(layer, "weight", update)
