@@ -4,7 +4,8 @@ Every method is measured in pairs with full fine-tuning, step by step in turns i
 machine does falls on both. Reported are the median seconds of a step, the median of the ratios within the pairs with
 their quartiles, and memory: on CUDA the peak that torch allocated for it; on a CPU what a step holds at its largest,
 counted exactly: tensors kept for the backward pass, gradients, and AdamW's two moments. "plain" is full fine-tuning
-without what all other lines have: the channels-last layout on a CPU, mixed precision on CUDA.
+without what all other lines have: the channels-last layout on a CPU, mixed precision on CUDA. Methods that train on
+cached features are measured in pairs with the same method on images, too: "saved" is how many times as long that takes.
 
     python benchmarks/adapt_step.py                                                  # a small U-Net, 40^3, batch 2
     python benchmarks/adapt_step.py --plans plans/swinunetr_fseft.json --patch 64 --batch 1 --pairs 3
@@ -20,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import fsseg  # noqa: F401 - sets the OpenMP variables before torch is imported
@@ -56,7 +57,10 @@ DATASET_JSON = {
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; ratios are to full fine-tuning without any saving."""
+    """One line of the table; ratios are to full fine-tuning without any saving.
+
+    `saved` is the seconds of a step on images by those of one on cached features, of methods that can do both.
+    """
 
     network: str
     method: str
@@ -67,6 +71,9 @@ class Row:
     time_ratio_high: float
     memory_mib: float
     memory_ratio: float
+    saved: float | None = None
+    saved_low: float | None = None
+    saved_high: float | None = None
 
 
 class Trainer:
@@ -123,8 +130,9 @@ class Trainer:
         network = self.adapted.network
         with checkpointed(network, enabled=self.variant.checkpointed), kept_for_backward(network) as kept:
             loss = self._loss()
-        del loss
-        return sum(kept.values()) / 2**20 + 3 * mib_of(self.parameters)
+        memory = kept() + 3 * mib_of(self.parameters)
+        del loss  # it held what was counted
+        return memory
 
     def _loss(self) -> Tensor:
         with torch.autocast(self.device.type, enabled=False) if self.variant.plain else nullcontext():
@@ -199,19 +207,27 @@ def measure(plans: Path, arguments: argparse.Namespace) -> list[Row]:
             sys.stderr.write(f"{plans.stem}: {variant.label} is left out: {str(error).splitlines()[0]}\n")
             continue
         memory = other.memory_mib()
-        pairs = [(full.step(), other.step()) for _ in range(arguments.pairs + 1)][1:]  # the first of both warms up
-        ratios = sorted(mine / theirs for theirs, mine in pairs)
+        pairs = in_turns(full, other, arguments.pairs)
+        low, middle, high = quartiles([mine / theirs for theirs, mine in pairs])
+        saved: list[float | None] = [None] * 3
+        if variant.cached:
+            images = Trainer(base, arguments, replace(variant, cached=False))
+            saved = [*quartiles([slow / fast for slow, fast in in_turns(images, other, arguments.pairs)])]
+            del images
         rows.append(
             Row(
                 network=f"{plans.stem}, {arguments.patch}^3, batch {arguments.batch}",
                 method=variant.label,
                 trainable=sum(p.numel() for p in other.parameters),
                 seconds=statistics.median(mine for _, mine in pairs),
-                time_ratio=statistics.median(ratios),
-                time_ratio_low=ratios[len(ratios) // 4],
-                time_ratio_high=ratios[-1 - len(ratios) // 4],
+                time_ratio=middle,
+                time_ratio_low=low,
+                time_ratio_high=high,
                 memory_mib=memory,
                 memory_ratio=memory / full_memory,
+                saved=saved[1],
+                saved_low=saved[0],
+                saved_high=saved[2],
             )
         )
         sys.stderr.write(f"{rows[-1].method}: {rows[-1].time_ratio:.2f} of the time\n")
@@ -221,9 +237,20 @@ def measure(plans: Path, arguments: argparse.Namespace) -> list[Row]:
     return rows
 
 
+def in_turns(first: Trainer, second: Trainer, pairs: int) -> list[tuple[float, float]]:
+    """Return the seconds of steps taken in turns; the first pair warms up and is left out."""
+    return [(first.step(), second.step()) for _ in range(pairs + 1)][1:]
+
+
+def quartiles(ratios: list[float]) -> tuple[float, float, float]:
+    """Return lower quartile, median and upper quartile."""
+    ordered = sorted(ratios)
+    return ordered[len(ordered) // 4], statistics.median(ordered), ordered[-1 - len(ordered) // 4]
+
+
 def table(rows: list[Row]) -> str:
     """Return the rows as text."""
-    header = ["network", "method", "trains", "s/step", "time", "quartiles", "MiB", "memory"]
+    header = ["network", "method", "trains", "s/step", "time", "quartiles", "MiB", "memory", "saved", "quartiles"]
     cells = [
         [
             row.network,
@@ -234,6 +261,8 @@ def table(rows: list[Row]) -> str:
             f"{row.time_ratio_low:.2f}–{row.time_ratio_high:.2f}",
             f"{row.memory_mib:,.0f}",
             f"{row.memory_ratio:.2f}",
+            "" if row.saved is None else f"{row.saved:.1f}",
+            "" if row.saved is None else f"{row.saved_low:.1f}–{row.saved_high:.1f}",
         ]
         for row in rows
     ]

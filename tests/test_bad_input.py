@@ -71,7 +71,27 @@ WRONG_WORDS = {
     "set_without_value": ("adapt OUT --set rank", ["--set takes KEY=VALUE, got 'rank'"]),
     "set_twice": ("adapt OUT --set rank=1 rank=2", ["names 'rank' twice"]),
     "set_no_yaml": ("adapt OUT --set rank=[1", ["rank", "[1"]),
-    "no_rate_of_family": ('adapt OUT --set recipe.learning_rates={"x":1}', ["learning_rates", "low_rank"]),
+    "no_rate_of_family": ('adapt OUT --set recipe.learning_rates={"selective":1}', ["no rate", "'low_rank'", "Add it"]),
+    "no_rate_of_family_in_plans": (
+        'nnunet plans --checkpoint BASE --dataset 804 --method lora --set recipe.learning_rates={"selective":1}',
+        ["no rate", "'low_rank'", "Add it"],
+    ),
+    "family": (
+        'adapt OUT --set recipe.learning_rates={"low_rank":1,"selectiv":1}',
+        ["recipe.learning_rates.selectiv", "did you mean 'selective'?"],
+    ),
+    "family_in_plans": (
+        'nnunet plans --checkpoint BASE --dataset 804 --method lora --set recipe.learning_rates={"x":1}',
+        ["recipe.learning_rates.x", "'low_rank'", "got 'x'"],
+    ),
+    "negative_rate": (
+        'adapt OUT --set recipe.learning_rates={"low_rank":-1}',
+        ["recipe.learning_rates.low_rank", "greater than 0", "got -1"],
+    ),
+    "infinite_rate": ('adapt OUT --set recipe.learning_rates={"low_rank":.inf}', ["finite number", "got inf"]),
+    "infinite_gates": ("adapt OUT --method arena --set gate_range=.inf", ["gate_range", "finite number", "got inf"]),
+    "infinite_penalty": ("adapt OUT --method l2_sp --set alpha=.inf", ["alpha", "finite number"]),
+    "scale_that_is_no_number": ("adapt OUT --method adaptformer --set scale=.nan", ["scale", "got nan"]),
     "no_shots": ("adapt OUT --shots 0", ["shots", "got 0"]),
     "too_many_shots": (
         "adapt OUT --shots 9",
@@ -124,7 +144,7 @@ def expand(lab: Lab, adapted: Path, tmp_path: Path) -> Callable[[str], list[obje
             start = lab.adapt_words(tmp_path / "out", *more) if first == "adapt" else [*starts[first], *more]
         else:
             start = [first, *rest]
-        places: dict[object, object] = {"PLANS": lab.plans, "RAW": lab.root / "raw"}
+        places: dict[object, object] = {"PLANS": lab.plans, "RAW": lab.root / "raw", "BASE": lab.base}
         return [places.get(word, word) for word in start]
 
     return words

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.recipes import Rates
 from fsseg.data.crops import CropSampler
 from fsseg.data.structures import CaseAnnotation, Structures
 from fsseg.data.volumes import Volume, annotation_zones, foreground_locations
@@ -97,7 +98,7 @@ def train(
     steps: int = 8,
 ) -> FitResult:
     """Train; in eight steps on two crops each, a pool of six crops is seen two and a half times."""
-    groups = adapted.parameter_groups(learning_rate=1e-2, decoder_learning_rate=1e-2, head_learning_rate=1e-2)
+    groups = adapted.parameter_groups(Rates(1e-2, 1e-2, 1e-2))
     schedule = WarmupStableDecay(steps, PlateauRule(), warmup_steps=2)
     return fit(
         adapted,

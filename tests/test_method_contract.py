@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.recipes import Rates
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.contract import DecoderChoice, Method
 from fsseg.methods.low_rank import LowRankUpdate
@@ -112,7 +113,7 @@ def train(adapted: AdaptedNetwork, steps: int = 3) -> None:
     """Take AdamW steps without weight decay, in the order of the training loop; leave evaluation mode on."""
     optimizer = torch.optim.AdamW(adapted.trainable().values(), LEARNING_RATE, weight_decay=0.0)
     adapted.train_mode()
-    adapted.method.start(adapted.network, max_steps=1000)
+    adapted.method.start(adapted.network, least_steps=1000)
     for _ in range(steps):
         optimizer.zero_grad()
         loss_of(adapted).backward()
@@ -231,8 +232,7 @@ def test_report_counts_what_is_trained(case: Case) -> None:
 @every_convolutional_case
 def test_parameter_groups_hold_every_trained_tensor_once(case: Case) -> None:
     adapted = case.adapt()
-    rates = {"learning_rate": 1.0, "decoder_learning_rate": 2.0, "head_learning_rate": 3.0}
-    groups = adapted.parameter_groups(**rates)
+    groups = adapted.parameter_groups(Rates(method=1.0, decoder=2.0, head=3.0))
     grouped = [id(p) for group in groups for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in adapted.trainable().values())
     head = {id(p) for p in parts_of(adapted.network).head.parameters(recurse=False)}
@@ -672,6 +672,8 @@ def test_lora_starts_differ_between_seeds() -> None:
         ("lora", {"targets": "head"}, "targets: .*got 'head'"),
         ("lora", {"rank": 0, "rang": 4}, "2 errors in the options of method 'lora'"),
         ("full", {"rank": 4}, "unknown key 'rank'"),
+        ("adalora", {"rank": 4, "target_rank": 5}, "target_rank=5 is above rank=4"),
+        ("adalora", {"budget_start": 9, "budget_end": 9}, "budget_end=9 is not after budget_start=9"),
     ],
 )
 def test_wrong_method_or_option_is_refused(method: str, options: dict[str, Any], message: str) -> None:

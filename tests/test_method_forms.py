@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.recipes import Rates
 from fsseg.methods.adalora import AdaLoRA
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.compacter import KroneckerLinear
@@ -22,7 +23,7 @@ from fsseg.methods.dora import MagnitudeUpdate
 from fsseg.methods.gated_rank import GatedUpdate
 from fsseg.methods.lora_tucker import TuckerUpdate
 from fsseg.methods.low_rank import LowRankUpdate, updates_of
-from fsseg.methods.registry import create_method
+from fsseg.methods.registry import METHODS, create_method, method_class
 from fsseg.methods.residual_adapter import CentralTap
 from fsseg.methods.ssf import Scale, ScaleAndShift
 from fsseg.training.fit import fit
@@ -73,22 +74,26 @@ def test_separate_projections_are_three_updates_beside_each_other() -> None:
 # LoRA-Tucker
 
 
-@pytest.mark.parametrize("name", [name for name in WITH_EXTENT if "groups" not in name])
+@pytest.mark.parametrize("name", WITH_EXTENT)
 def test_tucker_update_equals_three_convolutions_in_a_row(name: str) -> None:
+    """Groups share the core and the projection that all of them have; the other projection has rows of each."""
     layer = plain_layer(name)
     assert isinstance(layer, nn.Conv3d | nn.ConvTranspose3d)
     update = TuckerUpdate(layer, rank=3).double()
     fill(update)
     x = layer_input(name)
     settings: dict[str, Any] = {k: getattr(layer, k) for k in ("stride", "padding", "dilation")}
-    if isinstance(layer, nn.ConvTranspose3d):
-        narrow = nn.functional.conv3d(x, update.first.T[..., None, None, None])
-        narrow = nn.functional.conv_transpose3d(narrow, update.core, **settings)
-        change = nn.functional.conv3d(narrow, update.second.T[..., None, None, None])
-    else:
-        narrow = nn.functional.conv3d(x, update.second[..., None, None, None])
-        narrow = nn.functional.conv3d(narrow, update.core, **settings)
-        change = nn.functional.conv3d(narrow, update.first[..., None, None, None])
+    changes = []
+    for inputs, rows in zip(x.chunk(layer.groups, dim=1), update.first.chunk(layer.groups), strict=True):
+        if isinstance(layer, nn.ConvTranspose3d):
+            narrow = nn.functional.conv3d(inputs, rows.T[..., None, None, None])
+            narrow = nn.functional.conv_transpose3d(narrow, update.core, **settings)
+            changes.append(nn.functional.conv3d(narrow, update.second.T[..., None, None, None]))
+        else:
+            narrow = nn.functional.conv3d(inputs, update.second[..., None, None, None])
+            narrow = nn.functional.conv3d(narrow, update.core, **settings)
+            changes.append(nn.functional.conv3d(narrow, rows[..., None, None, None]))
+    change = torch.cat(changes, dim=1)
     expected = layer(x) + change
     assert change.abs().max() > 0.1
     parametrize.register_parametrization(layer, "weight", update)
@@ -186,9 +191,9 @@ def test_arena_starts_its_gates_in_their_range_and_reports_ranks() -> None:
 # AdaLoRA
 
 
-def trained_adalora(steps: int, max_steps: int) -> AdaptedNetwork:
+def trained_adalora(steps: int, least_steps: int) -> AdaptedNetwork:
     network = adapted("adalora", rank=4, target_rank=2, budget_start=2, budget_end=10, interval=3)
-    network.method.start(network.network, max_steps)
+    network.method.start(network.network, least_steps)
     optimizer = torch.optim.AdamW(network.trainable().values(), 1e-2)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -202,25 +207,25 @@ def trained_adalora(steps: int, max_steps: int) -> AdaptedNetwork:
 
 @pytest.mark.parametrize(("steps", "terms"), [(2, 40), (3, 20 + round(20 * (7 / 8) ** 3)), (6, 20 + round(20 / 8))])
 def test_adalora_budget_falls_along_a_cubic(steps: int, terms: int) -> None:
-    network = trained_adalora(steps, max_steps=1000)
+    network = trained_adalora(steps, least_steps=1000)
     assert sum(network.method.ranks(network.network).values()) == terms
 
 
 def test_adalora_ends_at_its_target_and_not_equally_on_all_layers() -> None:
-    network = trained_adalora(14, max_steps=1000)
+    network = trained_adalora(14, least_steps=1000)
     ranks = network.method.ranks(network.network)
     assert sum(ranks.values()) == 2 * len(ranks)
     assert len(set(ranks.values())) > 1
 
 
-def test_adalora_fits_its_schedule_under_a_low_cap() -> None:
-    network = trained_adalora(5, max_steps=5)
+def test_adalora_fits_its_schedule_into_the_shortest_training() -> None:
+    network = trained_adalora(5, least_steps=5)
     ranks = network.method.ranks(network.network)
     assert sum(ranks.values()) == 2 * len(ranks)
 
 
 def test_adalora_keeps_the_terms_of_largest_importance() -> None:
-    network = trained_adalora(5, max_steps=1000)
+    network = trained_adalora(5, least_steps=1000)
     method, updates = network.method, updates_of(network.network, GatedUpdate)
     assert isinstance(method, AdaLoRA)
     before = {name: update.gate.detach().clone() for name, update in updates.items()}
@@ -471,6 +476,45 @@ def test_l2_sp_penalises_the_distance_from_the_start() -> None:
 # Around a step
 
 
+def fitted(network: AdaptedNetwork, steps: int) -> list[float]:
+    """Train on one batch; return the losses."""
+    batch = {
+        "image": image(size=8),
+        "labels": torch.zeros(2, 2, 8, 8, 8, dtype=torch.int16),
+        "zone_annotated": torch.ones(2, 1, STRUCTURES, dtype=torch.bool),
+    }
+    result = fit(
+        network,
+        network.network,
+        lambda _: [batch] * steps,
+        TargetTable(torch.zeros(1, STRUCTURES, dtype=torch.bool)),
+        groups=network.parameter_groups(Rates(method=0.01, decoder=1.0, head=1.0)),
+        schedule=WarmupStableDecay(steps, PlateauRule(), warmup_steps=1),
+        loss=MaskedLoss(fseft),
+        weight_decay=0.0,
+        device=torch.device("cpu"),
+    )
+    return result.losses
+
+
+@pytest.mark.parametrize(
+    ("method", "weak", "strong"),
+    [
+        ("l2_sp", {"alpha": 0.0, "beta": 0.0}, {"alpha": 1e-3, "beta": 1e3}),
+        ("adalora", {"rank": 4, "target_rank": 2, "orthogonality": 0.0}, {"rank": 4, "target_rank": 2}),
+    ],
+)
+def test_losses_are_recorded_without_the_penalty(method: str, weak: dict, strong: dict) -> None:
+    """They decide when a training ends, and a falling penalty would hide a loss that no longer falls."""
+    decoder: DecoderChoice = "tuned" if method == "l2_sp" else "frozen"
+    free, drawn = adapted(method, decoder, **weak), adapted(method, decoder, **strong)
+    free_losses, drawn_losses = fitted(free, 2), fitted(drawn, 2)
+    assert drawn_losses[0] == free_losses[0]
+    assert drawn.method.penalty(drawn.network).item() > 0.1  # type: ignore[union-attr]
+    assert max(drawn_losses) <= 1, "a soft Dice loss"
+    assert any(not torch.equal(tensor, free.state()[name]) for name, tensor in drawn.state().items())
+
+
 @pytest.mark.parametrize("stepped", [True, False])
 def test_gates_shrink_after_a_step_and_not_after_one_that_the_scaler_skipped(
     stepped: bool, monkeypatch: pytest.MonkeyPatch
@@ -478,23 +522,88 @@ def test_gates_shrink_after_a_step_and_not_after_one_that_the_scaler_skipped(
     network = adapted("arena", rank=4, sparsity=0.5)
     before = {name: gate.clone() for name, gate in network.state().items() if name.endswith(".gate")}
     monkeypatch.setattr("fsseg.training.fit.optimisation_step", lambda *_, **__: (1.0, stepped))
-    batch = {
-        "image": image(size=8),
-        "labels": torch.zeros(2, 2, 8, 8, 8, dtype=torch.int16),
-        "zone_annotated": torch.ones(2, 1, STRUCTURES, dtype=torch.bool),
-    }
-    fit(
-        network,
-        network.network,
-        lambda _: [batch],
-        TargetTable(torch.zeros(1, STRUCTURES, dtype=torch.bool)),
-        groups=network.parameter_groups(learning_rate=0.01, decoder_learning_rate=1.0, head_learning_rate=1.0),
-        schedule=WarmupStableDecay(1, PlateauRule(), warmup_steps=1),
-        loss=MaskedLoss(fseft),
-        weight_decay=0.0,
-        device=torch.device("cpu"),
-    )
+    fitted(network, 1)
     after = network.state()
     for name, gate in before.items():
         shrunk_gate = torch.nn.functional.softshrink(gate, 0.5 * 0.01)
         assert torch.equal(after[name], shrunk_gate if stepped else gate)
+
+
+# What a network makes of a method
+
+
+IN_PARTS = [name for name in METHODS if "targets" in method_class(name).Options.model_fields]
+
+
+@pytest.mark.parametrize(
+    "method", [name for name in IN_PARTS if name not in ("dora", "lora_tucker", "adalora", "arena")]
+)
+def test_what_is_trained_whole_is_the_reason_that_is_given(method: str) -> None:
+    with pytest.raises(UsageError, match="decoder, which is trained whole") as caught:
+        adapted(method, "tuned", targets="decoder")
+    assert "Use targets=encoder, or --decoder frozen" in str(caught.value)
+    adapted(method, "tuned", targets="encoder")
+
+
+def test_advice_names_what_is_not_in_use_already() -> None:
+    with pytest.raises(UsageError, match="there is none") as caught:
+        adapted("lora:fseft")
+    assert str(caught.value).endswith("Use layers=all.")
+    with pytest.raises(UsageError, match="norms of targets=decoder have no affine parameters"):
+        adapted("affine", network="swin", targets="decoder")
+
+
+def test_bias_in_front_of_a_frozen_norm_that_keeps_its_statistics_lives() -> None:
+    network = adapted("bitfit", network="plain_batch_norm", norms=False)
+    convolutions = {name for name in network.trainable() if name.endswith("conv.bias")}
+    assert len(convolutions) == 8
+    assert network.notes == []
+    network.train_mode()
+    network.network(image(size=8)).square().mean().backward()
+    for name in convolutions:
+        assert network.network.get_parameter(name).grad.square().mean().sqrt() > 1e-5, name  # type: ignore[union-attr]
+    with_norms = adapted("bitfit", network="plain_batch_norm")
+    assert convolutions.isdisjoint(with_norms.trainable())
+    assert with_norms.notes == ["8 biases feed a normalisation, which takes them out again; they are not trained."]
+
+
+@pytest.mark.parametrize("method", ["bitfit", "bitfit:fseft", "ssf"])
+def test_biases_of_keys_are_said_to_have_no_effect(method: str) -> None:
+    network = adapted(method, network="swin")
+    values = sum(12 * factor for factor in (1, 1, 2, 4, 8))
+    assert any(note.startswith(f"{values} of the trained biases have no effect") for note in network.notes)
+    before = network.network(image(size=(64, 32, 32), batch=1)).detach()
+    moved = 0
+    with torch.no_grad():
+        for name, parameter in network.trainable().items():
+            if ".qkv." in name and name.endswith(("bias", "shift")):
+                third = len(parameter) // 3
+                parameter[third : 2 * third] += torch.randn(third)
+                moved += third
+    assert moved == values
+    torch.testing.assert_close(network.network(image(size=(64, 32, 32), batch=1)).detach(), before, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["adaptformer", "compacter"])
+def test_last_bias_in_front_of_a_norm_is_said_to_have_no_effect(method: str) -> None:
+    network = adapted(method, network="seg_resnet", targets="all")
+    (note,) = network.notes
+    name = note.removeprefix("The last bias of the adapter at ").partition(" ")[0]
+    before = network.network(image()).detach()
+    bias = next(p for n, p in network.trainable().items() if n.startswith(name) and n.endswith("up.bias"))
+    with torch.no_grad():
+        bias.add_(torch.randn_like(bias))
+    torch.testing.assert_close(network.network(image()).detach(), before, rtol=0, atol=1e-4)
+    assert adapted(method, targets="all").notes == []
+
+
+def test_weight_decay_leaves_the_gates_of_arena_alone() -> None:
+    network = adapted("arena", rank=4)
+    groups = network.parameter_groups(Rates(method=0.01, decoder=1.0, head=1.0))
+    optimizer = torch.optim.AdamW(groups, weight_decay=10.0)
+    before = network.state()
+    for parameter in network.trainable().values():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, tensor in network.state().items():
+        assert torch.equal(tensor, before[name]) == (name.endswith(".gate") or not before[name].any()), name

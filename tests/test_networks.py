@@ -16,6 +16,7 @@ from monai.transforms import Compose, LoadImage, Orientation, ScaleIntensityRang
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from test_method_contract import Case, randomise, train
 from tiny import ARCHITECTURES, LAYERS, SMOKE_ARCHITECTURES, STRUCTURES, image, image_for, image_size, tiny_network
 from torch import Tensor, nn
 
@@ -474,6 +475,37 @@ def _losses(adapted: AdaptedNetwork, steps: int) -> list[float]:
     return losses
 
 
+INSERTING = (
+    "arena",
+    "adalora",
+    "lora_tucker",
+    "dora",
+    "adaptformer",
+    "residual_adapter:zero",
+    "conv_adapter",
+    "compacter",
+)
+
+
+@pytest.mark.parametrize("method", [*INSERTING, "ssf", "bitfit"])
+@pytest.mark.parametrize("kind", SMOKE_ARCHITECTURES)
+def test_methods_start_as_the_base_and_merge_exactly_on_every_network(kind: str, method: str) -> None:
+    case = Case(method, "frozen", kind)
+    adapted = case.adapt()
+    torch.testing.assert_close(logits_of(adapted.network), logits_of(tiny_network(kind)), rtol=0, atol=1e-6)
+    randomise(adapted)
+    train(adapted, steps=1)
+    trained = logits_of(adapted.network)
+    assert (trained - logits_of(tiny_network(kind))).abs().max() > 0.1
+    fresh = case.adapt(seed=99)
+    fresh.load_state(adapted.compact_state())
+    torch.testing.assert_close(logits_of(fresh.network), trained, rtol=0, atol=1e-5)
+    if not adapted.method.not_merged_because:
+        plain = tiny_network(kind, seed=5)
+        plain.load_state_dict(adapted.merged_state_dict(), strict=True)
+        torch.testing.assert_close(logits_of(plain), trained, rtol=0, atol=1e-5)
+
+
 # Shipped plans
 
 TRAINED_BY_DECODER_TUNING = {
@@ -494,6 +526,24 @@ def test_methods_are_counted_on_shipped_plans(path: Path, monkeypatch: pytest.Mo
     assert outcome.code == 0, outcome.err
     (row,) = outcome.json
     assert (row["trainable"], row["head"]) == TRAINED_BY_DECODER_TUNING[path.stem]
+
+
+# Fewshot-finetuning's counts, head and all, for one structure on Swin UNETR of feature size 48.
+PUBLISHED_COUNTS = {
+    "linear_probe": 49,
+    "spatial_adapter": 124_465,
+    "bitfit:fseft": 210_739,
+    "affine:fseft": 17_329,
+    "lora:fseft": 69_169,
+    "adaptformer:fseft": 47_697,
+}
+
+
+def test_published_parameter_counts_are_reproduced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fsseg.stages.list_methods.method_names", lambda: list(PUBLISHED_COUNTS))
+    outcome = fsseg("methods", "--plans", REPOSITORY / "plans" / "swinunetr_fseft.json", "--json")
+    assert outcome.code == 0, outcome.err
+    assert {row["name"]: row["trainable"] + row["head"] for row in outcome.json} == PUBLISHED_COUNTS
 
 
 @pytest.mark.parametrize("name", ["swinunetr_fseft", "genesis_unet", "seg_resnet"])

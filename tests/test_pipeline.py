@@ -261,6 +261,20 @@ def test_leave_one_out_scores_every_support_case(lab: Lab, tmp_path: Path) -> No
     assert second[1].estimate == {name: spread["mean"] for name, spread in estimate.items()}
 
 
+@pytest.mark.parametrize(
+    ("method", "options"), [("l2_sp", ["alpha=1.0", "beta=1.0"]), ("adalora", ["rank=4", "target_rank=2"])]
+)
+def test_an_estimate_changes_nothing_of_what_a_method_with_a_state_trains(
+    lab: Lab, tmp_path: Path, method: str, options: list[str]
+) -> None:
+    words = ("--set", "recipe.max_steps=4", *options)
+    succeed(*lab.adapt_words(tmp_path / "plain", *words, method=method))
+    succeed(*lab.adapt_words(tmp_path / "estimated", *words, "--estimate", "loo", method=method))
+    assert losses(tmp_path / "plain") == losses(tmp_path / "estimated")
+    first, second = (load_file(tmp_path / name / "adapter.safetensors") for name in ("plain", "estimated"))
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
 # --- the start of the head --------------------------------------------------------------------------------------
 
 

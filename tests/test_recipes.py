@@ -1,25 +1,42 @@
 """The published recipes: rates, turns of the support cases, loss, schedule, stop rule, augmentation."""
 
 import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import NOVEL, Lab, fsseg, succeed
 from safetensors.torch import load_file
+from test_method_contract import FITTING_OPTIONS
+from tiny import tiny_network
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fsseg.config.errors import UsageError
-from fsseg.config.recipes import Recipe, named_recipe
+from fsseg.config.recipes import Family, Recipe, named_recipe
+from fsseg.methods.adapted_network import AdaptedNetwork
+from fsseg.methods.contract import DecoderChoice
+from fsseg.methods.registry import METHODS, create_method, method_class
 from fsseg.nnunet.augmentation import intensity_shift
+from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.nnunet.normalization import range_beyond_unit
+from fsseg.nnunet.preprocessing import CasePreprocessor
+from fsseg.nnunet.raw_dataset import read_raw_dataset
+from fsseg.stages.adaptation import Job, build_adapted, make_target, support_volumes
+from fsseg.stages.adaptation_notes import batch_statistics_notes
+from fsseg.stages.adaptation_training import train
+from fsseg.training import activation_checkpointing
 from fsseg.training.activation_checkpointing import checkpointed
+from fsseg.training.cost import kept_for_backward
 from fsseg.training.schedule import CosineEpochs, PlateauRule
 from fsseg.training.seeding import seeded
 
 
 def recipe(
-    name: str, *, method: str = "lora", family: str = "low_rank", decoder: str = "frozen", shots: int = 5
+    name: str, *, method: str = "lora", family: Family = "low_rank", decoder: str = "frozen", shots: int = 5
 ) -> Recipe:
     return Recipe(**named_recipe(name, method=method, family=family, decoder=decoder, shots=shots))
 
@@ -32,7 +49,7 @@ def recipe(
     [
         ("full", "whole_network", 1e-4),
         ("from_scratch", "scratch", 1e-4),
-        ("linear_probe", "black_box", 1e-2),
+        ("linear_probe", "head", 1e-2),
         ("spatial_adapter", "black_box", 1e-4),
         ("bitfit", "selective", 1e-2),
         ("affine", "selective", 1e-2),
@@ -41,11 +58,11 @@ def recipe(
         ("arena", "low_rank", 1e-3),
     ],
 )
-def test_published_rates(method: str, family: str, frozen: float) -> None:
+def test_published_rates(method: str, family: Family, frozen: float) -> None:
     for decoder, rate in (("frozen", frozen), ("tuned", 1e-4)):
         settings = recipe("fseft", method=method, family=family, decoder=decoder)
-        rates = (settings.learning_rates[family], settings.decoder_learning_rate, settings.head_learning_rate)
-        assert rates == (rate,) * 3
+        assert method_class(method).family == family
+        assert settings.rates(family) == (rate,) * 3
 
 
 def test_published_stop_rules_count_in_epochs_of_one_step_a_case() -> None:
@@ -64,6 +81,133 @@ def test_default_recipe_is_ours() -> None:
 def test_unknown_recipe_names_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"Unknown recipe .fsft.\. Did you mean .fseft."):
         recipe("fsft")
+
+
+# What each field does
+
+# The same two crops in every step, so that the loss falls; a plateau is reached at once.
+SAME_CROPS: dict[str, Any] = {"feature_crops": 2, "batch_size": 2}
+AT_ONCE = {**SAME_CROPS, "plateau_window": 1, "plateau_patience": 1, "plateau_improvement": 0.99, "schedule": "cosine"}
+# Per field: a method with its decoder on which it acts, the settings besides, and another value.
+ACTS: dict[str, tuple[str, DecoderChoice, dict[str, Any], Any]] = {
+    "activation": ("bitfit", "frozen", {}, "softmax"),
+    "loss": ("bitfit", "frozen", {}, "dice"),
+    "decoder_learning_rate": ("bitfit", "tuned", {}, 1e-3),
+    "head_learning_rate": ("bitfit", "frozen", {}, 1e-3),
+    "weight_decay": ("bitfit", "frozen", {}, 0.5),
+    "batch_size": ("bitfit", "frozen", {}, 1),
+    "foreground_probability": ("bitfit", "frozen", {}, 0.0),
+    "crop_jitter": ("bitfit", "frozen", {}, 0.0),
+    "crops_per_volume": ("bitfit", "frozen", {}, 2),
+    "augmentation": ("bitfit", "frozen", {}, "intensity_shift"),
+    "schedule": ("bitfit", "frozen", {}, "cosine"),
+    "max_steps": ("bitfit", "frozen", {}, 3),
+    "epoch_steps": ("bitfit", "frozen", {"schedule": "cosine"}, 2),
+    "plateau_first": ("linear_probe", "frozen", AT_ONCE, 3),
+    "plateau_window": ("linear_probe", "frozen", AT_ONCE, 2),
+    "plateau_patience": ("linear_probe", "frozen", AT_ONCE, 2),
+    "plateau_improvement": ("linear_probe", "frozen", AT_ONCE, 1e-9),
+    "plateau_relative": ("linear_probe", "frozen", AT_ONCE, False),
+    "feature_crops": ("linear_probe", "frozen", {}, 3),
+    "feature_cache_gib": ("linear_probe", "frozen", {"max_steps": 8}, 9.5e-4),  # 10 to 13 crops, of 16
+}
+FAMILIES = {method_class(name).family: name for name in reversed(METHODS) if not method_class(name).training_free}
+Train = Callable[..., tuple[list[float], dict[str, Tensor]]]
+
+
+@pytest.fixture(scope="module")
+def trained(lab: Lab) -> Train:
+    """Return a function that trains four steps on two cases and gives the losses and the trained tensors."""
+    base, dataset = read_model_folder(lab.base), read_raw_dataset(lab.target)
+    target = make_target(base, dataset.structures, (NOVEL,))
+    cases = [lab.case(0), lab.case(1)]
+    volumes = support_volumes(dataset, target, cases, CasePreprocessor(base, cache=None))
+
+    def run(method: str, decoder: DecoderChoice, **settings: Any) -> tuple[list[float], dict[str, Tensor]]:
+        used = Recipe(**{"max_steps": 4, "batch_size": 2, **settings})
+        options = FITTING_OPTIONS.get(method)
+        job = Job(base, target, create_method(method, options), decoder, used, 0, torch.device("cpu"))
+        adapted = build_adapted(job, volumes)
+        return train(job, adapted, volumes, "test").losses, adapted.state()
+
+    return run
+
+
+def differ(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return any(first[name].shape != second[name].shape or not torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("field", Recipe.model_fields)
+def test_every_field_of_a_recipe_changes_the_result(
+    trained: Train, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    if field == "learning_rates":
+        return  # one test per family, below
+    if field == "checkpoint_activations":  # the one field that must not change the result, only what it takes
+        seen: list[Any] = []
+        of_torch = activation_checkpointing.checkpoint
+        monkeypatch.setattr(
+            activation_checkpointing, "checkpoint", lambda *a, **k: seen.append(None) or of_torch(*a, **k)
+        )
+        trained("bitfit", "frozen")
+        assert not seen
+        trained("bitfit", "frozen", checkpoint_activations=True)
+        assert seen
+        return
+    assert field in ACTS, f"give another value of the field {field} in ACTS"
+    method, decoder, settings, other = ACTS[field]
+    if field == "plateau_relative":  # between what either rule asks for
+        losses, _ = trained(method, decoder, **{**settings, "plateau_improvement": 1e-9})
+        settings = {**settings, "plateau_improvement": (losses[0] - losses[1]) / losses[0] ** 0.5}
+    (_, first), (_, second) = (
+        trained(method, decoder, **settings),
+        trained(method, decoder, **{**settings, field: other}),
+    )
+    assert differ(first, second)
+
+
+@pytest.mark.parametrize(("family", "method"), FAMILIES.items())
+def test_the_rate_of_every_family_changes_the_result(trained: Train, family: Family, method: str) -> None:
+    decoder = method_class(method).decoder_choices[0]
+    rates = [Recipe().learning_rates[family] * factor for factor in (1, 0.1)]
+    (_, first), (_, second) = (trained(method, decoder, learning_rates={family: rate}) for rate in rates)
+    assert differ(first, second)
+
+
+def test_every_family_has_a_default_rate() -> None:
+    assert set(Recipe().learning_rates) == set(FAMILIES)
+
+
+@pytest.mark.parametrize(
+    ("method", "words", "idle"),
+    [
+        (
+            "lora",
+            ("--set", "recipe.decoder_learning_rate=0.5", "recipe.feature_crops=7", "projections=joint"),
+            "recipe.feature_crops, recipe.decoder_learning_rate, projections",
+        ),
+        ("decoder", ("--set", "recipe.decoder_learning_rate=0.5"), "recipe.decoder_learning_rate"),
+        (
+            "linear_probe",
+            ("--set", "recipe.head_learning_rate=0.5", "recipe.checkpoint_activations=true"),
+            "recipe.checkpoint_activations, recipe.head_learning_rate",
+        ),
+        ("lora", ("--decoder", "tuned", "--set", "recipe.decoder_learning_rate=0.5"), ""),
+        ("lora", ("--recipe", "fseft"), ""),
+        ("linear_probe", ("--recipe", "arena"), ""),
+    ],
+)
+def test_settings_without_effect_are_said(
+    lab: Lab, tmp_path: Path, method: str, words: tuple[str, ...], idle: str
+) -> None:
+    notes = succeed(*lab.adapt_words(tmp_path / "run", *words, method=method), "--dry-run")["notes"]
+    assert notes == ([f"Without effect here: {idle}."] if idle else [])
+
+
+def test_cached_features_of_a_network_that_normalises_by_the_batch_are_said_to_differ() -> None:
+    for kind, said in (("genesis", 1), ("plain_batch_norm", 0), ("plain", 0)):
+        assert len(batch_statistics_notes(AdaptedNetwork(tiny_network(kind), create_method("linear_probe")))) == said
+    assert not batch_statistics_notes(AdaptedNetwork(tiny_network("genesis"), create_method("lora")))
 
 
 # Schedule and stop rule
@@ -177,21 +321,6 @@ def test_unknown_recipe_is_refused_before_anything_is_written(lab: Lab, tmp_path
 # Activation checkpointing
 
 
-class Kept:
-    """Counts the bytes that a forward pass keeps for the backward pass."""
-
-    def __init__(self) -> None:
-        self.storages: dict[int, int] = {}
-
-    def __call__(self, tensor: Tensor) -> Tensor:
-        self.storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    @property
-    def total(self) -> int:
-        return sum(self.storages.values())
-
-
 def test_checkpointing_in_a_training_changes_nothing(lab: Lab, tmp_path) -> None:
     for enabled in ("false", "true"):
         words = ("--set", f"recipe.checkpoint_activations={enabled}", "recipe.max_steps=3")
@@ -201,7 +330,7 @@ def test_checkpointing_in_a_training_changes_nothing(lab: Lab, tmp_path) -> None
         torch.testing.assert_close(recomputed[name], tensor, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("network", ["plain", "residual", "plain_batch_norm"])
+@pytest.mark.parametrize("network", ["plain", "residual", "plain_batch_norm", "swin"])
 @pytest.mark.parametrize("method", ["full", "lora", "adaptformer"])
 def test_checkpointing_keeps_less_and_changes_nothing(network: str, method: str) -> None:
     from test_method_contract import Case, image_for, randomise
@@ -213,12 +342,12 @@ def test_checkpointing_keeps_less_and_changes_nothing(network: str, method: str)
         adapted = Case(method, "tuned", network).adapt(**options)
         randomise(adapted)
         adapted.train_mode()
-        counter = Kept()
         with checkpointed(adapted.network, enabled=enabled):
-            with torch.autograd.graph.saved_tensors_hooks(counter, lambda tensor: tensor):
+            with kept_for_backward(adapted.network) as counted:
                 loss = adapted.network(image_for(adapted.network)).square().mean()
+            kept.append(counted())
             loss.backward()
-        kept.append(counter.total)
+        assert counted() == 0, "the backward pass lets go of everything"
         gradients.append({name: p.grad.clone() for name, p in adapted.trainable().items() if p.grad is not None})
         assert not any("forward" in vars(module) for module in adapted.network.modules())
     assert gradients[0].keys() == gradients[1].keys()
@@ -227,3 +356,20 @@ def test_checkpointing_keeps_less_and_changes_nothing(network: str, method: str)
     norms = [m for m in adapted.network.modules() if isinstance(m, nn.BatchNorm3d)]
     if not norms:  # blocks that follow the batches keep everything
         assert kept[1] < 0.8 * kept[0]
+
+
+def test_what_frozen_blocks_let_go_of_is_not_counted() -> None:
+    """Each of them hands its input to a graph that ends with the block."""
+    layers = [nn.Conv3d(2, 2, 3, padding=1) for _ in range(3)]
+    network = nn.Sequential(*layers[:2], layers[2])
+    network[:2].requires_grad_(False)
+    pixels = torch.randn(1, 2, 8, 8, 8)
+    with kept_for_backward(network) as kept:
+        features = pixels
+        for layer in layers:
+            features = checkpoint(layer, features, use_reentrant=False)
+        loss = features.sum()
+    of_one_input = pixels.nbytes / 2**20
+    assert kept() == pytest.approx(of_one_input, abs=1e-4)  # what the trained layer reads; the sum keeps nothing
+    del loss, features
+    assert kept() == 0

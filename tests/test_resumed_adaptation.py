@@ -54,6 +54,8 @@ def words_of(lab: Lab, out: Path, method: str, *more: str) -> list[object]:
         options: tuple[str, ...] = ()
     else:
         options = ("rank=2",) if "rank" in method_class(method).Options.model_fields else ()
+    if method == "adalora":
+        options += ("target_rank=1",)
     return lab.adapt_words(out, "--set", f"recipe.max_steps={STEPS}", *options, *more, method=method)
 
 

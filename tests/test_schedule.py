@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fsseg.training.schedule import PlateauRule, WarmupStableDecay
+from fsseg.training.schedule import CosineEpochs, PlateauRule, WarmupStableDecay
 from fsseg.training.seeding import seed_everything, seeded
 from fsseg.training.step import CLIP_NORM, gradient_scaler, optimisation_step
 
@@ -125,6 +125,17 @@ def test_training_is_never_longer_than_the_cap(max_steps: int, rule: PlateauRule
         assert all(0 < factor <= 1 for factor in factors)
         if rule is NEVER:
             assert len(factors) == max_steps
+
+
+@pytest.mark.parametrize("max_steps", [3, 14, 30, 1000])
+@pytest.mark.parametrize(
+    "rule", [QUICK, PlateauRule(5, 10, 0.05, first=17, every=4), PlateauRule(1, 1, first=2, every=5)]
+)
+def test_no_training_ends_before_the_earliest_end(max_steps: int, rule: PlateauRule) -> None:
+    for schedule in (WarmupStableDecay(max_steps, rule), CosineEpochs(max_steps, rule, epoch_steps=1)):
+        earliest = schedule.earliest_end
+        steps = next(step for step in range(1, 2000) if schedule.record(1.0))
+        assert steps == earliest == min(max_steps, earliest)
 
 
 def test_the_losses_alone_decide_the_schedule() -> None:

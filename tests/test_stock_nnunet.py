@@ -64,7 +64,7 @@ def run(request: pytest.FixtureRequest, lab: Lab, tmp_path_factory: pytest.TempP
     """Adapt at rates high enough that the result differs a lot from its base."""
     method, decoder = request.param
     out = tmp_path_factory.mktemp("stock") / f"{method}_{decoder}"
-    rates = dict.fromkeys(("whole_network", "scratch", "decoder", "black_box", "low_rank"), 0.01)
+    rates = dict.fromkeys(("whole_network", "scratch", "decoder", "head", "low_rank"), 0.01)
     words = ("--decoder", decoder, "--set", "recipe.max_steps=12", f"recipe.learning_rates={json.dumps(rates)}")
     succeed(*lab.adapt_words(out, *words, "recipe.decoder_learning_rate=0.01", method=method))
     return out

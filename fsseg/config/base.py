@@ -1,6 +1,7 @@
 """Strict configuration models: unknown keys are errors, and all errors of a config are reported at once."""
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,9 +14,9 @@ ModelT = TypeVar("ModelT", bound="StrictModel")
 
 
 class StrictModel(BaseModel):
-    """Base of all configs: frozen, no unknown keys, defaults validated."""
+    """Base of all configs: frozen, no unknown keys, no infinite or undefined numbers, defaults validated."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 def validated(model: type[ModelT], values: dict[str, Any], where: str) -> ModelT:
@@ -52,16 +53,25 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 
 def _problem(model: type[StrictModel], item: Any) -> str:
-    location = ".".join(str(part) for part in item["loc"]) or "(whole)"
+    # pydantic marks a wrong key of a mapping by a part "[key]" behind it.
+    location = ".".join(str(part) for part in item["loc"] if part != "[key]") or "(whole)"
     if item["type"] == "extra_forbidden":
         allowed = _fields_at(model, item["loc"][:-1])
-        nearest = difflib.get_close_matches(str(item["loc"][-1]), allowed, n=1)
-        advice = f"; did you mean {nearest[0]!r}?" if nearest else ""
         listing = f" (allowed: {', '.join(allowed)})" if allowed else ""
-        return f"unknown key {location!r}{advice}{listing}"
+        return f"unknown key {location!r}{_did_you_mean(item['loc'][-1], allowed)}{listing}"
     if item["type"] == "missing":
         return f"missing key {location!r}"
-    return f"{location}: {item['msg']}, got {item['input']!r}"
+    if item["type"] == "value_error" and isinstance(item["input"], dict):  # values that do not go together
+        return f"{location}: {item['ctx']['error']}"
+    problem = f"{location}: {item['msg']}, got {item['input']!r}"
+    if item["type"] == "literal_error":
+        problem += _did_you_mean(item["input"], re.findall(r"'([^']*)'", item["ctx"]["expected"]))
+    return problem
+
+
+def _did_you_mean(received: object, allowed: list[str]) -> str:
+    nearest = difflib.get_close_matches(str(received), allowed, n=1)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""
 
 
 def _fields_at(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:

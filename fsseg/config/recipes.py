@@ -1,14 +1,25 @@
 """Recipes of an adaptation: loss, crops, learning rates, schedule and stop rule; no validation set."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
 from fsseg.config.base import StrictModel
-from fsseg.config.errors import unknown_name
+from fsseg.config.errors import UsageError, unknown_name
 
 Activation = Literal["sigmoid", "softmax"]
 HeadStart = Literal["base", "new"]  # of the head rows of structures that the base knows; others are new anyway
+# What a method trains itself; decides its learning rate.
+Family = Literal["whole_network", "scratch", "decoder", "head", "black_box", "selective", "low_rank", "adapter"]
+Rate = Annotated[float, Field(gt=0)]
+
+
+class Rates(NamedTuple):
+    """AdamW rates of one adaptation: of what the method trains itself, of the decoder and of the head."""
+
+    method: float
+    decoder: float
+    head: float
 
 
 class Recipe(StrictModel):
@@ -19,10 +30,11 @@ class Recipe(StrictModel):
             among them, for structures that exclude each other and are annotated in every support case.
         loss: "bce_dice" is masked cross-entropy (binary, or of a softmax) plus Dice over the batch; "dice" is soft Dice
             per patch.
-        learning_rates: AdamW rate per method family, of what the method trains itself.
+        learning_rates: AdamW rate per method family, of what the method trains itself: the "decoder" of decoder tuning,
+            the "head" of a linear probe.
         decoder_learning_rate: rate of a decoder that is tuned besides the method.
-        head_learning_rate: rate of the segmentation head; high, because the bias of a rare novel structure starts far
-            from zero and its weights near it.
+        head_learning_rate: rate of a head that is trained besides the method; high, because the bias of a rare novel
+            structure starts far from zero and its weights near it.
         weight_decay: of AdamW.
         batch_size: crops a step; None takes the plans'.
         foreground_probability: share of crops drawn for an annotated structure.
@@ -52,11 +64,12 @@ class Recipe(StrictModel):
 
     activation: Activation = "sigmoid"
     loss: Literal["bce_dice", "dice"] = "bce_dice"
-    learning_rates: dict[str, float] = Field(
+    learning_rates: dict[Family, Rate] = Field(
         default={
             "whole_network": 1e-3,
             "scratch": 1e-3,
             "decoder": 2e-3,
+            "head": 1e-2,
             "black_box": 1e-3,
             "selective": 1e-2,
             "low_rank": 3e-3,
@@ -84,11 +97,30 @@ class Recipe(StrictModel):
     feature_cache_gib: float = Field(default=8.0, gt=0)
     tile_step_size: float = Field(default=0.5, gt=0, le=1)
 
+    def rates(self, family: Family) -> Rates:
+        """Return the learning rates of an adaptation by a method of `family`.
+
+        Raises:
+            UsageError: the recipe has no rate of this family.
+        """
+        if family not in self.learning_rates:
+            raise UsageError(
+                f"recipe.learning_rates has no rate of the family {family!r}, to which the method belongs, got one of"
+                f" {', '.join(self.learning_rates) or 'none'}.\n"
+                f"  Add it, for example --set 'recipe.learning_rates={{{family}: 0.001}}'"
+            )
+        own = self.learning_rates[family]
+        return Rates(
+            method=own,
+            decoder=own if family == "decoder" else self.decoder_learning_rate,
+            head=own if family == "head" else self.head_learning_rate,
+        )
+
 
 RECIPES = ("default", "fseft", "arena")
 
 
-def named_recipe(name: str, *, method: str, family: str, decoder: str, shots: int) -> dict[str, Any]:
+def named_recipe(name: str, *, method: str, family: Family, decoder: str, shots: int) -> dict[str, Any]:
     """Return the settings of a published recipe, or none for "default".
 
     FSEFT (Silva-Rodriguez et al., Medical Image Analysis 2025) and ARENA (Baklouti et al., MICCAI 2025) take one step
@@ -142,7 +174,7 @@ def named_recipe(name: str, *, method: str, family: str, decoder: str, shots: in
     }
 
 
-def _published_rate(method: str, family: str, decoder: str) -> float:
+def _published_rate(method: str, family: Family, decoder: str) -> float:
     """Return FSEFT's learning rate, which is one for everything that is trained."""
     if decoder == "tuned" or method == "spatial_adapter":
         return 1e-4

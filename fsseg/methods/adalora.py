@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from fsseg.methods.gated_rank import GatedMethod, GatedUpdate
@@ -18,10 +18,10 @@ class AdaLoRAOptions(LowRankOptions):
 
     Attributes:
         rank: terms of every layer at the start.
-        target_rank: terms that are left at the end, on average over the layers.
-        budget_start, budget_end: steps between which the budget falls from `rank` to `target_rank`; with a lower cap
-            on the steps both shrink in proportion. The default end lies before the first step at which the default
-            recipe can stop.
+        target_rank: terms that are left at the end, on average over the layers; at most `rank`.
+        budget_start, budget_end: steps between which the budget falls from `rank` to `target_rank`. Where the stop rule
+            or the cap on the steps may end the training too early, both shrink in proportion, so that a fifth of the
+            shortest training is left behind the end.
         interval: steps between two cuts.
         orthogonality: gamma of the penalty.
         beta: of both moving averages of the importance.
@@ -34,6 +34,14 @@ class AdaLoRAOptions(LowRankOptions):
     interval: int = Field(default=10, ge=1)
     orthogonality: float = Field(default=0.5, ge=0)
     beta: float = Field(default=0.85, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _budget_falls(self) -> "AdaLoRAOptions":
+        if self.target_rank > self.rank:
+            raise ValueError(f"target_rank={self.target_rank} is above rank={self.rank}, from which the budget falls")
+        if self.budget_end <= self.budget_start:
+            raise ValueError(f"budget_end={self.budget_end} is not after budget_start={self.budget_start}")
+        return self
 
 
 @dataclass
@@ -73,9 +81,9 @@ class AdaLoRA(GatedMethod):
         self._importance: dict[nn.Parameter, _Importance] = {}
         return names
 
-    def start(self, network: nn.Module, max_steps: int) -> None:
-        """Fit the budget's schedule under the cap."""
-        shrink = min(1.0, max_steps / (1.25 * self.options.budget_end))
+    def start(self, network: nn.Module, least_steps: int) -> None:
+        """Fit the budget's schedule into the shortest training."""
+        shrink = min(1.0, least_steps / (1.25 * self.options.budget_end))
         self._budget_start = round(shrink * self.options.budget_start)
         self._budget_end = max(self._budget_start + 1, round(shrink * self.options.budget_end))
         self._step = 0
@@ -128,7 +136,7 @@ class AdaLoRA(GatedMethod):
 
     def _budget(self, terms: int) -> int:
         """Return how many terms are left at this step, of `terms` at the start."""
-        final = round(terms * min(1.0, self.options.target_rank / self.options.rank))
+        final = round(terms * self.options.target_rank / self.options.rank)
         left = 1 - (self._step - self._budget_start) / (self._budget_end - self._budget_start)
         return final + round((terms - final) * max(0.0, left) ** 3)
 

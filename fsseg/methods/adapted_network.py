@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.recipes import Rates
 from fsseg.methods.contract import DecoderChoice, Method
 from fsseg.models.parts import parts_of
 
@@ -69,14 +70,16 @@ class AdaptedNetwork:
         """Return the trained parameters by their de-duplicated name."""
         return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
 
-    def parameter_groups(
-        self, *, learning_rate: float, decoder_learning_rate: float, head_learning_rate: float
-    ) -> list[dict[str, Any]]:
-        """Return optimiser groups by name: "method" (what it trains itself), "decoder" (tuned besides), "head"."""
-        groups = [
-            {"name": "method", "params": self._own, "lr": learning_rate},
-            {"name": "decoder", "params": self._decoder, "lr": decoder_learning_rate},
-            {"name": "head", "params": self._head, "lr": head_learning_rate},
+    def parameter_groups(self, rates: Rates) -> list[dict[str, Any]]:
+        """Return optimiser groups: "method" (what it inserts or selects), "decoder" (what else is tuned), "head"."""
+        undecayed = set(self.method.undecayed(self.network))
+        decayed = [p for p in self._own if p not in undecayed]
+        rest = [p for p in self._own if p in undecayed]
+        groups: list[dict[str, Any]] = [
+            {"name": "method", "params": decayed, "lr": rates.method},
+            {"name": "method", "params": rest, "lr": rates.method, "weight_decay": 0.0},
+            {"name": "decoder", "params": self._decoder, "lr": rates.decoder},
+            {"name": "head", "params": self._head, "lr": rates.head},
         ]
         return [group for group in groups if group["params"]]
 

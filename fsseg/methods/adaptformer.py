@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from fsseg.methods import contract
 from fsseg.methods.attached import add_parallel
-from fsseg.methods.targets import TargetOptions, targeted_blocks, why_no_block
+from fsseg.methods.targets import TargetOptions, idle_bias_notes, targeted_blocks, why_no_block
 from fsseg.models.blocks import Block
 
 _NAME = "adaptformer"
@@ -39,6 +39,10 @@ class AdaptFormer(contract.Method):
     def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
         """Refuse a part of a network without blocks."""
         return why_no_block(network, self.options.targets, trained_whole)
+
+    def notes(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
+        """Say which bias has no effect."""
+        return idle_bias_notes(network, self.options.targets, trained_whole)
 
     def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Add a bottleneck to every targeted block."""

@@ -6,7 +6,7 @@ from torch import nn
 
 from fsseg.methods import contract
 from fsseg.methods.biases import norm_parameters
-from fsseg.methods.targets import TargetOptions
+from fsseg.methods.targets import TargetOptions, why_nothing
 
 
 class AffineOptions(TargetOptions):
@@ -24,10 +24,11 @@ class Affine(contract.Method):
     family = "selective"
 
     def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
-        """Refuse a network whose norms have no affine parameters."""
-        if any(True for _ in self.selected(network, trained_whole)):
-            return ""
-        return "its norms have no affine parameters.\n  Use bitfit, lora or spatial_adapter."
+        """Refuse a part of a network whose norms have no affine parameters."""
+        otherwise = "its norms have no affine parameters.\n  Use bitfit, lora or spatial_adapter."
+        if self.options.targets != "all":
+            otherwise = f"the norms of targets={self.options.targets} have no affine parameters.\n  Use targets=all."
+        return why_nothing(lambda whole: self.selected(network, whole), trained_whole, otherwise)
 
     def selected(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
         """Yield scales and shifts."""

@@ -1,5 +1,7 @@
 """ARENA: LoRA whose rank is found in training, by sparse gates on its rank-one terms."""
 
+from collections.abc import Iterator
+
 import torch
 from pydantic import Field
 from torch import nn
@@ -42,6 +44,10 @@ class ARENA(GatedMethod):
         for update in updates_of(network, GatedUpdate).values():
             nn.init.uniform_(update.gate, -self.options.gate_range, self.options.gate_range)
         return names
+
+    def undecayed(self, network: nn.Module) -> Iterator[nn.Parameter]:
+        """Yield the gates: what shrinks them is the L1 term alone."""
+        return (update.gate for update in updates_of(network, GatedUpdate).values())
 
     @torch.no_grad()
     def after_step(self, network: nn.Module, learning_rate: float) -> None:

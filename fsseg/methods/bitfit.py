@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from torch import nn
 
 from fsseg.methods import contract
-from fsseg.methods.biases import dead_biases, layer_biases, norm_parameters
-from fsseg.methods.targets import TargetOptions, targeted_modules
+from fsseg.methods.biases import idle_biases, key_bias_notes, layer_biases, norm_parameters
+from fsseg.methods.targets import TargetOptions, targeted_modules, why_nothing
 
 _TABLE = "relative_position_bias_table"
 _TOKEN_LAYERS = (".attn.", ".mlp.")
@@ -40,22 +40,24 @@ class BitFit(contract.Method):
     family = "selective"
 
     def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
-        """Refuse a network without a bias that lives."""
-        if any(True for _ in self._selected(network, trained_whole)):
-            return ""
-        return "no bias there has an effect: each feeds a normalisation or does not exist.\n  Use affine or lora."
+        """Refuse a part of a network without a bias that lives and that the options leave in."""
+        otherwise = (
+            "no bias there has an effect and is of the kinds that the options name: others feed a normalisation, or do"
+            " not exist.\n  Use affine or lora."
+        )
+        return why_nothing(lambda whole: self._selected(network, whole), trained_whole, otherwise)
 
     def notes(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Say which biases are left out, and onto what the method collapses."""
         notes = []
-        dead = dead_biases(network, self.options.targets, trained_whole)
-        if dead:
-            notes.append(f"{dead} biases feed a normalisation, which takes them out again; they are not trained.")
+        idle = idle_biases(network, self.options.targets, trained_whole, norms=self.options.norms)
+        if idle:
+            notes.append(f"{idle} biases feed a normalisation, which takes them out again; they are not trained.")
         names = [name for name, _ in self._selected(network, trained_whole)]
         norms = {name for name, _ in norm_parameters(network, self.options.targets, trained_whole, which=("bias",))}
         if set(names) == norms:
             notes.append("Only biases of norms are left: half of what affine trains.")
-        return notes
+        return [*notes, *key_bias_notes(network, names)]
 
     def selected(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
         """Yield the biases."""
@@ -65,7 +67,7 @@ class BitFit(contract.Method):
         self, network: nn.Module, trained_whole: frozenset[nn.Parameter]
     ) -> Iterator[tuple[str, nn.Parameter]]:
         targets = self.options.targets
-        for name, bias in layer_biases(network, targets, trained_whole):
+        for name, bias in layer_biases(network, targets, trained_whole, norms=self.options.norms):
             if self.options.outside_blocks or any(part in name for part in _TOKEN_LAYERS):
                 yield name, bias
         if self.options.norms:

@@ -10,7 +10,7 @@ from fsseg.config.errors import UsageError
 from fsseg.methods import contract
 from fsseg.methods.attached import add_behind
 from fsseg.methods.biases import norm_parameters
-from fsseg.methods.targets import Target, TargetOptions, targeted_blocks, why_no_block
+from fsseg.methods.targets import Target, TargetOptions, idle_bias_notes, targeted_blocks, why_no_block
 from fsseg.models.blocks import Block
 
 _NAME = "compacter"
@@ -46,6 +46,10 @@ class Compacter(contract.Method):
     def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
         """Refuse a part of a network without blocks."""
         return why_no_block(network, self.options.targets, trained_whole)
+
+    def notes(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
+        """Say which bias has no effect."""
+        return idle_bias_notes(network, self.options.targets, trained_whole)
 
     def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Add the adapters."""

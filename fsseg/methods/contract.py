@@ -15,11 +15,11 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from fsseg.config.base import StrictModel
+from fsseg.config.recipes import Family
 
 DecoderChoice = Literal["frozen", "tuned"]
 # Features (B, features, D, H, W), and target and validity (B, structures, D, H, W) bool.
 LabelledFeatures = tuple[Tensor, Tensor, Tensor]
-Family = Literal["whole_network", "scratch", "decoder", "black_box", "selective", "low_rank", "adapter"]
 
 
 class MethodOptions(StrictModel):
@@ -34,7 +34,7 @@ class Method:
         uses_pretrained: starts from the pretrained weights and head rows; otherwise from a newly initialised network.
         reads_features_only: trains nothing in front of the last decoder features, so these can be computed once.
         training_free: the head is set by `solve` from these features, and no step is taken.
-        family: decides the learning rate; a recipe names one per family.
+        family: what the method trains itself; a recipe names a learning rate per family.
 
     Attributes (of the class, or properties that depend on the options):
         identity_at_start: the adapted network equals the pretrained one before the first step.
@@ -77,6 +77,10 @@ class Method:
         """
         return iter(())
 
+    def undecayed(self, network: nn.Module) -> Iterator[nn.Parameter]:
+        """Yield the trained parameters on which weight decay must not act."""
+        return iter(())
+
     def solve(
         self, head: nn.Conv3d, crops: Callable[[], Iterator[LabelledFeatures]], structures: Sequence[str]
     ) -> None:
@@ -92,8 +96,8 @@ class Method:
         """
         raise NotImplementedError
 
-    def start(self, network: nn.Module, max_steps: int) -> None:
-        """Prepare for a training of at most `max_steps` steps; called once before the first."""
+    def start(self, network: nn.Module, least_steps: int) -> None:
+        """Prepare for a training that cannot end before `least_steps` steps; called once before the first."""
 
     def penalty(self, network: nn.Module) -> Tensor | None:
         """Return a differentiable term to add to the loss, or None."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from fsseg.methods import contract
 from fsseg.methods.attached import add_parallel
-from fsseg.methods.targets import Target, TargetOptions, targeted_modules
+from fsseg.methods.targets import Target, TargetOptions, targeted_modules, why_nothing
 
 
 class ConvAdapterOptions(TargetOptions):
@@ -36,7 +36,8 @@ class ConvAdapter(contract.Method):
 
     def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
         """Refuse a part of a network that has no convolution with a spatial extent."""
-        return "" if self._targets(network, trained_whole) else "no convolution is left to adapt.\n  Use adaptformer."
+        otherwise = "there is no convolution larger than 1x1x1 to adapt.\n  Use adaptformer."
+        return why_nothing(lambda whole: self._targets(network, whole), trained_whole, otherwise)
 
     def notes(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Say how much of an attention network gets no branch."""

@@ -12,4 +12,4 @@ class LinearProbe(Method):
 
     decoder_choices = ("frozen",)
     reads_features_only = True
-    family = "black_box"
+    family = "head"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from fsseg.config.errors import UsageError
-from fsseg.methods.targets import TargetOptions, targeted_modules
+from fsseg.methods.targets import TargetOptions, targeted_modules, why_nothing
 from fsseg.models.tracing import LAYERS
 
 Layers = Literal["all", "convolution", "linear", "qkv"]
@@ -49,21 +49,28 @@ def targeted_layers(
     Raises:
         UsageError: no layer is left, or the rank is larger than a layer allows.
     """
-    targets: list[tuple[str, nn.Module]] = [
-        (name, module)
-        for name, module in targeted_modules(network, options.targets, trained_whole)
-        if isinstance(module, _LAYER_CLASSES[options.layers]) and (options.layers != _QKV or name.endswith(f".{_QKV}"))
-    ]
-    if not targets:
+    targets = _chosen_layers(network, options, trained_whole)
+    otherwise = "there is none.\n  Use layers=all" + (" or targets=encoder." if options.targets == "decoder" else ".")
+    reason = why_nothing(lambda whole: _chosen_layers(network, options, whole), trained_whole, otherwise)
+    if reason:
         raise UsageError(
             f"{method} with targets={options.targets}, layers={options.layers} finds no layer to adapt on"
-            f" {type(network).__name__}: there is none, or all are trained whole.\n"
-            "  Use targets=encoder or layers=all, or --decoder frozen."
+            f" {type(network).__name__}: {reason}"
         )
     image_channels = next(m.in_channels for m in network.modules() if isinstance(m, nn.Conv3d))
     inner = [(name, layer) for name, layer in targets if getattr(layer, "in_channels", None) != image_channels]
     _require_rank_fits(inner, options, method)
     return targets
+
+
+def _chosen_layers(
+    network: nn.Module, options: LowRankOptions, trained_whole: frozenset[nn.Parameter]
+) -> list[tuple[str, nn.Module]]:
+    return [
+        (name, module)
+        for name, module in targeted_modules(network, options.targets, trained_whole)
+        if isinstance(module, _LAYER_CLASSES[options.layers]) and (options.layers != _QKV or name.endswith(f".{_QKV}"))
+    ]
 
 
 def add_updates(

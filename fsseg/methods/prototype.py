@@ -46,7 +46,7 @@ class Prototype(Method):
     decoder_choices = ("frozen",)
     reads_features_only = True
     training_free = True
-    family = "black_box"
+    family = "head"
 
     def __init__(self, options: PrototypeOptions) -> None:
         super().__init__(options)

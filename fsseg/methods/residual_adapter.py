@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from fsseg.methods import contract
-from fsseg.methods.targets import Target, TargetOptions, targeted_modules
+from fsseg.methods.targets import Target, TargetOptions, targeted_modules, why_nothing
 
 
 class ResidualAdapterOptions(TargetOptions):
@@ -41,9 +41,8 @@ class ResidualAdapter(contract.Method):
 
     def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
         """Refuse a part of a network without centred convolutions."""
-        if self._targets(network, trained_whole):
-            return ""
-        return "no centred convolution larger than 1x1x1 is left to adapt.\n  Use lora or adaptformer."
+        otherwise = "there is no centred convolution larger than 1x1x1 to adapt.\n  Use lora or adaptformer."
+        return why_nothing(lambda whole: self._targets(network, whole), trained_whole, otherwise)
 
     def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Add an update of the central tap to every targeted convolution."""

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from fsseg.methods import contract
-from fsseg.methods.targets import TargetOptions, targeted_modules
+from fsseg.methods.biases import key_bias_notes
+from fsseg.methods.targets import TargetOptions, targeted_modules, why_nothing
 from fsseg.models.tracing import LAYERS, NORMS, normalised_layers
 
 
@@ -30,15 +31,15 @@ class SSF(contract.Method):
 
     def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
         """Refuse a network without an operation whose scale lives."""
-        if any(True for _ in self._targets(network, trained_whole)):
-            return ""
-        return "every operation feeds a normalisation that takes scales and shifts out again.\n  Use lora."
+        otherwise = "every operation feeds a normalisation that takes scales and shifts out again.\n  Use lora."
+        return why_nothing(lambda whole: self._targets(network, whole), trained_whole, otherwise)
 
     def notes(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
-        """Say if it is affine tuning here."""
-        if all(isinstance(layer, NORMS) for _, layer in self._targets(network, trained_whole)):
+        """Say if it is affine tuning here, and which shifts have no effect."""
+        targets = list(self._targets(network, trained_whole))
+        if all(isinstance(layer, NORMS) for _, layer in targets):
             return ["Only norms are left to scale and shift: this is affine."]
-        return []
+        return key_bias_notes(network, [f"{name}.bias" for name, layer in targets if layer.bias is not None])
 
     def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Scale and shift every targeted operation."""

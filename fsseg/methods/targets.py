@@ -1,6 +1,6 @@
 """Which layers of a network a method changes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 from torch import nn
@@ -8,6 +8,7 @@ from torch import nn
 from fsseg.methods.contract import MethodOptions
 from fsseg.models.blocks import Block, blocks_of
 from fsseg.models.parts import parts_of
+from fsseg.models.tracing import by_own_statistics, normalised_outputs
 
 Target = Literal["encoder", "decoder", "all"]
 
@@ -43,8 +44,40 @@ def targeted_blocks(network: nn.Module, targets: Target, trained_whole: frozense
     return [block for block in blocks_of(network) if inside.issuperset(block.module.modules())]
 
 
+def why_nothing(
+    find: Callable[[frozenset[nn.Parameter]], Iterable[object]], trained_whole: frozenset[nn.Parameter], otherwise: str
+) -> str:
+    """Return why a method finds nothing to change; "" if it does.
+
+    Args:
+        find: gives what the method would change beside parameters that are trained whole.
+        trained_whole: parameters that are trained whole.
+        otherwise: the reason, with advice, if it would find nothing on a frozen network either.
+    """
+    if any(True for _ in find(trained_whole)):
+        return ""
+    if any(True for _ in find(frozenset())):
+        return (
+            "what it would change is in the decoder, which is trained whole.\n"
+            "  Use targets=encoder, or --decoder frozen."
+        )
+    return otherwise
+
+
 def why_no_block(network: nn.Module, targets: Target, trained_whole: frozenset[nn.Parameter]) -> str:
     """Return why a method that sits next to blocks is not defined; "" if there are blocks."""
-    if targeted_blocks(network, targets, trained_whole):
-        return ""
-    return f"no block of targets={targets} is left to adapt.\n  Use targets=encoder."
+    otherwise = f"there is no block in targets={targets}.\n  Use targets=encoder."
+    return why_nothing(lambda whole: targeted_blocks(network, targets, whole), trained_whole, otherwise)
+
+
+def idle_bias_notes(network: nn.Module, targets: Target, trained_whole: frozenset[nn.Parameter]) -> list[str]:
+    """Say beside which blocks an adapter's last bias has no effect, because a normalisation takes it out again."""
+    norms = normalised_outputs(network)
+    names = [
+        block.name
+        for block in targeted_blocks(network, targets, trained_whole)
+        if block.module in norms and by_own_statistics(norms[block.module])
+    ]
+    if not names:
+        return []
+    return [f"The last bias of the adapter at {', '.join(names)} has no effect: a normalisation takes it out again."]

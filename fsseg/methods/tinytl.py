@@ -6,7 +6,7 @@ from torch import nn
 
 from fsseg.methods import contract
 from fsseg.methods.biases import layer_biases, norm_parameters
-from fsseg.methods.targets import TargetOptions, targeted_modules
+from fsseg.methods.targets import TargetOptions, targeted_modules, why_nothing
 
 
 class TinyTLOptions(TargetOptions):
@@ -29,9 +29,8 @@ class TinyTL(contract.Method):
         modules = targeted_modules(network, self.options.targets, trained_whole)
         if any(isinstance(module, nn.Linear) for _, module in modules):
             return "it is a method of convolutional networks, and this part has linear layers.\n  Use bitfit."
-        if not any(True for _ in self.selected(network, trained_whole)):
-            return "no bias there has an effect.\n  Use affine or lora."
-        return ""
+        otherwise = "no bias there has an effect.\n  Use affine or lora."
+        return why_nothing(lambda whole: self.selected(network, whole), trained_whole, otherwise)
 
     def notes(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Say that it is BitFit here."""
@@ -40,5 +39,5 @@ class TinyTL(contract.Method):
     def selected(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
         """Yield the biases."""
         targets = self.options.targets
-        yield from (bias for _, bias in layer_biases(network, targets, trained_whole))
+        yield from (bias for _, bias in layer_biases(network, targets, trained_whole, norms=True))
         yield from (bias for _, bias in norm_parameters(network, targets, trained_whole, which=("bias",)))

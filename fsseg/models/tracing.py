@@ -54,9 +54,14 @@ def trace(network: nn.Module) -> list[Call]:
 
 
 def normalised_layers(network: nn.Module) -> dict[nn.Module, nn.Module]:
-    """Return the layers whose output goes straight into a normalisation of channels, each with that normalisation.
+    """Return the layers among the modules of `normalised_outputs`."""
+    return {module: norm for module, norm in normalised_outputs(network).items() if isinstance(module, LAYERS)}
 
-    A layer whose output also goes elsewhere, such as around the normalisation on a residual path, is not among them.
+
+def normalised_outputs(network: nn.Module) -> dict[nn.Module, nn.Module]:
+    """Return the modules whose output goes straight into a normalisation of channels, each with that normalisation.
+
+    A module whose output also goes elsewhere, such as around the normalisation on a residual path, is not among them.
     """
     calls = trace(network)
     uses = _uses(calls)
@@ -64,7 +69,7 @@ def normalised_layers(network: nn.Module) -> dict[nn.Module, nn.Module]:
     return {
         call.module: norms[call.made]
         for call in calls
-        if isinstance(call.module, LAYERS) and call.made in norms and call.made is not None and uses[call.made] == 1
+        if call.made in norms and call.made is not None and uses[call.made] == 1
     }
 
 

@@ -29,10 +29,11 @@ from fsseg.stages.adaptation import (
     build_adapted,
     make_target,
     require_classes,
+    require_rate,
     support_volumes,
 )
 from fsseg.stages.adaptation_files import adapter_info, training_facts, write_losses
-from fsseg.stages.adaptation_notes import job_notes
+from fsseg.stages.adaptation_notes import notes_of
 from fsseg.stages.adaptation_training import train
 from fsseg.stages.base_channels import ignored_channel_notes, require_same_channels
 from fsseg.stages.estimate import leave_one_out
@@ -97,11 +98,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
     """
     method = create_method(config.method, config.method_options)
     decoder = require_decoder_choice(method, config.decoder)
-    if not method.training_free and method.family not in config.recipe.learning_rates:
-        raise UsageError(
-            f"recipe.learning_rates has no rate of the family {method.family!r}, to which {config.method} belongs.\n"
-            f"  Add it, for example --set 'recipe.learning_rates={{{method.family}: 0.001}}'"
-        )
+    require_rate(config.recipe, method)
     require_new_or_unfinished(config.out)
     base = read_model_folder(config.checkpoint)
     dataset = read_raw_dataset(dataset_folder(raw_folder(), config.dataset))
@@ -128,7 +125,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
         "parameters": adapted.report().as_dict(),
         "support": list(split.support),
         "licence": dataset.dataset_json.get("licence", "unknown"),
-        "notes": [*ignored, *adapted.notes, *job_notes(job)],
+        "notes": [*ignored, *notes_of(job, adapted)],
     }
     if dry_run:
         return {**facts, "max_steps": config.recipe.max_steps, "out": str(config.out)}

@@ -37,7 +37,7 @@ class Target(StrictModel):
 
 @dataclass(frozen=True)
 class Job:
-    """One adaptation: everything but the support volumes."""
+    """One adaptation: everything but the support volumes. `method` says what to build; it is never injected."""
 
     base: ModelFolder
     target: Target
@@ -159,8 +159,17 @@ def require_classes(target: Target, cases: Sequence[str]) -> None:
         )
 
 
+def require_rate(recipe: Recipe, method: Method) -> None:
+    """Raise `UsageError` if a recipe does not say how fast to train a method."""
+    if not method.training_free:
+        recipe.rates(method.family)
+
+
 def build_adapted(job: Job, volumes: Sequence[Volume]) -> AdaptedNetwork:
-    """Build the network, its head and the method, seeded by the job."""
+    """Build the network, its head and the method, seeded by the job.
+
+    Methods keep the state of a training, so every network gets one of its own, with the options of the job's.
+    """
     seed_everything(job.seed)
     network = job.base.build_network() if job.method.uses_pretrained else job.base.build_untrained_network()
     rows = [job.target.base_rows[name] if job.method.uses_pretrained else None for name in job.target.names]
@@ -168,7 +177,7 @@ def build_adapted(job: Job, volumes: Sequence[Volume]) -> AdaptedNetwork:
     base = job.base.activation if job.method.uses_pretrained else "sigmoid"  # a new network has no background row
     sources, minus = row_sources(rows, frequencies, base=base, activation=job.recipe.activation)
     replace_heads(network, sources, minus)
-    return AdaptedNetwork(network, job.method, job.decoder)
+    return AdaptedNetwork(network, type(job.method)(job.method.options), job.decoder)
 
 
 def frequency(volumes: Sequence[Volume], target: Target, channel: int) -> float:

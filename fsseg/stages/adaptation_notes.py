@@ -1,14 +1,19 @@
 """What a user should know of an adaptation that its options do not say."""
 
-from fsseg.config.recipes import Recipe
+from torch import nn
+
+from fsseg.config.recipes import Rates, Recipe
+from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.nnunet.model_folder import TILE_STEP_SIZE, ModelFolder
 from fsseg.nnunet.normalization import ranges_beyond_unit
 from fsseg.stages.adaptation import Job
 
 
-def job_notes(job: Job) -> list[str]:
-    """Return all notes on an adaptation that its base, head and recipe give reason for."""
-    return [*_head_notes(job), *_background_notes(job), *_integer_notes(job), *recipe_notes(job.base, job.recipe)]
+def notes_of(job: Job, adapted: AdaptedNetwork) -> list[str]:
+    """Return all that is to be said, of the method on this network first."""
+    of_settings = [*idle_notes(adapted, job.recipe), *batch_statistics_notes(adapted)]
+    of_job = [*_head_notes(job), *_background_notes(job), *_integer_notes(job), *recipe_notes(job.base, job.recipe)]
+    return [*adapted.notes, *of_settings, *of_job]
 
 
 def _head_notes(job: Job) -> list[str]:
@@ -71,3 +76,39 @@ def _inference_notes(recipe: Recipe) -> list[str]:
         f"Predictions move the sliding window by {step} of the patch, as the recipe says. `fsseg predict` does so by"
         f" itself; nnUNetv2_predict needs -step_size {step}."
     ]
+
+
+def idle_notes(adapted: AdaptedNetwork, recipe: Recipe) -> list[str]:
+    """Say which settings were given although they have no effect on this adaptation."""
+    idle = [f"recipe.{name}" for name in _idle_fields(adapted, recipe) if getattr(recipe, name) != _default(name)]
+    has_attention = any(name.endswith(".qkv") for name, _ in adapted.network.named_modules())
+    if getattr(adapted.method.options, "projections", "") == "joint" and not has_attention:
+        idle.append("projections")
+    return [f"Without effect here: {', '.join(idle)}."] if idle else []
+
+
+def batch_statistics_notes(adapted: AdaptedNetwork) -> list[str]:
+    """Say when cached features are not those of a training with the network in the loop."""
+    norms = (m for m in adapted.network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    if not adapted.method.reads_features_only or all(norm.track_running_stats for norm in norms):
+        return []
+    return [
+        "The network normalises by the batch at hand. Features are computed once, crop by crop, as in a prediction;"
+        " with the network in the loop they would depend on what else is in the batch."
+    ]
+
+
+def _idle_fields(adapted: AdaptedNetwork, recipe: Recipe) -> list[str]:
+    method = adapted.method
+    own = recipe.learning_rates.get(method.family)  # one rate for all, as published recipes have it, is no mistake
+    tuned_besides = any(group["name"] == "decoder" for group in adapted.parameter_groups(Rates(1.0, 1.0, 1.0)))
+    idle = ["checkpoint_activations"] if method.reads_features_only else ["feature_crops", "feature_cache_gib"]
+    if (not tuned_besides or method.family == "decoder") and recipe.decoder_learning_rate != own:
+        idle.append("decoder_learning_rate")
+    if method.family == "head" and recipe.head_learning_rate != own:
+        idle.append("head_learning_rate")
+    return idle
+
+
+def _default(field: str) -> object:
+    return Recipe.model_fields[field].default

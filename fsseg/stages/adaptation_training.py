@@ -95,11 +95,7 @@ def _fit(
         forward,
         batches_from,
         _table(job),
-        groups=adapted.parameter_groups(
-            learning_rate=recipe.learning_rates[job.method.family],
-            decoder_learning_rate=recipe.decoder_learning_rate,
-            head_learning_rate=recipe.head_learning_rate,
-        ),
+        groups=adapted.parameter_groups(recipe.rates(job.method.family)),
         schedule=_schedule(recipe),
         loss=MaskedLoss(_FORMULAS[recipe.loss, recipe.activation], recipe.activation),
         weight_decay=recipe.weight_decay,

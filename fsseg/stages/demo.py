@@ -56,7 +56,7 @@ class DemoSizes(StrictModel):
         steps=1000, steps_per_epoch=50, validation_crops=12, learning_rate=3e-3
     )
     recipe: Recipe = Recipe(
-        learning_rates={"whole_network": 2e-3, "scratch": 1e-3, "decoder": 3e-3, "black_box": 1e-2, "low_rank": 3e-3},
+        learning_rates={"whole_network": 2e-3, "scratch": 1e-3, "decoder": 3e-3, "head": 3e-2, "low_rank": 3e-3},
         decoder_learning_rate=3e-3,
         head_learning_rate=3e-2,
         max_steps=100,

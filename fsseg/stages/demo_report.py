@@ -135,8 +135,8 @@ def _recipe_text(recipe: Mapping[str, Any]) -> str:
     return (
         f"Adaptation: at most {recipe['max_steps']} steps; sooner when the loss, averaged over"
         f" {recipe['plateau_window']} steps, no longer falls within {recipe['plateau_patience']} steps. No validation"
-        f" case is used. AdamW learning rates: {rates}; tuned decoder {recipe['decoder_learning_rate']:g}, head"
-        f" {recipe['head_learning_rate']:g}."
+        f" case is used. AdamW learning rates: {rates}; of a decoder and a head besides"
+        f" {recipe['decoder_learning_rate']:g} and {recipe['head_learning_rate']:g}."
     )
 
 

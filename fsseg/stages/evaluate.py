@@ -39,7 +39,7 @@ class EvaluateConfig(StrictModel):
     out: Path
     structures: tuple[str, ...] | None = Field(default=None, min_length=1)
     cases: tuple[str, ...] | None = Field(default=None, min_length=1)
-    tolerance_mm: float = Field(default=2.0, ge=0, allow_inf_nan=False)
+    tolerance_mm: float = Field(default=2.0, ge=0)
 
 
 def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:

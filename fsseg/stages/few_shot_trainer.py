@@ -16,9 +16,9 @@ from fsseg.nnunet.checkpoint_file import CHECKPOINT_NAME, LATEST_NAME, STOCK_TRA
 from fsseg.nnunet.configurations import deciding_settings
 from fsseg.nnunet.few_shot_trainer import FewShotTrainer
 from fsseg.nnunet.model_folder import TILE_STEP_KEY, read_model_folder
-from fsseg.stages.adaptation import Job, build_adapted, make_target, require_classes, require_learnable
+from fsseg.stages.adaptation import Job, build_adapted, make_target, require_classes, require_learnable, require_rate
 from fsseg.stages.adaptation_files import adapter_info, write_losses
-from fsseg.stages.adaptation_notes import job_notes
+from fsseg.stages.adaptation_notes import notes_of
 from fsseg.stages.adaptation_training import train
 from fsseg.stages.base_channels import ignored_channel_notes, require_channels
 from fsseg.stages.load_adapted import base_differences
@@ -53,6 +53,7 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
         require_known("structure", settings.structures, self.annotated.names, "The dataset annotates the allowed ones.")
         target = make_target(base, self.annotated, settings.structures, settings.head)
         method = create_method(settings.method, settings.method_options)
+        require_rate(settings.recipe, method)
         decoder = require_decoder_choice(method, settings.decoder)  # type: ignore[arg-type]
         self.job = Job(base, target, method, decoder, settings.recipe, settings.seed, self.device)
         self.structures = target.structures
@@ -87,7 +88,7 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
         adapted = build_adapted(self.job, volumes)
         self.network = adapted.network
         ignored = ignored_channel_notes(self.job.base, adapted)
-        for note in [*ignored, *adapted.notes, *job_notes(self.job)]:
+        for note in [*ignored, *notes_of(self.job, adapted)]:
             self.print_to_log_file(note)
         facts = {**self.settings.model_dump(mode="json"), **self.job.decides()}
         checkpoint = FitCheckpoint(self.fold_folder / LATEST_NAME, fingerprint_of(facts, volumes))

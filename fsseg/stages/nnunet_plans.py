@@ -21,8 +21,8 @@ from fsseg.nnunet.configurations import plans_with
 from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, raw_folder
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
 from fsseg.nnunet.raw_dataset import read_raw_dataset
-from fsseg.stages.adaptation import make_target, require_classes
-from fsseg.stages.adaptation_notes import recipe_notes
+from fsseg.stages.adaptation import make_target, require_classes, require_rate
+from fsseg.stages.adaptation_notes import idle_notes, recipe_notes
 from fsseg.stages.base_channels import ignored_channel_notes, require_same_channels
 
 
@@ -57,9 +57,10 @@ def run_nnunet_plans(config: NnunetPlansConfig) -> dict[str, Any]:
     base.
 
     Raises:
-        UsageError: unknown dataset, structure, method or option; a method that is not defined on the base's network;
-            plans of this name exist.
+        UsageError: unknown dataset, structure, method or option; a recipe without a rate for the method; a method that
+            is not defined on the base's network; plans of this name exist.
     """
+    require_rate(config.recipe, create_method(config.method, config.method_options))
     base = read_model_folder(config.checkpoint)
     raw = read_raw_dataset(dataset_folder(raw_folder(), config.dataset))
     require_same_channels(base, raw)
@@ -102,4 +103,5 @@ def _notes(base: ModelFolder, config: NnunetPlansConfig, structures: int) -> lis
     network = base.build_network()
     replace_heads(network, [0.5] * structures)
     adapted = AdaptedNetwork(network, create_method(config.method, config.method_options), config.decoder)
-    return [*ignored_channel_notes(base, adapted), *adapted.notes, *recipe_notes(base, config.recipe)]
+    of_settings = [*idle_notes(adapted, config.recipe), *recipe_notes(base, config.recipe)]
+    return [*ignored_channel_notes(base, adapted), *adapted.notes, *of_settings]

@@ -1,6 +1,7 @@
 """What a training step costs: seconds and memory."""
 
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,24 +23,38 @@ class StepCost:
     memory_mib: float
 
 
+class _Kept:
+    """A tensor that a graph keeps; it is gone with the graph that holds it."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
 @contextmanager
-def kept_for_backward(network: nn.Module) -> Iterator[dict[int, int]]:
+def kept_for_backward(network: nn.Module) -> Iterator[Callable[[], float]]:
     """Count the memory that forward passes in the block keep for their backward pass, the network's weights excepted.
 
+    What is kept by a graph that is gone, such as that of a frozen block, does not count. Of a checkpointed block the
+    input counts, and what an adapter beside it keeps; not what the backward pass computes anew, one block at a time.
+
     Yields:
-        Address -> bytes of every storage that is kept.
+        A function that returns the MiB that are kept when it is called, every storage counted once. The loss must still
+        be alive then.
     """
-    kept: dict[int, int] = {}
+    kept: weakref.WeakSet[_Kept] = weakref.WeakSet()
     own = {p.untyped_storage().data_ptr() for p in network.parameters()}
 
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+    def keep(tensor: Tensor) -> _Kept:
+        holder = _Kept(tensor)
+        kept.add(holder)
+        return holder
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        yield kept
+    def mib() -> float:
+        storages = [holder.tensor.untyped_storage() for holder in kept]
+        return sum({s.data_ptr(): s.nbytes() for s in storages if s.data_ptr() not in own}.values()) / 2**20
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda holder: holder.tensor):
+        yield mib
 
 
 def mib_of(parameters: Iterable[nn.Parameter]) -> float:
@@ -69,6 +84,8 @@ def measure_step(
         return StepCost(time.perf_counter() - started, torch.cuda.max_memory_allocated() / 2**20)
     seconds = time.perf_counter() - started
     with kept_for_backward(network) as kept:
-        compute_loss()
+        loss = compute_loss()
     of_each_parameter = 4  # weight, gradient and AdamW's two moments
-    return StepCost(seconds, sum(kept.values()) / 2**20 + of_each_parameter * mib_of(network.parameters()))
+    memory = kept() + of_each_parameter * mib_of(network.parameters())
+    del loss  # it held what was counted
+    return StepCost(seconds, memory)

@@ -29,7 +29,7 @@ class FitResult:
     """What a training did.
 
     Attributes:
-        losses: loss of every step; none of a training-free method.
+        losses: loss of every step, without the method's penalty; none of a training-free method.
         plateau: whether the plateau rule ended it, rather than the cap.
         seconds: wall time.
         feature_cache: size of the pool of features and seconds to make it; None with the network in the loop.
@@ -82,7 +82,7 @@ def fit(
     scaler = gradient_scaler(device)
     parameters = list(adapted.trainable().values())
     adapted.train_mode()
-    method.start(network, schedule.max_steps)
+    method.start(network, schedule.earliest_end)
     state = None if checkpoint is None else checkpoint.load()
     if state is not None:
         restore_fit(adapted, optimizer, scaler, schedule, state)
@@ -96,11 +96,12 @@ def fit(
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
             value, stepped = optimisation_step(
-                _compute_loss(adapted, forward, loss, batch, table, device),
+                _compute_loss(forward, loss, batch, table, device),
                 optimizer=optimizer,
                 parameters=parameters,
                 device=device,
                 scaler=scaler,
+                penalty=lambda: method.penalty(network),
                 before_step=lambda: method.before_step(network),
             )
             if stepped:
@@ -141,19 +142,8 @@ def _method_rate(optimizer: torch.optim.Optimizer) -> float:
 
 
 def _compute_loss(
-    adapted: AdaptedNetwork,
-    forward: nn.Module,
-    loss: Loss,
-    batch: dict[str, Tensor],
-    table: TargetTable,
-    device: torch.device,
+    forward: nn.Module, loss: Loss, batch: dict[str, Tensor], table: TargetTable, device: torch.device
 ) -> Callable[[], Tensor]:
     image = batch["image"].to(device, non_blocking=True)
     target, valid = table.expand(batch["labels"].to(device), batch["zone_annotated"].to(device))
-
-    def compute() -> Tensor:
-        value = loss(forward(image), target, valid)
-        penalty = adapted.method.penalty(adapted.network)
-        return value if penalty is None else value + penalty
-
-    return compute
+    return lambda: loss(forward(image), target, valid)

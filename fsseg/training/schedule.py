@@ -16,6 +16,10 @@ class Schedule(Protocol):
     plateau: bool
     changing: ClassVar[tuple[str, ...]]  # names of the attributes that change in a training
 
+    @property
+    def earliest_end(self) -> int:
+        """Steps of the shortest training that the stop rule allows."""
+
     def factor(self) -> float:
         """Return the factor on the learning rates of the next step."""
 
@@ -45,10 +49,16 @@ class PlateauRule:
     first: int = 0
     every: int = 1
 
+    @property
+    def first_look(self) -> int:
+        """The first step after which the rule is asked."""
+        step = max(self.first, self.window + self.patience)
+        return step + (self.first - step) % self.every
+
     def reached(self, losses: list[float]) -> bool:
         """Return whether the losses so far, one a step, have reached a plateau."""
         step = len(losses)
-        if step < max(self.first, self.window + self.patience) or (step - self.first) % self.every:
+        if step < self.first_look or (step - self.first) % self.every:
             return False
         recent = float(np.mean(losses[-self.window :]))
         before = float(np.mean(losses[-self.window - self.patience : -self.patience]))
@@ -82,9 +92,15 @@ class WarmupStableDecay:
     @property
     def end(self) -> int:
         """Step after which training ends, as known so far."""
-        if self.decay_start is None:
-            return self.max_steps
-        return min(self.max_steps, self.decay_start + max(1, round(self.decay_share * self.decay_start)))
+        return self.max_steps if self.decay_start is None else self._end_of_decay(self.decay_start)
+
+    @property
+    def earliest_end(self) -> int:
+        """Steps of a training that reaches its plateau as soon as the rule is asked."""
+        return self._end_of_decay(self.rule.first_look)
+
+    def _end_of_decay(self, start: int) -> int:
+        return min(self.max_steps, start + max(1, round(self.decay_share * start)))
 
     def factor(self) -> float:
         """Return the factor on the learning rates of the next step."""
@@ -151,6 +167,11 @@ class CosineEpochs:
         self.epoch_steps = epoch_steps
         self.losses: list[float] = []
         self.plateau = False
+
+    @property
+    def earliest_end(self) -> int:
+        """Steps of a training that reaches its plateau as soon as the rule is asked."""
+        return min(self.max_steps, self.rule.first_look)
 
     def factor(self) -> float:
         """Return the factor on the learning rates of the next step."""

@@ -16,6 +16,7 @@ def optimisation_step(
     parameters: Iterable[nn.Parameter],
     device: torch.device,
     scaler: torch.amp.GradScaler | None = None,
+    penalty: Callable[[], Tensor | None] | None = None,
     before_step: Callable[[], None] | None = None,
 ) -> tuple[float, bool]:
     """Forward, backward, clip and step, with mixed precision on CUDA.
@@ -27,18 +28,22 @@ def optimisation_step(
         parameters: whose gradient norm is clipped to 12.
         device: where the network is.
         scaler: gradient scaler of float16 training; None without.
+        penalty: returns a scalar that is added to the loss before the backward pass, or None.
         before_step: called after the backward pass, with unscaled gradients; not when the scaler will skip the step.
 
     Returns:
-        The loss, and whether the optimiser stepped: False when the scaler found infinite gradients and skipped.
+        The loss without the penalty (with it where only it is not finite), and whether the optimiser stepped: False
+        when the scaler found infinite gradients and skipped.
     """
     optimizer.zero_grad(set_to_none=True)
     losses = []
     for compute_loss in compute_losses:
         with mixed_precision(device):
             loss = compute_loss() / len(compute_losses)
-        (loss if scaler is None else scaler.scale(loss)).backward()
-        losses.append(loss.detach())
+            extra = None if penalty is None else penalty()
+            objective = loss if extra is None else loss + extra / len(compute_losses)
+        (objective if scaler is None else scaler.scale(objective)).backward()
+        losses.append(torch.where(objective.isfinite(), loss, objective).detach())
     if scaler is not None:
         scaler.unscale_(optimizer)
     parameters = list(parameters)
