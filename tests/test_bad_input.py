@@ -494,7 +494,7 @@ def test_adaptation_refuses_other_channels(copy: Lab, tmp_path: Path) -> None:
 
 def test_a_damaged_structures_json_is_refused(copy: Lab, tmp_path: Path) -> None:
     (copy.target / "structures.json").write_text('{"integers": ')
-    assert_refused(fsseg(*copy.adapt_words(tmp_path / "out")), 1, "Damaged JSON")
+    assert_refused(fsseg(*copy.adapt_words(tmp_path / "out")), 1, "structures.json is damaged: it is not valid JSON")
     change = {"integers": {"liver": [1]}, "case": {}}
     (copy.target / "structures.json").write_text(json.dumps(change))
     assert_refused(fsseg(*copy.adapt_words(tmp_path / "out")), 2, "unknown key 'case'", "'cases'")

@@ -16,6 +16,7 @@ from fsseg.config.pretraining import PLANS_KEY, PretrainSettings
 from fsseg.config.run_folder import new_run_folder, require_new, staging_of
 from fsseg.data.structures import load_structures
 from fsseg.nnunet.environment import dataset_folder, preprocessed_folder
+from fsseg.nnunet.preprocessed_dataset import require_all_cases
 from fsseg.stages.pretraining_cost import pretraining_cost
 from fsseg.training.processes import Processes, several_processes
 from fsseg.training.seeding import resolve_device
@@ -57,6 +58,7 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
     preprocessed = dataset_folder(preprocessed_folder(), config.dataset)
     plans = _read_plans(preprocessed, config)
     structures = load_structures(preprocessed)
+    require_all_cases(preprocessed, plans, structures)
     if config.fold not in ("0", "all"):
         raise UsageError(f"Unknown fold {config.fold!r}.\n  allowed: 0 (hold some cases out), all (train on all cases)")
     require_new(config.out, resume=config.resume)
