@@ -1,6 +1,5 @@
 """fsseg preprocess: complete or absent, at any time again, and on sound cases only."""
 
-import gzip
 import json
 import os
 import shutil
@@ -11,8 +10,18 @@ from typing import Any
 import blosc2
 import numpy as np
 import pytest
-import SimpleITK
 from conftest import PLANS_NAME, SOURCES, TARGET, Lab, fsseg, succeed, tiny_plans, tree
+from damaged_images import (
+    as_series,
+    as_vectors,
+    one_slice,
+    respaced,
+    rewritten,
+    truncated,
+    turned,
+    with_ending,
+    with_value,
+)
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 
 from fsseg.config.errors import FssegError
@@ -185,55 +194,6 @@ def test_cases_as_nnunet_stored_them_before_are_complete(tmp_path: Path, lab: La
 # --- cases that are not sound -------------------------------------------------------------------------------------
 
 
-def rewritten(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
-    def rewrite(path: Path) -> None:
-        image = SimpleITK.ReadImage(str(path))
-        changed = SimpleITK.GetImageFromArray(change(SimpleITK.GetArrayFromImage(image)))
-        changed.CopyInformation(image)
-        SimpleITK.WriteImage(changed, str(path), True)
-
-    return rewrite
-
-
-def with_value(value: float, kind: str = "i2") -> Callable[[np.ndarray], np.ndarray]:
-    def change(array: np.ndarray) -> np.ndarray:
-        array = array.astype(kind)
-        array[3, 3, 3] = value
-        return array
-
-    return change
-
-
-def truncated(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def respaced(path: Path) -> None:
-    image = SimpleITK.ReadImage(str(path))
-    image.SetSpacing([2 * value for value in image.GetSpacing()])
-    SimpleITK.WriteImage(image, str(path), True)
-
-
-def turned(path: Path) -> None:
-    image = SimpleITK.ReadImage(str(path))
-    image.SetDirection([-1, 0, 0, 0, -1, 0, 0, 0, 1])
-    SimpleITK.WriteImage(image, str(path), True)
-
-
-def as_vectors(path: Path) -> None:
-    image = SimpleITK.ReadImage(str(path))
-    SimpleITK.WriteImage(SimpleITK.Compose(image, image), str(path), True)
-
-
-def one_slice(path: Path) -> None:
-    SimpleITK.WriteImage(SimpleITK.ReadImage(str(path))[:, :, 0], str(path), True)
-
-
-def as_series(path: Path) -> None:
-    image = SimpleITK.ReadImage(str(path))
-    SimpleITK.WriteImage(SimpleITK.JoinSeries([image, image]), str(path), True)
-
-
 BAD_IMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing": (Path.unlink, "no image in"),
     "truncated": (truncated, "truncated or damaged"),
@@ -334,7 +294,7 @@ def test_other_endings_are_checked_or_said_to_be_unchecked(
     from fsseg.nnunet.sound_cases import _say_unchecked
 
     _say_unchecked.cache_clear()
-    with_ending(site, ending)
+    with_ending(site.target, ending)
     assert succeed(*words(site))["cases"] == 4
     said = [record.message for record in caplog.records if "unchecked" in record.message]
     assert len(said) == (ending == ".mha")
@@ -345,19 +305,6 @@ def test_other_endings_are_checked_or_said_to_be_unchecked(
         err = fsseg(*words(site)).err
         assert f"{site.case(1)}: image truncated or damaged" in err
         assert "holds the integer 99" in err
-
-
-def with_ending(site: Lab, ending: str) -> None:
-    file = site.target / "dataset.json"
-    content = json.loads(file.read_text(encoding="utf-8"))
-    file.write_text(json.dumps(content | {"file_ending": ending}))
-    for path in (*site.target.glob("imagesTr/*"), *site.target.glob("labelsTr/*")):
-        target = path.with_name(path.name.replace(".nii.gz", ending))
-        if ending == ".nii":
-            target.write_bytes(gzip.decompress(path.read_bytes()))
-        else:
-            SimpleITK.WriteImage(SimpleITK.ReadImage(str(path)), str(target))
-        path.unlink()
 
 
 # --- plans and dataset.json ---------------------------------------------------------------------------------------
