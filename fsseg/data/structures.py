@@ -138,12 +138,19 @@ def named_labels(dataset_json: dict[str, Any], file: Path) -> dict[str, tuple[in
     labels = dataset_json.get("labels")
     if not isinstance(labels, dict):
         raise FssegError(f"{file}: `labels` must map names to integers, got {labels!r}.")
-    if labels and all(name.isdecimal() and isinstance(value, str) for name, value in labels.items()):
+    if is_of_nnunet_v1(labels):
         raise FssegError(
             f"{file} is of nnU-Net v1 or the Medical Segmentation Decathlon: its labels map integers to names.\n"
             "  Convert the dataset with `nnUNetv2_convert_old_nnUNet_dataset` or `nnUNetv2_convert_MSD_dataset`."
         )
     return {name: _label_integers(name, value, file) for name, value in labels.items()}
+
+
+def is_of_nnunet_v1(labels: Any) -> bool:
+    """Return whether labels map integers to names, as nnU-Net v1 and the Medical Segmentation Decathlon have them."""
+    if not isinstance(labels, dict) or not labels:
+        return False
+    return all(name.isdecimal() and isinstance(value, str) for name, value in labels.items())
 
 
 def _label_integers(name: str, value: Any, file: Path) -> tuple[int, ...]:

@@ -96,6 +96,11 @@ def _target(config: AssembleConfig) -> Path:
 
 
 def _folders(specs: Sequence[DatasetSpec], root: Path | None, *, required: bool) -> dict[str, Path]:
+    if root and not root.is_dir():
+        raise UsageError(
+            f"Folder not found: {root}\n"
+            "  Give the folder that holds the datasets as --root; --check without it checks the specs alone."
+        )
     folders = {spec.name: root / spec.folder for spec in specs} if root else {}
     absent = [str(folder) for folder in folders.values() if not folder.is_dir()]
     if absent and required:
