@@ -179,6 +179,43 @@ def test_pretraining_refuses_cases_that_are_not_preprocessed(
         assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("part", [".b2nd", "_seg.b2nd", ".pkl"])
+def test_pretraining_names_a_preprocessed_case_that_is_damaged(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
+    shutil.copytree(lab.preprocessed, tmp_path / SOURCES)
+    data = tmp_path / SOURCES / DATA
+    case = next(data.glob("*South*.pkl")).stem
+    truncated(data / f"{case}{part}")
+    outcome = fsseg(*lab.pretrain_words(tmp_path / "out"))
+    assert outcome.code == 1
+    assert f"The preprocessed case '{case}' in {data} is damaged" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_cases_of_other_plans_do_not_get_integers_with_another_meaning(site: Lab, folder: Path, tmp_path: Path) -> None:
+    succeed(*words(site))
+    plans = tiny_plans() | {"plans_name": "other"}
+    plans["configurations"]["3d_fullres"]["data_identifier"] = "other"
+    (tmp_path / "other.json").write_text(json.dumps(plans))
+    others = ["preprocess", "--dataset", "804", "--plans", tmp_path / "other.json"]
+    file = site.target / "structures.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    first, second, *_ = content["integers"]
+    content["integers"] |= {first: content["integers"][second], second: content["integers"][first]}
+    file.write_text(json.dumps(content))
+    before = tree(folder.parent)
+    outcome = fsseg(*others)
+    assert outcome.code == 2
+    assert f"holds cases of other plans ({DATA}), from label maps with other integers" in outcome.err
+    assert tree(folder.parent) == before
+    succeed(*words(site))  # replaces its own
+    succeed(*others)
+    assert load_structures(folder).integers[first] == tuple(content["integers"][first])
+
+
 def test_cases_as_nnunet_stored_them_before_are_complete(tmp_path: Path, lab: Lab) -> None:
     structures, plans = load_structures(lab.preprocessed), tiny_plans()
     (tmp_path / DATA).mkdir()

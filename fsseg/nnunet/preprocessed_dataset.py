@@ -11,11 +11,11 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tqdm import tqdm
 
-from fsseg.config.errors import FssegError
+from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import read_json, write_json
 from fsseg.config.manifest import MANIFEST_NAME
 from fsseg.config.run_folder import staging_of
-from fsseg.data.structures import STRUCTURES_NAME, Structures
+from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures
 from fsseg.nnunet.configurations import resolved
 from fsseg.nnunet.environment import SPLITS_NAME, dataset_id_of, nnunet_folders, raw_folder
 from fsseg.nnunet.quiet import nnunet_failures, quiet
@@ -61,6 +61,23 @@ def _put_in_place(new: Path, folder: Path) -> None:
         if (folder / name).is_dir():
             shutil.rmtree(folder / name)
         (new / name).replace(folder / name)
+
+
+def require_same_integers(folder: Path, structures: Structures, plans: Path) -> None:
+    """Raise `UsageError` if other plans have cases in the folder of a dataset whose integers mean something else.
+
+    Args:
+        folder: the dataset's folder in nnUNet_preprocessed; its structures are about to be replaced.
+        structures: the dataset's structures now.
+        plans: the plans whose cases are about to be replaced.
+    """
+    ours = resolved(read_json(plans), CONFIGURATION)["data_identifier"]
+    others = sorted({file.parent.name for file in folder.glob("*/*.pkl")} - {ours})
+    if others and load_structures(folder).integers != structures.integers:
+        raise UsageError(
+            f"{folder} holds cases of other plans ({', '.join(others)}), from label maps with other integers.\n"
+            "  The structures of both cannot stand in one folder: delete those of the other plans, or the whole folder."
+        )
 
 
 def preprocess_dataset(dataset: RawDataset, preprocessed: Path, plans_name: str, workers: int) -> int:

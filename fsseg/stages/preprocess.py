@@ -38,14 +38,15 @@ def run_preprocess(config: PreprocessConfig, *, dry_run: bool = False) -> dict[s
     What the folder holds of the same plans is replaced, as nnU-Net does; other plans stay.
 
     Raises:
-        UsageError: unknown dataset, missing plans, or environment variables not set.
+        UsageError: unknown dataset, missing plans, environment variables not set, or cases of other plans that were
+            made when the dataset had other integers.
         FssegError: cases are not sound (all of them in one message), or cannot be preprocessed.
     """
     raw = read_raw_dataset(dataset_folder(raw_folder(), config.dataset))
     preprocessed = preprocessed_folder() / raw.path.name
     _check_plans(config)
 
-    from fsseg.nnunet.preprocessed_dataset import new_preprocessed, preprocess_dataset
+    from fsseg.nnunet.preprocessed_dataset import new_preprocessed, preprocess_dataset, require_same_integers
     from fsseg.nnunet.sound_cases import require_sound_dataset
 
     require_sound_dataset(raw)
@@ -56,6 +57,7 @@ def run_preprocess(config: PreprocessConfig, *, dry_run: bool = False) -> dict[s
     manifest.add_inputs(_inputs(config, raw.path))
     with new_preprocessed(preprocessed) as folder:
         plans_name = _plan(config, raw.path, folder)
+        require_same_integers(preprocessed, raw.structures, folder / f"{plans_name}.json")
         preprocess_dataset(raw, folder, plans_name, config.workers)
         raw.structures.save(folder)
         manifest.add(**facts, plans=plans_name, case_sha256=_case_hashes(raw.path))
