@@ -384,6 +384,42 @@ BAD_IMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
+@pytest.fixture
+def images(lab: Lab, tmp_path: Path) -> Path:
+    """A folder with one image."""
+    (tmp_path / "images").mkdir()
+    shutil.copyfile(lab.image(0), tmp_path / "images" / "patient_0000.nii.gz")
+    return tmp_path / "images"
+
+
+def predict_words(run: Path, images: Path) -> list[object]:
+    return ["predict", "--run", run, "--input", images, "--output", images.parent / "out", "--device", "cpu"]
+
+
+def test_prediction_names_the_images_that_it_ignores(
+    images: Path, adapted: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("other.nii.gz", "third_0000.nii", "notes.txt"):
+        shutil.copyfile(images / "patient_0000.nii.gz", images / name)
+    assert succeed(*predict_words(adapted, images), "--dry-run")["ignored"] == ["other.nii.gz", "third_0000.nii"]
+    assert "not named CASE_0000.nii.gz: other.nii.gz, third_0000.nii" in caplog.text
+    (images / "patient_0000.nii.gz").unlink()
+    assert_refused(fsseg(*predict_words(adapted, images)), 2, "No image in", "but other.nii.gz, third_0000.nii")
+
+
+@pytest.mark.parametrize("names", [["patient_0007"], ["patient_0001"], ["patient_0000", "patient_0001"]])
+def test_prediction_refuses_channels_that_the_model_does_not_take(
+    images: Path, adapted: Path, names: list[str]
+) -> None:
+    content = (images / "patient_0000.nii.gz").read_bytes()
+    (images / "patient_0000.nii.gz").unlink()
+    for name in names:
+        (images / f"{name}.nii.gz").write_bytes(content)
+    messages = ("do not have the 1 channel(s) 0000: ", *names, "patient_0007 has the file patient_0007_0000.nii.gz")
+    assert_refused(fsseg(*predict_words(adapted, images)), 1, *messages)
+    assert not (images.parent / "out").exists()
+
+
 NO_VOLUMES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "constant": (rewritten(np.zeros_like), "is constant (every voxel is 0"),
     "vectors": (as_vectors, "3D with one value per voxel, got"),
