@@ -26,6 +26,7 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 
 from fsseg.config.errors import FssegError
 from fsseg.data.structures import load_structures
+from fsseg.nnunet.environment import SPLITS_NAME
 from fsseg.nnunet.preprocessed_dataset import require_all_cases
 
 DATA = f"{PLANS_NAME}_3d_fullres"
@@ -126,6 +127,18 @@ def test_what_a_kill_left_behind_is_no_obstacle(site: Lab, folder: Path) -> None
     succeed(*words(site))
     assert [path.name for path in folder.parent.iterdir()] == [TARGET]
     require_all_cases(folder, tiny_plans(), load_structures(site.target))
+
+
+def test_splits_are_kept_and_those_of_the_raw_dataset_must_not_differ(site: Lab, folder: Path) -> None:
+    succeed(*words(site))
+    (folder / SPLITS_NAME).write_text("[]")
+    (site.target / SPLITS_NAME).write_text("[]")
+    succeed(*words(site))
+    (site.target / SPLITS_NAME).write_text("[{}]")
+    outcome = fsseg(*words(site))
+    assert outcome.code == 2
+    assert f"{folder / SPLITS_NAME} and {site.target / SPLITS_NAME}" in outcome.err
+    assert (folder / SPLITS_NAME).read_text(encoding="utf-8") == "[]"
 
 
 @pytest.mark.parametrize("workers", [1, 2])

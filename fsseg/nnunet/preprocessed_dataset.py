@@ -1,5 +1,6 @@
 """The folder of a preprocessed dataset: made beside, then put in place; incomplete ones are refused."""
 
+import filecmp
 import shutil
 import sys
 from collections.abc import Iterator
@@ -41,13 +42,26 @@ def new_preprocessed(folder: Path) -> Iterator[Path]:
     new = staging / folder.name
     try:
         new.mkdir(parents=True)
-        if (folder / SPLITS_NAME).is_file():
-            shutil.copyfile(folder / SPLITS_NAME, new / SPLITS_NAME)  # nnU-Net compares it with that of the raw dataset
+        _keep_splits(folder, new)
         with nnunet_folders(raw=raw_folder(), preprocessed=staging):
             yield new
         _put_in_place(new, folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _keep_splits(folder: Path, new: Path) -> None:
+    """Copy splits that trainings may refer to; nnU-Net's planner copies those of the raw dataset where there are none.
+
+    Raises:
+        UsageError: both exist and differ.
+    """
+    ours, raw = folder / SPLITS_NAME, raw_folder() / folder.name / SPLITS_NAME
+    if not ours.is_file():
+        return
+    if raw.is_file() and not filecmp.cmp(ours, raw, shallow=False):
+        raise UsageError(f"Two files say different splits: {ours} and {raw}\n  Delete the one that no training uses.")
+    shutil.copyfile(ours, new / SPLITS_NAME)
 
 
 def _put_in_place(new: Path, folder: Path) -> None:
