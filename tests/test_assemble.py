@@ -404,6 +404,32 @@ def test_a_spec_that_contradicts_the_dataset_json_of_its_data_is_refused(site):
         site.assemble(spec)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "lacks labels"),
+        ({"labels": ["liver"]}, "must map names to integers"),
+        ({"labels": {"liver": [[1]]}}, "label 'liver' must be an integer from 0"),
+        ({"labels": {"0": "background", "3": "liver"}}, r"liver is \[1, 2\] in the spec, but 3 in .*dataset\.json"),
+    ],
+)
+def test_a_dataset_json_beside_the_data_is_read_in_every_form(site, content, message):
+    spec = sections(site)
+    (site.root / "Livers" / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(FssegError, match=message):
+        site.assemble(spec)
+    assert not site.out.exists()
+
+
+def test_a_label_map_that_is_a_folder_is_named(site):
+    spec = sections(site)
+    label = site.root / "Livers" / "labelsTr" / "a.nii.gz"
+    label.unlink()
+    label.mkdir()
+    with pytest.raises(FssegError, match=r"labels a folder, not a file: .*labelsTr/a\.nii\.gz"):
+        site.assemble(spec)
+
+
 def test_a_mask_with_several_values_is_refused(site):
     spec = masks_site(site, {"s1": {"liver": label_map({1: WHOLE, 2: PART})}}, {"liver": "liver"})
     with pytest.raises(FssegError, match=r"mask liver\.nii\.gz must hold one value besides 0, got 0, 1, 2"):
@@ -444,6 +470,11 @@ def test_check_says_when_it_found_no_data(site, capsys):
     spec = sections(site)
     assert main(["assemble", str(spec), "--root", str(site.raw), "--check"]) == 0
     assert "Livers: no data folder, so only the spec was checked" in capsys.readouterr().out
+
+
+def test_check_refuses_a_root_that_does_not_exist(site, capsys):
+    assert main(["assemble", str(sections(site)), "--root", str(site.root / "typo"), "--check"]) == 2
+    assert f"Folder not found: {site.root / 'typo'}" in capsys.readouterr().err
 
 
 def test_a_failure_while_writing_leaves_nothing(site, monkeypatch):

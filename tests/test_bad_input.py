@@ -21,6 +21,7 @@ import pytest
 import SimpleITK
 import torch
 from conftest import KNOWN, NOVEL, PLANS_NAME, REPOSITORY, TARGET, Lab, Outcome, fsseg, succeed, tiny_plans, tree
+from damaged_images import as_series, as_vectors, one_slice, rewritten, truncated, with_ending, with_value
 
 from fsseg.cli.main import COMMANDS
 from fsseg.config.run_folder import staging_of
@@ -222,11 +223,6 @@ def model_words(lab: Lab, model: Path, command: str) -> list[object]:
     return ["predict", "--run", model, "--input", lab.target / "imagesTr", "--output", out, "--device", "cpu"]
 
 
-def truncated(path: Path) -> None:
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-
-
 def rewritten_checkpoint(change: Change) -> Callable[[Path], None]:
     def rewrite(path: Path) -> None:
         content = load_checkpoint_safely(path)
@@ -385,12 +381,6 @@ def test_preprocessing_refuses_files_that_are_no_plans(lab: Lab, tmp_path: Path)
 # --- images and label maps --------------------------------------------------------------------------------------
 
 
-def holding_nan(path: Path) -> None:
-    image = SimpleITK.Cast(SimpleITK.ReadImage(str(path)), SimpleITK.sitkFloat32)
-    image[5, 5, 5] = float("nan")
-    SimpleITK.WriteImage(image, str(path), True)
-
-
 def shifted(path: Path) -> None:
     image = SimpleITK.ReadImage(str(path))
     image.SetOrigin([value + 30 for value in image.GetOrigin()])
@@ -402,15 +392,7 @@ def cut(path: Path) -> None:
 
 
 def relabelled(old: int, new: int) -> Callable[[Path], None]:
-    def change(path: Path) -> None:
-        image = SimpleITK.ReadImage(str(path))
-        array = SimpleITK.GetArrayFromImage(image)
-        array[array == old] = new
-        changed = SimpleITK.GetImageFromArray(array)
-        changed.CopyInformation(image)
-        SimpleITK.WriteImage(changed, str(path), True)
-
-    return change
+    return rewritten(lambda array: np.where(array == old, new, array).astype("i2"))
 
 
 BAD_IMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
@@ -418,7 +400,51 @@ BAD_IMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "checksum": (lambda path: path.write_bytes(path.read_bytes()[:-8] + b"\0" * 8), "truncated or damaged"),
     "text": (lambda path: path.write_text("no image"), "damaged"),
     "empty": (lambda path: path.write_bytes(b""), "damaged"),
-    "nan": (holding_nan, "NaN or infinite"),
+    "nan": (rewritten(with_value(np.nan, "f4")), "NaN or infinite"),
+}
+
+
+@pytest.fixture
+def images(lab: Lab, tmp_path: Path) -> Path:
+    """A folder with one image."""
+    (tmp_path / "images").mkdir()
+    shutil.copyfile(lab.image(0), tmp_path / "images" / "patient_0000.nii.gz")
+    return tmp_path / "images"
+
+
+def predict_words(run: Path, images: Path) -> list[object]:
+    return ["predict", "--run", run, "--input", images, "--output", images.parent / "out", "--device", "cpu"]
+
+
+def test_prediction_names_the_images_that_it_ignores(
+    images: Path, adapted: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("other.nii.gz", "third_0000.nii", "notes.txt"):
+        shutil.copyfile(images / "patient_0000.nii.gz", images / name)
+    assert succeed(*predict_words(adapted, images), "--dry-run")["ignored"] == ["other.nii.gz", "third_0000.nii"]
+    assert "not named CASE_0000.nii.gz: other.nii.gz, third_0000.nii" in caplog.text
+    (images / "patient_0000.nii.gz").unlink()
+    assert_refused(fsseg(*predict_words(adapted, images)), 2, "No image in", "but other.nii.gz, third_0000.nii")
+
+
+@pytest.mark.parametrize("names", [["patient_0007"], ["patient_0001"], ["patient_0000", "patient_0001"]])
+def test_prediction_refuses_channels_that_the_model_does_not_take(
+    images: Path, adapted: Path, names: list[str]
+) -> None:
+    content = (images / "patient_0000.nii.gz").read_bytes()
+    (images / "patient_0000.nii.gz").unlink()
+    for name in names:
+        (images / f"{name}.nii.gz").write_bytes(content)
+    messages = ("do not have the 1 channel(s) 0000: ", *names, "patient_0007 has the file patient_0007_0000.nii.gz")
+    assert_refused(fsseg(*predict_words(adapted, images)), 1, *messages)
+    assert not (images.parent / "out").exists()
+
+
+NO_VOLUMES: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "constant": (rewritten(np.zeros_like), "is constant (every voxel is 0"),
+    "vectors": (as_vectors, "3D with one value per voxel, got"),
+    "2d": (one_slice, "3D with one value per voxel, got"),
+    "4d": (as_series, "3D with one value per voxel, got"),
 }
 
 
@@ -429,9 +455,9 @@ def copy(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     return lab.copy_target(tmp_path / "raw")
 
 
-@pytest.mark.parametrize("name", BAD_IMAGES)
+@pytest.mark.parametrize("name", [*BAD_IMAGES, *NO_VOLUMES])
 def test_prediction_refuses_a_bad_image(copy: Lab, adapted: Path, tmp_path: Path, name: str) -> None:
-    damage, message = BAD_IMAGES[name]
+    damage, message = {**BAD_IMAGES, **NO_VOLUMES}[name]
     damage(copy.image(1))
     words = ["predict", "--run", adapted, "--input", copy.target / "imagesTr", "--output", tmp_path / "out"]
     words += ["--cases", copy.case(1), "--device", "cpu"]
@@ -450,12 +476,42 @@ def test_adaptation_refuses_a_bad_image_or_label_map(copy: Lab, tmp_path: Path, 
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
 
+@pytest.mark.parametrize("name", NO_VOLUMES)
+def test_adaptation_refuses_an_image_that_is_no_volume(copy: Lab, tmp_path: Path, name: str) -> None:
+    damage, message = NO_VOLUMES[name]
+    damage(copy.image(1))
+    outcome = fsseg(*copy.adapt_words(tmp_path / "out", "--cases", copy.case(0), copy.case(1)))
+    assert_refused(outcome, 1, message, copy.image(1).name)
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+def test_files_that_are_not_compressed_are_checked_too(copy: Lab, adapted: Path, tmp_path: Path) -> None:
+    with_ending(copy.target, ".nii")
+    image, label = (
+        copy.target / "imagesTr" / f"{copy.case(1)}_0000.nii",
+        copy.target / "labelsTr" / f"{copy.case(1)}.nii",
+    )
+    adapt = copy.adapt_words(tmp_path / "out", "--cases", copy.case(0), copy.case(1))
+    run = shutil.copytree(adapted, tmp_path / "run")
+    change_json(run / "dataset.json", lambda content: content.update(file_ending=".nii"))
+    predict = ["predict", "--run", run, "--input", copy.target / "imagesTr", "--output", tmp_path / "out"]
+    assert fsseg(*adapt, "--dry-run").code == 0
+    for damaged, commands in ((label, [adapt]), (image, [adapt, predict])):
+        truncated(damaged)
+        for words in commands:
+            assert_refused(fsseg(*words), 1, "truncated or damaged", damaged.name)
+    assert not (tmp_path / "out").exists()
+
+
 BAD_LABELS: dict[str, tuple[Callable[[Path], Any], int, str]] = {
     "missing": (lambda path: path.unlink(), 1, "is missing"),
     "shifted": (shifted, 1, "origin"),
     "other_shape": (cut, 1, "shape"),
     "empty_mask": (relabelled(1, 0), 1, f"has an empty mask of {NOVEL}"),
-    "unknown_integer": (relabelled(0, 77), 1, "integer 77"),
+    "unknown_integer": (relabelled(0, 77), 1, "holds the integer 77, but its dataset names the integers 0, 1"),
+    "unnamed_voxel": (rewritten(with_value(77)), 1, "nnU-Net's ignore label is not supported"),
+    "negative": (rewritten(with_value(-1)), 1, "holds the integer -1"),
+    "fraction": (rewritten(with_value(0.5, "f4")), 1, "no integers"),
 }
 
 
@@ -469,6 +525,21 @@ def test_adaptation_refuses_a_label_map_that_it_cannot_learn_from(copy: Lab, tmp
     outcome = fsseg(*copy.adapt_words(tmp_path / "out", "--cases", copy.case(0), copy.case(1)))
     assert_refused(outcome, code, message, copy.case(1))
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+def test_adaptation_refuses_an_integer_in_a_gap_whatever_the_cache_holds(copy: Lab, tmp_path: Path) -> None:
+    words = copy.adapt_words(tmp_path / "out", "--cases", copy.case(0), copy.case(1))
+    succeed(*words)
+    shutil.rmtree(tmp_path / "out")
+
+    def rename(content: dict[str, Any]) -> None:
+        """Name the highest integer of what is not adapted to by one above it."""
+        other = next(name for name in content["integers"] if name not in (NOVEL, KNOWN))
+        content["integers"][other] = [max(max(integers) for integers in content["integers"].values()) + 1]
+
+    change_json(copy.target / "structures.json", rename)
+    assert_refused(fsseg(*words), 1, "holds the integer", "but its dataset names", copy.case(0))
+    assert not (tmp_path / "out").exists()
 
 
 def test_adaptation_refuses_a_case_that_annotates_nothing_of_it_and_names_every_such_case(
@@ -514,7 +585,7 @@ def test_adaptation_refuses_other_channels(copy: Lab, tmp_path: Path) -> None:
 
 def test_a_damaged_structures_json_is_refused(copy: Lab, tmp_path: Path) -> None:
     (copy.target / "structures.json").write_text('{"integers": ')
-    assert_refused(fsseg(*copy.adapt_words(tmp_path / "out")), 1, "Damaged JSON")
+    assert_refused(fsseg(*copy.adapt_words(tmp_path / "out")), 1, "structures.json is damaged: it is not valid JSON")
     change = {"integers": {"liver": [1]}, "case": {}}
     (copy.target / "structures.json").write_text(json.dumps(change))
     assert_refused(fsseg(*copy.adapt_words(tmp_path / "out")), 2, "unknown key 'case'", "'cases'")

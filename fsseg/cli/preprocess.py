@@ -1,4 +1,8 @@
-"""Plan and preprocess a dataset of nnUNet_raw, with nnU-Net's planner or with shipped plans."""
+"""Plan and preprocess a dataset of nnUNet_raw, with nnU-Net's planner or with shipped plans.
+
+Every case is checked first: readable files, meaningful values, one geometry, label values that the dataset
+names. The same plans again replace what is there; other plans of the dataset stay.
+"""
 
 import argparse
 

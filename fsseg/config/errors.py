@@ -1,7 +1,9 @@
 """Errors that a user can act on: what is wrong, what was received, what is allowed, what to do."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+_MOST_PROBLEMS = 20
 
 
 class FssegError(Exception):
@@ -43,3 +45,16 @@ def require_known(kind: str, received: Iterable[str], allowed: Iterable[str], hi
     for name in received:
         if name not in names:
             raise unknown_name(kind, name, names, hint)
+
+
+def listed_problems(problems: Sequence[str], where: str) -> str:
+    """Return a count of problems, where they are and a line for each of the first ones; advice may follow.
+
+    Args:
+        problems: what is wrong, one text each.
+        where: in what it was found, such as "12 cases".
+    """
+    listing = "\n".join(f"  - {problem}" for problem in problems[:_MOST_PROBLEMS])
+    more = f"\n  ... and {len(problems) - _MOST_PROBLEMS} more" if len(problems) > _MOST_PROBLEMS else ""
+    plural = "s" if len(problems) > 1 else ""
+    return f"{len(problems)} problem{plural} in {where}; nothing was written:\n{listing}{more}"

@@ -14,16 +14,32 @@ GEOMETRY_TOLERANCE = 1e-3  # mm for spacing and origin, 1 for direction cosines
 
 
 def checked_image(files: CaseFiles) -> tuple[SimpleITK.Image | None, list[str]]:
-    """Read the image of a case; return it (None if it cannot be used) and what is wrong with it."""
+    """Read the image of a case to assemble; return it (None if it cannot be used) and what is wrong with it."""
+    image, problems = checked_channel(files.image)
+    if image is not None and second_channel(files):
+        problems.append("image has more than one channel; only images of one channel can be assembled")
+    return image, problems
+
+
+def checked_channel(path: Path, first: SimpleITK.Image | None = None) -> tuple[SimpleITK.Image | None, list[str]]:
+    """Read one channel of an image and compare it with the first.
+
+    Args:
+        path: the image file, or the folder of a DICOM series.
+        first: the first channel, for the others.
+
+    Returns:
+        The image (None if it cannot be used), and what is wrong.
+    """
     try:
-        image = read_series(files.image) if files.image.is_dir() else read_image(files.image)
+        image = read_series(path) if path.is_dir() else read_image(path)
     except UnreadableImageError as error:
         return None, [f"image {error}"]
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         return None, [f"image must be 3D with one value per voxel, got {_shape(image)}"]
     problems = _value_problems(SimpleITK.GetArrayViewFromImage(image))
-    if second_channel(files):
-        problems.append("image has more than one channel; only images of one channel can be assembled")
+    if first is not None:
+        problems += [f"voxels of {path.name} {problem}" for problem in _geometry_problems(first, image)]
     return image, problems
 
 
@@ -44,7 +60,8 @@ def checked_labels(
     if path.is_dir() and image is None:
         return None, []  # the slices cannot be told without the series, and what is wrong with that is known
     try:
-        labels = read_png_slices(path, series) if series and path.is_dir() else read_image(path)
+        in_slices = series and series.is_dir() and path.is_dir()
+        labels = read_png_slices(path, series) if series and in_slices else read_image(path)
     except UnreadableImageError as error:
         return None, [f"labels {error}"]
     if image is not None and geometry == "image":

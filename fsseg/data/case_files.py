@@ -1,10 +1,11 @@
 """Finding the cases of a source dataset, the files of each, and contradictions with its own dataset.json."""
 
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fsseg.config.errors import FssegError
+from fsseg.config.json_files import read_json
 from fsseg.data.layouts import (
     CASE,
     FILE_ENDING,
@@ -15,6 +16,7 @@ from fsseg.data.layouts import (
     NnunetRawLayout,
 )
 from fsseg.data.specs import DatasetSpec
+from fsseg.data.structures import is_of_nnunet_v1, named_labels
 
 _CHANNEL = "_0000"
 _MOST_NAMES = 5
@@ -71,16 +73,24 @@ def contradictions(spec: DatasetSpec, folder: Path) -> list[str]:
     if not isinstance(spec.layout, NnunetRawLayout) or not path.is_file():
         return []
     try:
-        theirs = json.loads(path.read_text(encoding="utf-8")).get("labels", {})
-    except ValueError as error:
-        return [f"{path} is damaged: {error}"]
+        theirs = _their_labels(path)
+    except FssegError as error:
+        return [str(error)]
     problems = []
     for name in spec.annotated:
-        ours = {label for label, meant in spec.meanings.items() if name in meant}
-        value = theirs.get(name, [])
-        if not set(value if isinstance(value, list) else [value]) <= ours:
-            problems.append(f"{name} is {sorted(ours, key=int)} in the spec, but {value} in {path}")
+        ours = {int(label) for label, meant in spec.meanings.items() if name in meant}
+        values = theirs.get(name, ())
+        if not set(values) <= ours:
+            value = values[0] if len(values) == 1 else list(values)
+            problems.append(f"{name} is {sorted(ours)} in the spec, but {value} in {path}")
     return problems
+
+
+def _their_labels(path: Path) -> dict[str, tuple[int, ...]]:
+    dataset_json = read_json(path, ["labels"])
+    if is_of_nnunet_v1(dataset_json["labels"]):  # the folders are the same there, and the spec says the rest
+        return {name: (int(label),) for label, name in dataset_json["labels"].items()}
+    return named_labels(dataset_json, path)
 
 
 def second_channel(files: CaseFiles) -> Path | None:

@@ -4,20 +4,20 @@ Unknown is not background: a structure that a case does not list in `annotated` 
 validation or evaluation of that case, and a structure with a z-extent only takes part inside it.
 """
 
-import json
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from fsseg.config.base import StrictModel, validated
 from fsseg.config.errors import FssegError
-from fsseg.config.json_files import write_json
+from fsseg.config.json_files import read_json, write_json
 
 STRUCTURES_NAME = "structures.json"
 SEPARATOR = "__"  # btcv__liver is what one collection means by liver, as a structure of its own
+IGNORE = "ignore"  # nnU-Net's label for voxels that nobody annotated; structures.json says the same case by case
 FORMAT_VERSION = 1
 
 
@@ -105,32 +105,65 @@ def load_structures(folder: Path) -> Structures:
     Raises:
         FssegError: neither file exists, or one is damaged.
     """
-    path = folder / STRUCTURES_NAME
-    try:
-        if path.is_file():
-            return validated(Structures, json.loads(path.read_text(encoding="utf-8")), str(path))
-        return structures_of_dataset_json(json.loads((folder / "dataset.json").read_text(encoding="utf-8")), folder)
-    except FileNotFoundError:
+    path, definition = folder / STRUCTURES_NAME, folder / "dataset.json"
+    if path.is_file():
+        return validated(Structures, read_json(path), str(path))
+    if not definition.is_file():
         raise FssegError(
             f"No {STRUCTURES_NAME} and no dataset.json in {folder}\n"
             "  Give the folder of an nnU-Net raw dataset, for example $nnUNet_raw/Dataset901_HeadNeck."
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
-        raise FssegError(f"Damaged JSON in {folder}: {error}") from None
+        )
+    return structures_of_dataset_json(read_json(definition, ["labels"]), folder)
 
 
 def structures_of_dataset_json(dataset_json: dict[str, Any], folder: Path) -> Structures:
-    """Derive structures from a plain nnU-Net dataset.json, whose labels are all annotated in all cases of `folder`."""
-    integers: dict[str, tuple[int, ...]] = {}
-    for name, value in dataset_json["labels"].items():
-        values = tuple(value) if isinstance(value, list | tuple) else (int(value),)
-        if name != "ignore" and values != (0,):
-            integers[name] = tuple(sorted(set(values)))
+    """Derive structures from a plain nnU-Net dataset.json, whose labels are all annotated in all cases of `folder`.
+
+    Raises:
+        FssegError: its labels are not those of nnU-Net v2.
+    """
+    labels = named_labels(dataset_json, folder / "dataset.json")
+    integers = {name: values for name, values in labels.items() if name != IGNORE and values != (0,)}
     ending = dataset_json.get("file_ending", ".nii.gz")
-    source = dataset_json.get("name", folder.name)
+    source = str(dataset_json.get("name", folder.name))
     files = sorted((folder / "labelsTr").glob(f"*{ending}"))
     annotation = CaseAnnotation(source=source, annotated=tuple(integers))
     return Structures(integers=integers, cases={file.name.removesuffix(ending): annotation for file in files})
+
+
+def named_labels(dataset_json: dict[str, Any], file: Path) -> dict[str, tuple[int, ...]]:
+    """Return label -> its integers, in ascending order, as a dataset.json of nnU-Net v2 has them.
+
+    Args:
+        dataset_json: the content of `file`.
+        file: a name for messages.
+
+    Raises:
+        FssegError: the labels are of another form; that of nnU-Net v1 is named.
+    """
+    labels = dataset_json.get("labels")
+    if not isinstance(labels, dict):
+        raise FssegError(f"{file}: `labels` must map names to integers, got {labels!r}.")
+    if is_of_nnunet_v1(labels):
+        raise FssegError(
+            f"{file} is of nnU-Net v1 or the Medical Segmentation Decathlon: its labels map integers to names.\n"
+            "  Convert the dataset with `nnUNetv2_convert_old_nnUNet_dataset` or `nnUNetv2_convert_MSD_dataset`."
+        )
+    return {name: _label_integers(name, value, file) for name, value in labels.items()}
+
+
+def is_of_nnunet_v1(labels: Any) -> bool:
+    """Return whether labels map integers to names, as nnU-Net v1 and the Medical Segmentation Decathlon have them."""
+    if not isinstance(labels, dict) or not labels:
+        return False
+    return all(name.isdecimal() and isinstance(value, str) for name, value in labels.items())
+
+
+def _label_integers(name: str, value: Any, file: Path) -> tuple[int, ...]:
+    values = value if isinstance(value, list | tuple) else [value]
+    if not values or not all(str(each).isdecimal() for each in values):
+        raise FssegError(f"{file}: label {name!r} must be an integer from 0, or a list of them, got {value!r}.")
+    return tuple(sorted({int(each) for each in values}))
 
 
 def paired(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

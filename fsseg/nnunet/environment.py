@@ -51,6 +51,11 @@ def existing_datasets(base: Path) -> list[Path]:
     return sorted(folder for folder in folders if folder.is_dir() and "." not in folder.name)
 
 
+def dataset_id_of(folder: Path) -> int:
+    """Return 901 for Dataset901_HeadNeck."""
+    return int(folder.name.removeprefix("Dataset")[:3])
+
+
 def trainers_folder() -> Path:
     """Return the folder that nnUNet_extTrainer must name for nnU-Net's commands to find fsseg's trainers."""
     return Path(__file__).parents[1] / "nnunet_trainers"

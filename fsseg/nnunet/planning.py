@@ -1,6 +1,6 @@
 """Plans of a dataset: made by nnU-Net's planner, or shipped with the architecture already decided."""
 
-import shutil
+import re
 import sys
 from copy import deepcopy
 from pathlib import Path
@@ -10,24 +10,36 @@ import nnunetv2
 from nnunetv2.experiment_planning.plan_and_preprocess_api import (
     extract_fingerprints,
     plan_experiments,
-    preprocess,
 )
-from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
-from tqdm import tqdm
 
 from fsseg.config.errors import FssegError, UsageError, unknown_name
-from fsseg.config.json_files import read_json, write_json
+from fsseg.config.json_files import missing_keys, read_json, write_json
 from fsseg.models.networks import total_strides
-from fsseg.nnunet.quiet import quiet
-from fsseg.nnunet.validation import REFERENCE_FOLDER
+from fsseg.nnunet.configurations import resolved
+from fsseg.nnunet.preprocessed_dataset import CONFIGURATION
+from fsseg.nnunet.quiet import nnunet_failures, quiet
 
-CONFIGURATION = "3d_fullres"
 _PLANNERS = ("ExperimentPlanner", "nnUNetPlannerResEncM", "nnUNetPlannerResEncL", "nnUNetPlannerResEncXL")
 _STATISTICS = "foreground_intensity_properties_per_channel"
+_AXES = 3
 _REQUIRED_KEYS = ("plans_name", "transpose_forward", "transpose_backward", "configurations", "image_reader_writer")
+_ARCHITECTURE_KEYS = ("network_class_name", "arch_kwargs", "_kw_requires_import")
+_CONFIGURATION_KEYS = (
+    "architecture",
+    "data_identifier",
+    "preprocessor_name",
+    "patch_size",
+    "spacing",
+    "batch_size",
+    "normalization_schemes",
+    "use_mask_for_norm",
+    "resampling_fn_data",
+    "resampling_fn_data_kwargs",
+    "resampling_fn_seg",
+    "resampling_fn_seg_kwargs",
+)
 
 
 def require_planner(name: str) -> None:
@@ -39,8 +51,8 @@ def require_planner(name: str) -> None:
 
 def plan_automatically(dataset_id: int, planner: str, gpu_memory_gb: float | None) -> str:
     """Let nnU-Net extract the fingerprint and plan; return the name of the plans."""
-    with quiet():
-        _extract_fingerprint(dataset_id)
+    _extract_fingerprint(dataset_id)
+    with nnunet_failures("The dataset cannot be planned"), quiet():
         return plan_experiments([dataset_id], planner, gpu_memory_target_in_gb=gpu_memory_gb)
 
 
@@ -60,8 +72,7 @@ def use_shipped_plans(file: Path, dataset_id: int, preprocessed: Path) -> str:
     plans = read_plans_file(file)
     plans["dataset_name"] = preprocessed.name
     if not plans.get(_STATISTICS):
-        with quiet():
-            _extract_fingerprint(dataset_id)
+        _extract_fingerprint(dataset_id)
         fingerprint = read_json(preprocessed / "dataset_fingerprint.json", [_STATISTICS])
         plans[_STATISTICS] = fingerprint[_STATISTICS]
     preprocessed.mkdir(parents=True, exist_ok=True)
@@ -75,74 +86,72 @@ def read_plans_file(file: Path) -> dict[str, Any]:
         shipped = sorted(path.name for path in Path("plans").glob("*.json"))
         raise unknown_name("plans file", str(file), [f"plans/{name}" for name in shipped], "Or `--plans auto`.")
     plans = read_json(file, _REQUIRED_KEYS, error=UsageError)
-    require_patch_fits(plans, file)
+    _require_configuration(plans, file)
     return plans
 
 
-def require_patch_fits(plans: dict[str, Any], file: Path) -> None:
-    """Raise `UsageError` if plans have no 3D configuration, or a patch that the network cannot halve often enough."""
+def _require_configuration(plans: dict[str, Any], file: Path) -> None:
+    """Raise `UsageError` if plans have no complete 3D configuration, or name what nnU-Net does not have."""
     if CONFIGURATION not in plans["configurations"]:
         raise UsageError(
             f"{file} has no configuration {CONFIGURATION!r}, only {', '.join(plans['configurations']) or 'none'}."
         )
-    block = PlansManager(deepcopy(plans)).get_configuration(CONFIGURATION)
-    factors = total_strides(block.configuration["architecture"])
-    if any(size % factor for size, factor in zip(block.patch_size, factors, strict=True)):
+    try:
+        configuration = resolved(plans, CONFIGURATION, str(file))
+    except FssegError as error:
+        raise UsageError(str(error)) from None
+    missing = missing_keys(configuration, _CONFIGURATION_KEYS)
+    missing += [f"architecture.{key}" for key in missing_keys(configuration["architecture"], _ARCHITECTURE_KEYS)]
+    if missing:
+        raise UsageError(f"{file}: configuration {CONFIGURATION!r} lacks {', '.join(missing)}.")
+    for key in ("patch_size", "spacing"):
+        _require_three_numbers(configuration[key], f"{file}: {key}")
+    _require_file_name(plans["plans_name"], f"{file}: plans_name")
+    _require_file_name(configuration["data_identifier"], f"{file}: data_identifier")
+    _require_classes(plans, file)
+    require_patch_fits(configuration, file)
+
+
+def require_patch_fits(configuration: dict[str, Any], file: Path) -> None:
+    """Raise `UsageError` if the network of a configuration cannot halve its patch often enough."""
+    factors = total_strides(configuration["architecture"])
+    patch = configuration["patch_size"]
+    if len(factors) != len(patch) or any(size % factor for size, factor in zip(patch, factors, strict=True)):
         raise UsageError(
-            f"{file} does not fit its network: the patch {list(block.patch_size)} must be divisible by the product of"
+            f"{file} does not fit its network: the patch {patch} must be divisible by the product of"
             f" the strides, {factors}."
         )
 
 
-def preprocess_dataset(raw: Path, preprocessed: Path, plans_name: str, workers: int) -> int:
-    """Preprocess every case of a raw dataset; return the number of cases.
-
-    Args:
-        raw: the dataset's folder in nnUNet_raw.
-        preprocessed: its folder in nnUNet_preprocessed, which holds the plans.
-        plans_name: name of the plans.
-        workers: 1 works in this process, which is fastest for small cases; more start nnU-Net's worker processes.
-    """
-    dataset_json = read_json(raw / "dataset.json")
-    write_json(preprocessed / "dataset.json", dataset_json)
-    if workers > 1:
-        with quiet():
-            preprocess([dataset_id_of(raw)], plans_name, (CONFIGURATION,), (workers,), show_progress_bar=False)
-        return len(get_filenames_of_train_images_and_targets(str(raw), dataset_json))
-    plans = PlansManager(read_json(preprocessed / f"{plans_name}.json"))
-    configuration = plans.get_configuration(CONFIGURATION)
-    out = preprocessed / configuration.data_identifier
-    out.mkdir(parents=True, exist_ok=True)
-    files = get_filenames_of_train_images_and_targets(str(raw), dataset_json)
-    preprocessor = configuration.preprocessor_class(verbose=False)
-    for case, paths in tqdm(files.items(), desc="preprocess", unit="case", disable=None):
-        try:
-            with quiet():
-                preprocessor.run_case_save(
-                    str(out / case), paths["images"], paths["label"], plans, configuration, dataset_json
-                )
-        except (RuntimeError, AssertionError, ValueError) as error:
-            raise FssegError(f"Case {case!r} of {raw.name} cannot be preprocessed: {error}") from None
-        _keep_reference(Path(paths["label"]), preprocessed / REFERENCE_FOLDER, case, dataset_json["file_ending"])
-    return len(infer_dataset_class(str(out)).get_identifiers(str(out)))
+def _require_three_numbers(values: Any, what: str) -> None:
+    is_list = isinstance(values, list) and len(values) == _AXES
+    if not is_list or not all(isinstance(value, int | float) and value > 0 for value in values):
+        raise UsageError(f"{what} must be three numbers above 0, in z, y, x, got {values!r}.")
 
 
-def preprocessed_cases(preprocessed: Path) -> list[str]:
-    """Return the cases of a dataset's folder in nnUNet_preprocessed; its reference label maps name them."""
-    ending = read_json(preprocessed / "dataset.json")["file_ending"]
-    return sorted(file.name.removesuffix(ending) for file in preprocessed.glob(f"{REFERENCE_FOLDER}/*{ending}"))
+def _require_file_name(name: Any, what: str) -> None:
+    # It becomes a name in the dataset's folder, and plans are input from strangers.
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.+-]*", name):
+        raise UsageError(f"{what} must be a plain name of letters, digits, '_', '-', '+' and '.', got {name!r}.")
 
 
-def _keep_reference(label: Path, folder: Path, case: str, ending: str) -> None:
-    """Copy a label map to where nnU-Net's validation looks for it, as nnU-Net's own preprocessing does."""
-    folder.mkdir(exist_ok=True)
-    shutil.copyfile(label, folder / f"{case}{ending}")
+def _require_classes(plans: dict[str, Any], file: Path) -> None:
+    manager = PlansManager(deepcopy(plans))
+    configuration = manager.get_configuration(CONFIGURATION)
+    if configuration.preprocessor_class is None:
+        name = configuration.preprocessor_name
+        raise unknown_name(f"preprocessor_name in {file}", name, ["DefaultPreprocessor"], "Or another of nnU-Net's.")
+    try:
+        for part, name in (
+            (manager, "image_reader_writer_class"),
+            (configuration, "resampling_fn_data"),
+            (configuration, "resampling_fn_seg"),
+        ):
+            getattr(part, name)
+    except (RuntimeError, TypeError) as error:
+        raise UsageError(f"{file} names what nnU-Net does not have: {error}") from None
 
 
 def _extract_fingerprint(dataset_id: int) -> None:
-    extract_fingerprints([dataset_id], num_processes=2, show_progress_bar=sys.stderr.isatty())
-
-
-def dataset_id_of(folder: Path) -> int:
-    """Return 901 for Dataset901_HeadNeck."""
-    return int(folder.name.removeprefix("Dataset")[:3])
+    with nnunet_failures("The dataset has no fingerprint"), quiet():
+        extract_fingerprints([dataset_id], num_processes=2, show_progress_bar=sys.stderr.isatty())

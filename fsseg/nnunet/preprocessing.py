@@ -1,4 +1,4 @@
-"""Cases through nnU-Net's preprocessor: whole datasets to disk, single cases into memory."""
+"""Single cases through nnU-Net's preprocessor into memory, with a cache on disk."""
 
 import hashlib
 import json
@@ -13,16 +13,17 @@ import numpy as np
 
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.manifest import sha256_of_file
-from fsseg.data.case_checks import checked_labels
-from fsseg.data.images import UnreadableImageError, read_image
 from fsseg.data.structures import CaseAnnotation, Structures
 from fsseg.data.volumes import Volume, annotation_zones, foreground_locations
 from fsseg.nnunet.model_folder import ModelFolder
-from fsseg.nnunet.quiet import quiet
+from fsseg.nnunet.quiet import nnunet_failures, quiet
+from fsseg.nnunet.sound_cases import require_sound, unnamed_values
 
 log = logging.getLogger(__name__)
 
-_CHECKED_ENDING = ".nii.gz"
+_LABEL_VALUES = "label_values"  # a property of our own: what the label map holds before it is resampled
+_KEPT_PROPERTIES = ("bbox_used_for_cropping", "shape_before_cropping", "spacing", _LABEL_VALUES)
+_CACHE_VERSION = 2  # another number where an entry holds something else, or other files are refused
 INFERIOR_SUPERIOR_AXIS = 0  # of arrays that were read in RAS orientation
 
 
@@ -55,11 +56,14 @@ class CasePreprocessor:
             case: case identifier.
             files: one image file per channel.
             label: the label map, with the integers of `structures`.
-            structures: what the integers mean and what the case annotates.
-            names: structures in channel order.
+            structures: what all integers of the dataset mean and what the case annotates.
+            names: the structures to show, in channel order.
+
+        Raises:
+            FssegError: a file cannot be used, or the label map holds an integer that the dataset does not name.
         """
         data, labels, properties = self._cached(files, label)
-        _require_named(labels, structures, label)
+        _require_named(properties[_LABEL_VALUES], structures, label)
         annotation = structures.annotation(case)
         known = tuple(name for name in names if name in annotation.annotated)
         zones, zone_annotated = case_zones(annotation, names, labels.shape[1:], properties, self.plans)
@@ -84,7 +88,7 @@ class CasePreprocessor:
             except (zipfile.BadZipFile, EOFError, KeyError, ValueError):
                 log.warning("Cache entry %s is damaged and is made again.", entry)
         data, labels, properties = self._run(files, label)
-        properties = {key: properties[key] for key in ("bbox_used_for_cropping", "shape_before_cropping", "spacing")}
+        properties = {key: properties[key] for key in _KEPT_PROPERTIES}
         self.cache.mkdir(parents=True, exist_ok=True)
         temporary = entry.with_suffix(f".{os.getpid()}.tmp.npz")  # several runs may fill the cache at once
         try:
@@ -98,57 +102,38 @@ class CasePreprocessor:
         block = {key: value for key, value in self.configuration.configuration.items() if key != "architecture"}
         intensities = self.model.plans.get("foreground_intensity_properties_per_channel")
         reader = self.model.plans.get("image_reader_writer")
-        recipe = json.dumps([block, intensities, reader, self.plans.transpose_forward], sort_keys=True, default=_plain)
+        decides = [_CACHE_VERSION, block, intensities, reader, self.plans.transpose_forward]
+        recipe = json.dumps(decides, sort_keys=True, default=_plain)
         digest = hashlib.sha256(recipe.encode())
         for file in files:
             digest.update(sha256_of_file(file).encode())
         return digest.hexdigest()
 
     def _run(self, files: Sequence[Path], label: Path | None) -> tuple[np.ndarray, Any, dict[str, Any]]:
-        _require_sound(files, label)
+        require_sound(files, label)
         preprocessor = self.configuration.preprocessor_class(verbose=False)
         dataset_json = self.model.dataset_json
-        try:
-            with quiet():
-                reader = self.plans.image_reader_writer_class()
-                data, properties = reader.read_images([str(file) for file in files])
-                labels = None if label is None else reader.read_seg(str(label))[0]
-                # The foreground locations that nnU-Net collects here speak of the model's integers and are not used.
-                data, labels, properties = preprocessor.run_case_npy(
-                    data, labels, properties, self.plans, self.configuration, dataset_json
-                )
-        except (RuntimeError, AssertionError, ValueError) as error:
-            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-            raise FssegError(f"Case {files[0].name} cannot be read or preprocessed: {reason}") from None
+        with nnunet_failures(f"Case {files[0].name} cannot be read or preprocessed"), quiet():
+            reader = self.plans.image_reader_writer_class()
+            data, properties = reader.read_images([str(file) for file in files])
+            labels = None if label is None else reader.read_seg(str(label))[0]
+            properties[_LABEL_VALUES] = [] if labels is None else np.unique(labels).tolist()
+            # The foreground locations that nnU-Net collects here speak of the model's integers and are not used.
+            data, labels, properties = preprocessor.run_case_npy(
+                data, labels, properties, self.plans, self.configuration, dataset_json
+            )
         if not np.isfinite(data).all():
             raise FssegError(f"Image {files[0]} holds NaN or infinite values.\n  Repair or remove the case.")
         return data.astype(np.float32), labels.astype(np.int16), properties
 
 
-def _require_sound(files: Sequence[Path], label: Path | None) -> None:
-    """Refuse NIfTI files that nnU-Net's readers would take as zeros, and label maps in another geometry."""
-    if not all(file.name.endswith(_CHECKED_ENDING) for file in (*files, *([label] if label else []))):
-        return
-    images, problems = [], []
-    for file in files:
-        try:
-            images.append(read_image(file))
-        except UnreadableImageError as error:
-            problems.append(f"image {error}")
-    if label is not None:
-        problems += checked_labels(label, images[0] if images else None)[1]
-    if problems:
+def _require_named(values: Sequence[float], structures: Structures, label: Path) -> None:
+    unnamed = unnamed_values(values, structures)
+    if unnamed:
         raise FssegError(
-            f"Case {files[0].name} cannot be used:\n  - " + "\n  - ".join(problems) + "\n  Repair or remove the case."
-        )
-
-
-def _require_named(labels: np.ndarray, structures: Structures, label: Path) -> None:
-    highest = len(structures.table()) - 1
-    if labels.max() > highest:
-        raise FssegError(
-            f"Label map {label} holds the integer {labels.max()}, but its dataset names integers up to {highest}.\n"
-            "  Correct the label map, or assemble the dataset again."
+            f"Label map {label} {unnamed}.\n"
+            "  Correct the label map, or assemble the dataset again. nnU-Net's ignore label is not supported: list\n"
+            "  what such a case annotates in structures.json instead."
         )
 
 
@@ -173,7 +158,7 @@ def case_zones(
         UsageError: the case has z-extents, which count slices in RAS, but the plans read images in stored orientation.
     """
     reader = plans.image_reader_writer_class.__name__
-    if annotation.z_extent and not reader.endswith("WithReorient"):
+    if annotation.z_extent.keys() & set(names) and not reader.endswith("WithReorient"):
         raise UsageError(
             "The dataset has structures contoured on part of their extent, counted in slices from inferior to superior,"
             f" but the plans read images with {reader} in whatever orientation they are stored.\n"

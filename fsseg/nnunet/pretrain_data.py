@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
@@ -23,7 +25,13 @@ def structures_of_preprocessed(folder: Path) -> Structures:
 
 def preprocessed_volume(case: str, dataset: nnUNetBaseDataset, structures: Structures, plans: Any) -> Volume:
     """Open a preprocessed case lazily, with the foreground that nnU-Net found of its annotated structures only."""
-    image, labels, _, properties = dataset.load_case(case)
+    try:
+        image, labels, _, properties = dataset.load_case(case)
+    except (RuntimeError, ValueError, EOFError, UnpicklingError, BadZipFile) as error:
+        raise FssegError(
+            f"The preprocessed case {case!r} in {dataset.source_folder} is damaged: {error}\n"
+            "  Preprocess the dataset again: fsseg preprocess"
+        ) from None
     annotation = structures.annotation(case)
     found = {tuple(np.atleast_1d(key)): voxels for key, voxels in properties["class_locations"].items()}
     regions = {tuple(sorted(set(map(int, key)))): voxels for key, voxels in found.items()}

@@ -1,8 +1,10 @@
-"""nnU-Net prints progress to standard output; fsseg keeps standard output for results."""
+"""What nnU-Net's functions print and raise: standard output is for results, and errors are messages."""
 
 import contextlib
 import logging
 from collections.abc import Iterator
+
+from fsseg.config.errors import FssegError
 
 log = logging.getLogger(__name__)
 
@@ -29,3 +31,13 @@ def quiet() -> Iterator[None]:
     """Send what a block prints on standard output to the debug log."""
     with contextlib.redirect_stdout(_ToLog()):
         yield
+
+
+@contextlib.contextmanager
+def nnunet_failures(what: str) -> Iterator[None]:
+    """Turn what nnU-Net's functions raise in a block into an `FssegError`: `what`, and the last line of the reason."""
+    try:
+        yield
+    except (RuntimeError, AssertionError, ValueError, IndexError, KeyError) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise FssegError(f"{what}: {reason}") from None

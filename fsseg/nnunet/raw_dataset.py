@@ -1,12 +1,17 @@
 """Files of an nnU-Net raw dataset or image folder, by case."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import read_json
-from fsseg.data.structures import Structures, load_structures
+from fsseg.data.structures import IGNORE, STRUCTURES_NAME, Structures, load_structures
+
+_KEYS = ("labels", "channel_names", "file_ending")
+_IMAGE_ENDINGS = (".nii.gz", ".nii")  # what a folder holds for segmenting, whatever ending the dataset has
+_MOST_NAMES = 5
 
 
 @dataclass(frozen=True)
@@ -20,24 +25,59 @@ class RawDataset:
     @property
     def cases(self) -> tuple[str, ...]:
         """Case identifiers of imagesTr, sorted."""
-        return tuple(images_by_case(self.path / "imagesTr", self.dataset_json))
+        return tuple(self.images_of_cases())
+
+    @property
+    def file_ending(self) -> str:
+        """Ending of images and label maps, such as .nii.gz."""
+        return self.dataset_json["file_ending"]
+
+    def images_of_cases(self) -> dict[str, list[Path]]:
+        """Return case -> image files, one a channel."""
+        return images_by_case(self.path / "imagesTr", self.dataset_json)
 
     def images(self, case: str) -> list[Path]:
         """Return the image files of a case, one a channel."""
-        return images_by_case(self.path / "imagesTr", self.dataset_json)[case]
+        return self.images_of_cases()[case]
+
+    def ignored_images(self) -> list[Path]:
+        """Return the files of imagesTr that look like images but are not named as those of a case."""
+        return ignored_images(self.path / "imagesTr", self.dataset_json)
+
+    def label_path(self, case: str) -> Path:
+        """Return where the label map of a case belongs."""
+        return self.path / "labelsTr" / f"{case}{self.file_ending}"
 
     def label(self, case: str) -> Path:
         """Return the label map of a case; raise `FssegError` if it is missing."""
-        file = self.path / "labelsTr" / f"{case}{self.dataset_json['file_ending']}"
+        file = self.label_path(case)
         if not file.is_file():
             raise FssegError(f"Label map of case {case!r} is missing: {file}")
         return file
+
+    def ignore_remark(self) -> str:
+        """Return what to add where a label map holds unnamed values, if dataset.json has nnU-Net's ignore label."""
+        if IGNORE not in self.dataset_json["labels"]:
+            return ""
+        return (
+            f" ({self.dataset_json['labels'][IGNORE]} is nnU-Net's ignore label, which is not supported:"
+            f" list what such a case annotates in {STRUCTURES_NAME} instead)"
+        )
 
 
 def read_raw_dataset(path: Path) -> RawDataset:
     """Read an nnU-Net raw dataset folder; raise `FssegError` if it is incomplete."""
     structures = load_structures(path)
-    return RawDataset(path, read_json(path / "dataset.json"), structures)
+    dataset_json = read_json(path / "dataset.json", _KEYS)
+    for key, kind, form in (("channel_names", dict, '{"0": "CT"}'), ("file_ending", str, '".nii.gz"')):
+        if not isinstance(dataset_json[key], kind):
+            raise FssegError(f"{path / 'dataset.json'}: {key} must be like {form}, got {dataset_json[key]!r}.")
+    if "dataset" in dataset_json:
+        raise FssegError(
+            f"{path / 'dataset.json'} lists its files under `dataset`, which fsseg does not read.\n"
+            "  Put or link the files into imagesTr and labelsTr, and remove that key."
+        )
+    return RawDataset(path, dataset_json, structures)
 
 
 def images_by_case(folder: Path, dataset_json: dict[str, Any]) -> dict[str, list[Path]]:
@@ -45,20 +85,40 @@ def images_by_case(folder: Path, dataset_json: dict[str, Any]) -> dict[str, list
 
     Raises:
         UsageError: the folder is missing or holds no image.
-        FssegError: a case lacks a channel.
+        FssegError: a case lacks a channel, or has one too many.
     """
     ending = dataset_json["file_ending"]
-    channels = len(dataset_json.get("channel_names", {"0": ""}))
+    channels = len(dataset_json["channel_names"])
     if not folder.is_dir():
         raise UsageError(f"Image folder not found: {folder}\n  Give a folder of files named CASE_0000{ending}.")
     cases: dict[str, list[Path]] = {}
     for file in sorted(folder.glob(f"*_[0-9][0-9][0-9][0-9]{ending}")):
         cases.setdefault(file.name.removesuffix(ending)[:-5], []).append(file)
     if not cases:
+        found = ", ".join(file.name for file in ignored_images(folder, dataset_json)[:_MOST_NAMES])
         raise UsageError(
-            f"No image in {folder}\n  Images are named CASE_0000{ending}, with _0000 for the first channel."
+            f"No image in {folder}{f', but {found}' if found else ''}\n"
+            f"  Images are named CASE_0000{ending}, with _0000 for the first channel."
         )
-    incomplete = [case for case, files in cases.items() if len(files) != channels]
-    if incomplete:
-        raise FssegError(f"{len(incomplete)} case(s) in {folder} do not have {channels} channel(s): {incomplete[:5]}")
+    wanted = [f"{channel:04d}" for channel in range(channels)]
+    wrong = [files for files in cases.values() if [_channel(file, ending) for file in files] != wanted]
+    if wrong:
+        names = ", ".join(file.name for files in wrong[:_MOST_NAMES] for file in files)
+        raise FssegError(
+            f"{len(wrong)} case(s) in {folder} do not have the {channels} channel(s) {', '.join(wanted)}: {names}\n"
+            f"  Images are named CASE_0000{ending}: a case named patient_0007 has the file patient_0007_0000{ending}."
+        )
     return cases
+
+
+def ignored_images(folder: Path, dataset_json: dict[str, Any]) -> list[Path]:
+    """Return the files of a folder that look like images but are not named as nnU-Net names them."""
+    ending = dataset_json["file_ending"]
+    named = re.compile(rf".*_\d{{4}}{re.escape(ending)}")
+    endings = (ending, *_IMAGE_ENDINGS)
+    files = (file for file in sorted(folder.iterdir()) if file.name.endswith(endings))
+    return [file for file in files if not named.fullmatch(file.name)]
+
+
+def _channel(file: Path, ending: str) -> str:
+    return file.name.removesuffix(ending)[-4:]

@@ -106,7 +106,7 @@ def support_volumes(
 ) -> list[Volume]:
     """Preprocess support cases; raise `FssegError` for those that cannot be learned from."""
     volumes = [
-        preprocessor.volume(case, dataset.images(case), dataset.label(case), target.structures, target.names)
+        preprocessor.volume(case, dataset.images(case), dataset.label(case), dataset.structures, target.names)
         for case in cases
     ]
     require_learnable(volumes, target)

@@ -8,7 +8,7 @@ from pydantic import Field
 from tqdm import tqdm
 
 from fsseg.config.base import StrictModel
-from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.errors import FssegError, UsageError, listed_problems
 from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest
 from fsseg.config.run_folder import new_run_folder
@@ -22,8 +22,6 @@ from fsseg.data.specs import DatasetSpec
 from fsseg.data.structures import CaseAnnotation, Structures
 from fsseg.nnunet.environment import existing_datasets, raw_folder
 from fsseg.stages.assemble_report import Joined, assemble_report
-
-_MOST_PROBLEMS = 20
 
 
 class AssembleConfig(StrictModel):
@@ -98,6 +96,11 @@ def _target(config: AssembleConfig) -> Path:
 
 
 def _folders(specs: Sequence[DatasetSpec], root: Path | None, *, required: bool) -> dict[str, Path]:
+    if root and not root.is_dir():
+        raise UsageError(
+            f"Folder not found: {root}\n"
+            "  Give the folder that holds the datasets as --root; --check without it checks the specs alone."
+        )
     folders = {spec.name: root / spec.folder for spec in specs} if root else {}
     absent = [str(folder) for folder in folders.values() if not folder.is_dir()]
     if absent and required:
@@ -165,11 +168,8 @@ def _add(joined: Joined, case: str, files: CaseFiles, labelled: LabelledCase) ->
 def _refuse(problems: list[str], cases: int) -> None:
     if not problems:
         return
-    listing = "\n".join(f"  - {problem}" for problem in problems[:_MOST_PROBLEMS])
-    more = f"\n  ... and {len(problems) - _MOST_PROBLEMS} more" if len(problems) > _MOST_PROBLEMS else ""
-    plural = "s" if len(problems) > 1 else ""
     raise FssegError(
-        f"{len(problems)} problem{plural} in {cases} cases; nothing was written:\n{listing}{more}\n"
+        f"{listed_problems(problems, f'{cases} cases')}\n"
         "  Correct the files or the spec, or name a case with a reason under `exclude` in its spec."
     )
 

@@ -34,7 +34,7 @@ def run_splits(config: SplitsConfig) -> dict[str, Any]:
         UsageError: unknown dataset, more shots than cases leave for validation, or splits exist.
         FssegError: the dataset has no preprocessed case.
     """
-    from fsseg.nnunet.planning import preprocessed_cases
+    from fsseg.nnunet.preprocessed_dataset import preprocessed_cases
 
     if config.folds is not None and config.shots is None:
         raise UsageError("--folds goes with --shots; leave-one-out has a fold for every case.")

@@ -1,5 +1,6 @@
 """Stage: segment images with a run of `fsseg adapt` or `fsseg pretrain`, or with adapters on their base."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +22,11 @@ from fsseg.methods.adapter_file import AdapterInfo
 from fsseg.methods.stacked_networks import StackedNetworks
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
 from fsseg.nnunet.prediction import Predictor
-from fsseg.nnunet.raw_dataset import images_by_case
+from fsseg.nnunet.raw_dataset import ignored_images, images_by_case
 from fsseg.stages.load_adapted import load_adapted
 from fsseg.training.seeding import resolve_device
+
+log = logging.getLogger(__name__)
 
 
 class PredictConfig(StrictModel):
@@ -62,6 +65,7 @@ def run_predict(config: PredictConfig, *, dry_run: bool = False) -> dict[str, An
     """
     require_new(config.output, resume=True)
     model, network = _model(config)
+    ending = model.dataset_json["file_ending"]
     model = replace(
         model,
         mirroring_axes=model.mirroring_axes if config.mirroring else None,
@@ -71,10 +75,14 @@ def run_predict(config: PredictConfig, *, dry_run: bool = False) -> dict[str, An
     if config.cases is not None:
         require_known("case", config.cases, images, f"{config.input} holds the allowed ones.")
         images = {case: images[case] for case in config.cases}
+    ignored = [file.name for file in ignored_images(config.input, model.dataset_json)]
+    if ignored:
+        log.warning("Not segmented, because not named CASE_0000%s: %s", ending, ", ".join(ignored))
     facts = {
         "run": str(config.run or config.base),
         "adapters": [str(file) for file in config.adapters],
         "cases": len(images),
+        "ignored": ignored,
         "structures": list(model.structures.names),
         "mirroring_axes": list(model.mirroring_axes or ()),
         "tile_step_size": model.tile_step_size,
@@ -85,7 +93,6 @@ def run_predict(config: PredictConfig, *, dry_run: bool = False) -> dict[str, An
     manifest.add_inputs([file for files in images.values() for file in files])
     device = resolve_device(config.device)
     predictor = Predictor(network or model.build_network(), model, device)
-    ending = model.dataset_json["file_ending"]
     with new_run_folder(config.output) as staging:
         for case, files in tqdm(images.items(), desc="predict", unit="case", disable=None):
             predictor.predict_file(files, staging / f"{case}{ending}")

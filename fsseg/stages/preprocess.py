@@ -1,6 +1,5 @@
 """Stage: plan and preprocess a dataset with nnU-Net."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,11 @@ from pydantic import Field
 
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import UsageError
-from fsseg.config.manifest import Manifest
-from fsseg.data.structures import STRUCTURES_NAME, load_structures
-from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, raw_folder
+from fsseg.config.json_files import read_json
+from fsseg.config.manifest import MANIFEST_NAME, Manifest
+from fsseg.data.structures import STRUCTURES_NAME
+from fsseg.nnunet.environment import dataset_folder, dataset_id_of, preprocessed_folder, raw_folder
+from fsseg.nnunet.raw_dataset import read_raw_dataset
 
 
 class PreprocessConfig(StrictModel):
@@ -32,35 +33,54 @@ class PreprocessConfig(StrictModel):
 
 
 def run_preprocess(config: PreprocessConfig, *, dry_run: bool = False) -> dict[str, Any]:
-    """Plan and preprocess; write the manifest into the dataset's folder in nnUNet_preprocessed.
+    """Plan and preprocess; the cases, the plans and the manifest appear together in the folder of the dataset.
+
+    What the folder holds of the same plans is replaced, as nnU-Net does; other plans stay.
 
     Raises:
-        UsageError: unknown dataset, missing plans, or environment variables not set.
-        FssegError: a case cannot be preprocessed.
+        UsageError: unknown dataset, missing plans, environment variables not set, or cases of other plans that were
+            made when the dataset had other integers.
+        FssegError: cases are not sound (all of them in one message), or cannot be preprocessed.
     """
-    raw = dataset_folder(raw_folder(), config.dataset)
-    preprocessed = preprocessed_folder() / raw.name
-    structures = load_structures(raw)
+    raw = read_raw_dataset(dataset_folder(raw_folder(), config.dataset))
+    preprocessed = preprocessed_folder() / raw.path.name
     _check_plans(config)
+
+    from fsseg.nnunet.preprocessed_dataset import new_preprocessed, preprocess_dataset, require_same_integers
+    from fsseg.nnunet.sound_cases import require_sound_dataset
+
+    require_sound_dataset(raw)
+    facts = {"dataset": raw.path.name, "cases": len(raw.cases)}
     if dry_run:
-        return {"dataset": raw.name, "cases": len(structures.cases), "plans": config.plans, "out": str(preprocessed)}
-
-    from fsseg.nnunet.planning import dataset_id_of, plan_automatically, preprocess_dataset, use_shipped_plans
-
+        return {**facts, "plans": config.plans, "out": str(preprocessed)}
     manifest = Manifest("preprocess", config.model_dump())
-    manifest.add_inputs([raw / "dataset.json"])
-    dataset_id = dataset_id_of(raw)
+    manifest.add_inputs(_inputs(config, raw.path))
+    with new_preprocessed(preprocessed) as folder:
+        plans_name = _plan(config, raw.path, folder)
+        require_same_integers(preprocessed, raw.structures, folder / f"{plans_name}.json")
+        preprocess_dataset(raw, folder, plans_name, config.workers)
+        raw.structures.save(folder)
+        manifest.add(**facts, plans=plans_name, case_sha256=_case_hashes(raw.path))
+        return manifest.write(folder)
+
+
+def _plan(config: PreprocessConfig, raw: Path, folder: Path) -> str:
+    from fsseg.nnunet.planning import plan_automatically, use_shipped_plans
+
     if config.plans == "auto":
-        plans_name = plan_automatically(dataset_id, config.planner, config.gpu_memory_gb)
-    else:
-        plans_name = use_shipped_plans(Path(config.plans), dataset_id, preprocessed)
-    cases = preprocess_dataset(raw, preprocessed, plans_name, config.workers)
-    if (raw / STRUCTURES_NAME).is_file():
-        shutil.copyfile(raw / STRUCTURES_NAME, preprocessed / STRUCTURES_NAME)
-    else:
-        structures.save(preprocessed)
-    manifest.add(dataset=raw.name, plans=plans_name, cases=cases)
-    return manifest.write(preprocessed)
+        return plan_automatically(dataset_id_of(raw), config.planner, config.gpu_memory_gb)
+    return use_shipped_plans(Path(config.plans), dataset_id_of(raw), folder)
+
+
+def _inputs(config: PreprocessConfig, raw: Path) -> list[Path]:
+    files = [raw / "dataset.json", raw / STRUCTURES_NAME]
+    return [file for file in files if file.is_file()] + ([] if config.plans == "auto" else [Path(config.plans)])
+
+
+def _case_hashes(raw: Path) -> dict[str, Any]:
+    """Return the hashes of the source files by case where the assembly left them; they are not computed twice."""
+    manifest = raw / MANIFEST_NAME
+    return read_json(manifest).get("case_sha256", {}) if manifest.is_file() else {}
 
 
 def _check_plans(config: PreprocessConfig) -> None:

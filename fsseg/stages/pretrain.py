@@ -17,6 +17,7 @@ from fsseg.config.pretraining import PLANS_KEY, PretrainSettings
 from fsseg.config.run_folder import new_run_folder, require_new, staging_of
 from fsseg.data.structures import load_structures
 from fsseg.nnunet.environment import dataset_folder, preprocessed_folder
+from fsseg.nnunet.preprocessed_dataset import require_all_cases
 from fsseg.nnunet.pretrain_objective import require_loss_fits
 from fsseg.stages.pretrain_notes import process_notes, recipe_notes
 from fsseg.stages.pretrain_resume import require_same_training, training_block
@@ -63,6 +64,7 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
     preprocessed = dataset_folder(preprocessed_folder(), config.dataset)
     plans = _read_plans(preprocessed, config)
     structures = load_structures(preprocessed)
+    require_all_cases(preprocessed, plans, structures)
     if config.fold not in ("0", "all"):
         raise UsageError(f"Unknown fold {config.fold!r}.\n  allowed: 0 (hold some cases out), all (train on all cases)")
     require_loss_fits(config.settings, structures)

@@ -1,0 +1,105 @@
+"""What nnU-Net's readers take without a word is refused: truncated files, NaN, constant images, other geometries."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import SimpleITK
+from tqdm import tqdm
+
+from fsseg.config.errors import FssegError, listed_problems
+from fsseg.data.case_checks import checked_channel, checked_labels
+from fsseg.data.structures import Structures
+from fsseg.nnunet.raw_dataset import RawDataset
+
+log = logging.getLogger(__name__)
+
+CHECKED_ENDINGS = (".nii.gz", ".nii")
+_MOST_VALUES = 10
+
+
+def require_sound_dataset(dataset: RawDataset) -> None:
+    """Read every case of a raw dataset and raise one `FssegError` with all that is wrong with any of them."""
+    images = dataset.images_of_cases()
+    problems = [f"{file.name}: not named CASE_0000{dataset.file_ending}" for file in dataset.ignored_images()]
+    cases = sorted(images.keys() | dataset.structures.cases.keys())
+    for case in tqdm(cases, desc="check", unit="case", disable=None):
+        found = _dataset_case_problems(dataset, case, images.get(case, []))
+        problems += [f"{case}: {problem}" for problem in found]
+    if problems:
+        raise FssegError(
+            f"{listed_problems(problems, f'{len(cases)} cases of {dataset.path}')}\n"
+            "  Correct the files, or remove what belongs to the case from imagesTr, labelsTr and structures.json."
+        )
+
+
+def require_sound(files: Sequence[Path], label: Path | None) -> None:
+    """Raise `FssegError` if the files of a case cannot be used; see `case_problems`."""
+    problems, _ = case_problems(files, label)
+    if problems:
+        raise FssegError(
+            f"Case {files[0].name} cannot be used:\n  - " + "\n  - ".join(problems) + "\n  Repair or remove the case."
+        )
+
+
+def case_problems(files: Sequence[Path], label: Path | None) -> tuple[list[str], np.ndarray | None]:
+    """Return what is wrong with the files of a case, and its label map in z, y, x order.
+
+    Only NIfTI files are checked; of others the log says once that they are not.
+
+    Args:
+        files: one image file per channel.
+        label: the label map, if the case has one; it must lie on the grid of the image.
+    """
+    other = [file for file in (*files, *([label] if label else [])) if not file.name.endswith(CHECKED_ENDINGS)]
+    if other:
+        _say_unchecked(other[0].suffix)
+        return [], None
+    first: SimpleITK.Image | None = None
+    problems = []
+    for file in files:
+        image, found = checked_channel(file, first)
+        problems += found
+        first = first or image
+    if label is None:
+        return problems, None
+    array, found = checked_labels(label, first)
+    return problems + found, array
+
+
+def unnamed_values(values: Iterable[float], structures: Structures) -> str:
+    """Return what to say of values of a label map that its dataset does not name; nothing if it names all."""
+    named = sorted({0, *(integer for integers in structures.integers.values() for integer in integers)})
+    unnamed = sorted(set(values).difference(named))
+    if not unnamed:
+        return ""
+    return f"holds {_listing('integer', unnamed)}, but its dataset names {_listing('integer', named)}"
+
+
+def _dataset_case_problems(dataset: RawDataset, case: str, images: list[Path]) -> list[str]:
+    label = dataset.label_path(case)
+    if case not in dataset.structures.cases and label.is_file():
+        return ["not listed in structures.json, so what it annotates is unknown"]
+    problems, labels = case_problems(images, label)
+    if not images:
+        problems.insert(0, f"no image in {dataset.path / 'imagesTr'}")
+    unnamed = "" if labels is None else unnamed_values(np.unique(labels).tolist(), dataset.structures)
+    return [*problems, *([f"labels {label.name} {unnamed}{dataset.ignore_remark()}"] if unnamed else [])]
+
+
+def _listing(what: str, values: Sequence[float]) -> str:
+    text = ", ".join(f"{value:g}" for value in values[:_MOST_VALUES])
+    more = f" and {len(values) - _MOST_VALUES} more" if len(values) > _MOST_VALUES else ""
+    return f"the {what}{'s' if len(values) > 1 else ''} {text}{more}"
+
+
+@cache
+def _say_unchecked(ending: str) -> None:
+    log.warning(
+        "Files ending in %s are read unchecked: only of %s files fsseg tells truncated ones, NaN, constant images and"
+        " other geometries.",
+        ending,
+        " and ".join(CHECKED_ENDINGS),
+    )

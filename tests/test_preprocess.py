@@ -1,0 +1,420 @@
+"""fsseg preprocess: complete or absent, at any time again, and on sound cases only."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+import pytest
+from conftest import PLANS_NAME, SOURCES, TARGET, Lab, fsseg, succeed, tiny_plans, tree
+from damaged_images import (
+    as_series,
+    as_vectors,
+    one_slice,
+    respaced,
+    rewritten,
+    truncated,
+    turned,
+    with_ending,
+    with_value,
+)
+from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+
+from fsseg.config.errors import FssegError
+from fsseg.data.structures import load_structures
+from fsseg.nnunet.environment import SPLITS_NAME
+from fsseg.nnunet.preprocessed_dataset import require_all_cases
+
+DATA = f"{PLANS_NAME}_3d_fullres"
+
+
+@pytest.fixture
+def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """Copy the target dataset into folders of its own."""
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    return lab.copy_target(tmp_path / "raw")
+
+
+@pytest.fixture
+def folder(site: Lab) -> Path:
+    return site.root / "preprocessed" / TARGET
+
+
+def words(site: Lab, *more: object) -> list[object]:
+    return ["preprocess", "--dataset", "804", "--plans", site.plans, *more]
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    """Return the files but the manifest; of blosc2 files the voxels, as their bytes differ from run to run."""
+    files = {name: content for name, content in tree(folder).items() if not name.endswith("manifest.json")}
+    arrays = {name: blosc2.open(str(folder / name), mode="r")[:].tobytes() for name in files if name.endswith(".b2nd")}
+    return files | arrays
+
+
+def interrupted(
+    calls: int, work: Callable[..., Any], counts: Callable[..., bool] = lambda *_: True
+) -> Callable[..., Any]:
+    """Return `work` that Ctrl-C stops at the last of so many calls that count."""
+    left = [calls]
+
+    def step(*arguments: Any, **more: Any) -> Any:
+        left[0] -= counts(*arguments)
+        if not left[0]:
+            raise KeyboardInterrupt
+        return work(*arguments, **more)
+
+    return step
+
+
+# --- complete or absent -----------------------------------------------------------------------------------------
+
+
+def test_the_same_command_again_gives_the_same_folder_and_leaves_other_plans(site: Lab, folder: Path) -> None:
+    assert succeed(*words(site))["cases"] == 4
+    before = content_of(folder)
+    (folder / "others.json").write_text("{}")
+    (folder / DATA / "PhantomTarget_of_a_case_that_was_removed.b2nd").write_bytes(b"old")
+    assert succeed(*words(site))["cases"] == 4
+    after = content_of(folder)
+    assert after.pop("others.json") == b"{}"
+    assert after == before
+    assert [path.name for path in folder.parent.iterdir()] == [TARGET]
+
+
+def test_ctrl_c_leaves_what_was_there(site: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for expected in ({}, None):
+        before = tree(folder.parent) if expected is None else expected
+        with monkeypatch.context() as patch:
+            patch.setattr(DefaultPreprocessor, "run_case_save", interrupted(3, DefaultPreprocessor.run_case_save))
+            outcome = fsseg(*words(site))
+        assert outcome.code == 1
+        assert "stopped by Ctrl-C" in outcome.err
+        assert tree(folder.parent) == before
+        succeed(*words(site))
+
+
+def test_a_kill_while_files_are_put_in_place_leaves_no_plans_without_their_cases(
+    site: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    succeed(*words(site))
+    complete, plans = content_of(folder), tiny_plans()
+    structures = load_structures(site.target)
+    moves = 0
+    while True:
+        moves += 1
+        with monkeypatch.context() as patch:
+            patch.setattr("os.replace", interrupted(moves, os.replace, lambda _, new: Path(new).parent == folder))
+            if fsseg(*words(site)).code == 0:
+                break
+        assert not (folder / "manifest.json").is_file()  # by which scripts know that they must go on
+        if (folder / f"{PLANS_NAME}.json").is_file():
+            require_all_cases(folder, plans, structures)
+    assert moves > 5
+    assert content_of(folder) == complete
+
+
+def test_what_a_kill_left_behind_is_no_obstacle(site: Lab, folder: Path) -> None:
+    left = folder.parent / f"preprocess_{TARGET}.partial" / TARGET / DATA
+    left.mkdir(parents=True)
+    (left / f"{site.case(0)}.b2nd").write_bytes(b"half")
+    (folder / DATA).mkdir(parents=True)  # nnU-Net's own preprocessing works in place
+    (folder / DATA / f"{site.case(0)}.b2nd").write_bytes(b"half")
+    succeed(*words(site))
+    assert [path.name for path in folder.parent.iterdir()] == [TARGET]
+    require_all_cases(folder, tiny_plans(), load_structures(site.target))
+
+
+def test_splits_are_kept_and_those_of_the_raw_dataset_must_not_differ(site: Lab, folder: Path) -> None:
+    succeed(*words(site))
+    (folder / SPLITS_NAME).write_text("[]")
+    (site.target / SPLITS_NAME).write_text("[]")
+    succeed(*words(site))
+    (site.target / SPLITS_NAME).write_text("[{}]")
+    outcome = fsseg(*words(site))
+    assert outcome.code == 2
+    assert f"{folder / SPLITS_NAME} and {site.target / SPLITS_NAME}" in outcome.err
+    assert (folder / SPLITS_NAME).read_text(encoding="utf-8") == "[]"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_failure_of_nnunet_names_the_reason_and_leaves_nothing(
+    site: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("worker died\nout of memory")
+
+    monkeypatch.setattr(DefaultPreprocessor, "run_case_save" if workers == 1 else "run", fail)
+    outcome = fsseg(*words(site, "--workers", workers))
+    assert outcome.code == 1
+    assert outcome.err.endswith("cannot be preprocessed: out of memory\n")
+    assert f"Case '{site.case(0)}' of" in outcome.err or workers == 2
+    assert list(folder.parent.iterdir()) == []
+
+
+def test_two_workers_give_the_files_of_one(site: Lab, folder: Path) -> None:
+    succeed(*words(site))
+    one = content_of(folder)
+    succeed(*words(site, "--workers", 2))
+    assert content_of(folder) == one
+
+
+def test_the_manifest_names_what_the_cases_were_made_of(site: Lab) -> None:
+    inputs = succeed(*words(site))["inputs"]
+    names = ("dataset.json", "structures.json")
+    assert set(inputs) == {*(str(site.target / name) for name in names), str(site.plans)}
+    hashes = json.loads((site.target / "manifest.json").read_text(encoding="utf-8"))["case_sha256"]
+    assert succeed(*words(site))["case_sha256"] == hashes
+    assert set(hashes) == {site.case(index) for index in range(4)}
+
+
+# --- cases that are missing in a preprocessed dataset -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", [".b2nd", "_seg.b2nd", ".pkl"])
+def test_pretraining_refuses_cases_that_are_not_preprocessed(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
+    shutil.copytree(lab.preprocessed, tmp_path / SOURCES)
+    data = tmp_path / SOURCES / DATA
+    case = next(data.glob("*South*.pkl")).stem
+    (data / f"{case}{part}").unlink()
+    for more in ([], ["--dry-run"]):
+        outcome = fsseg(*lab.pretrain_words(tmp_path / "out"), *more)
+        assert outcome.code == 1
+        assert f"structures.json lists 6 cases, of which 1 is missing or incomplete in {data}: {case}\n" in outcome.err
+        assert "fsseg preprocess" in outcome.err
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("part", [".b2nd", "_seg.b2nd", ".pkl"])
+def test_pretraining_names_a_preprocessed_case_that_is_damaged(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
+    shutil.copytree(lab.preprocessed, tmp_path / SOURCES)
+    data = tmp_path / SOURCES / DATA
+    case = next(data.glob("*South*.pkl")).stem
+    truncated(data / f"{case}{part}")
+    outcome = fsseg(*lab.pretrain_words(tmp_path / "out"))
+    assert outcome.code == 1
+    assert f"The preprocessed case '{case}' in {data} is damaged" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_cases_of_other_plans_do_not_get_integers_with_another_meaning(site: Lab, folder: Path, tmp_path: Path) -> None:
+    succeed(*words(site))
+    plans = tiny_plans() | {"plans_name": "other"}
+    plans["configurations"]["3d_fullres"]["data_identifier"] = "other"
+    (tmp_path / "other.json").write_text(json.dumps(plans))
+    others = ["preprocess", "--dataset", "804", "--plans", tmp_path / "other.json"]
+    file = site.target / "structures.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    first, second, *_ = content["integers"]
+    content["integers"] |= {first: content["integers"][second], second: content["integers"][first]}
+    file.write_text(json.dumps(content))
+    before = tree(folder.parent)
+    outcome = fsseg(*others)
+    assert outcome.code == 2
+    assert f"holds cases of other plans ({DATA}), from label maps with other integers" in outcome.err
+    assert tree(folder.parent) == before
+    succeed(*words(site))  # replaces its own
+    succeed(*others)
+    assert load_structures(folder).integers[first] == tuple(content["integers"][first])
+
+
+def test_cases_as_nnunet_stored_them_before_are_complete(tmp_path: Path, lab: Lab) -> None:
+    structures, plans = load_structures(lab.preprocessed), tiny_plans()
+    (tmp_path / DATA).mkdir()
+    for case in structures.cases:
+        for ending in ("npz", "pkl"):
+            (tmp_path / DATA / f"{case}.{ending}").touch()
+    require_all_cases(tmp_path, plans, structures)
+    (tmp_path / DATA / f"{case}.npz").unlink()
+    with pytest.raises(FssegError, match=case):
+        require_all_cases(tmp_path, plans, structures)
+
+
+# --- cases that are not sound -------------------------------------------------------------------------------------
+
+
+BAD_IMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "missing": (Path.unlink, "no image in"),
+    "truncated": (truncated, "truncated or damaged"),
+    "nan": (rewritten(with_value(np.nan, "f4")), "NaN or infinite"),
+    "constant": (rewritten(np.zeros_like), "is constant"),
+    "vectors": (as_vectors, "3D with one value per voxel"),
+    "2d": (one_slice, "3D with one value per voxel"),
+    "4d": (as_series, "3D with one value per voxel"),
+}
+BAD_LABELS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "missing": (Path.unlink, "labels missing"),
+    "truncated": (truncated, "truncated or damaged"),
+    "spacing": (respaced, "have spacing"),
+    "direction": (turned, "have direction"),
+    "fraction": (rewritten(with_value(0.5, "f4")), "no integers"),
+    "unnamed": (rewritten(with_value(99)), "holds the integer 99, but its dataset names"),
+    "negative": (rewritten(with_value(-1)), "holds the integer -1, but its dataset names"),
+    "folder": (lambda path: (path.unlink(), path.mkdir()), "a folder, not a file"),
+}
+
+
+def test_all_that_is_wrong_with_any_case_is_said_at_once(site: Lab, folder: Path) -> None:
+    expected = []
+    source = site.case(0)
+    for kind, damages in (("imagesTr", BAD_IMAGES), ("labelsTr", BAD_LABELS)):
+        for name, (damage, message) in damages.items():
+            case = f"{kind}_{name}"
+            image, label = (copy_case(site, source, case, place) for place in ("imagesTr", "labelsTr"))
+            annotate(site, source, case)
+            damage(image if kind == "imagesTr" else label)
+            expected.append((case, message))
+    shutil.copyfile(site.image(0), site.target / "imagesTr" / "unnumbered.nii.gz")
+    for more in ([], ["--workers", 2], ["--dry-run"]):
+        outcome = fsseg(*words(site, *more))
+        assert outcome.code == 1
+        for case, message in expected:
+            assert any(line.startswith(f"  - {case}: ") and message in line for line in outcome.err.splitlines()), case
+        assert "unnumbered.nii.gz: not named CASE_0000.nii.gz" in outcome.err
+        assert f"{len(expected) + 1} problems in {len(expected) + 4} cases" in outcome.err
+        assert site.case(1) not in outcome.err
+        assert not folder.parent.exists()
+
+
+def copy_case(site: Lab, source: str, case: str, place: str) -> Path:
+    ending = "_0000.nii.gz" if place == "imagesTr" else ".nii.gz"
+    return Path(shutil.copyfile(*(site.target / place / f"{name}{ending}" for name in (source, case))))
+
+
+def annotate(site: Lab, source: str, case: str) -> None:
+    file = site.target / "structures.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["cases"][case] = content["cases"][source]
+    file.write_text(json.dumps(content))
+
+
+def test_a_case_that_structures_json_does_not_list_is_refused(site: Lab) -> None:
+    for place in ("imagesTr", "labelsTr"):
+        copy_case(site, site.case(0), "stranger", place)
+    assert "stranger: not listed in structures.json" in fsseg(*words(site)).err
+
+
+def test_channels_in_other_geometries_are_refused(site: Lab) -> None:
+    file = site.target / "dataset.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(content | {"channel_names": {"0": "CT", "1": "PET"}}))
+    for index in range(4):
+        second = Path(str(site.image(index)).replace("_0000", "_0001"))
+        shutil.copyfile(site.image(index), second)
+    turned(second)
+    outcome = fsseg(*words(site))
+    assert outcome.code == 1
+    assert f"voxels of {second.name} have direction" in outcome.err
+    second.unlink()
+    assert "do not have the 2 channel(s) 0000, 0001" in fsseg(*words(site)).err
+
+
+def test_an_ignore_label_is_named(site: Lab) -> None:
+    plain_dataset(site, {"background": 0, "liver": [1, 2, 3, 4, 5, 6], "stomach": [1, 1], "ignore": 7})
+    rewritten(with_value(7))(site.label(1))
+    outcome = fsseg(*words(site))
+    assert outcome.code == 1
+    assert "holds the integer 7" in outcome.err
+    assert "7 is nnU-Net's ignore label, which is not supported" in outcome.err
+    assert f"{site.case(0)}:" not in outcome.err
+
+
+def plain_dataset(site: Lab, labels: Any) -> None:
+    (site.target / "structures.json").unlink()
+    file = site.target / "dataset.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(content | {"labels": labels}))
+
+
+@pytest.mark.parametrize("ending", [".nii", ".mha"])
+def test_other_endings_are_checked_or_said_to_be_unchecked(
+    site: Lab, caplog: pytest.LogCaptureFixture, ending: str
+) -> None:
+    from fsseg.nnunet.sound_cases import _say_unchecked
+
+    _say_unchecked.cache_clear()
+    with_ending(site.target, ending)
+    assert succeed(*words(site))["cases"] == 4
+    said = [record.message for record in caplog.records if "unchecked" in record.message]
+    assert len(said) == (ending == ".mha")
+    assert all("Files ending in .mha" in text and ".nii.gz and .nii" in text for text in said)
+    if ending == ".nii":
+        truncated(site.target / "imagesTr" / f"{site.case(1)}_0000.nii")
+        rewritten(with_value(99))(site.target / "labelsTr" / f"{site.case(2)}.nii")
+        err = fsseg(*words(site)).err
+        assert f"{site.case(1)}: image truncated or damaged" in err
+        assert "holds the integer 99" in err
+
+
+# --- plans and dataset.json ---------------------------------------------------------------------------------------
+
+Change = Callable[[dict[str, Any], dict[str, Any]], Any]
+BAD_PLANS: dict[str, tuple[Change, str]] = {
+    "architecture": (lambda plans, block: block.pop("architecture"), "no architecture that can be read"),
+    "arch_kwargs": (lambda plans, block: block["architecture"].pop("arch_kwargs"), "lacks architecture.arch_kwargs"),
+    "patch": (lambda plans, block: block.pop("patch_size"), "lacks patch_size"),
+    "patch_2d": (lambda plans, block: block.update(patch_size=[16, 16]), "patch_size must be three numbers"),
+    "spacing": (lambda plans, block: block.pop("spacing"), "lacks spacing"),
+    "spacing_word": (lambda plans, block: block.update(spacing="fine"), "spacing must be three numbers above 0"),
+    "preprocessor": (lambda plans, block: block.update(preprocessor_name="Fast"), "'Fast'"),
+    "reader": (lambda plans, block: plans.update(image_reader_writer="Fast"), "'Fast'"),
+    "name": (lambda plans, block: plans.update(plans_name="../../evil"), "plans_name must be a plain name"),
+    "data": (lambda plans, block: block.update(data_identifier="../evil"), "data_identifier must be a plain name"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PLANS)
+def test_plans_that_nnunet_cannot_use_are_refused(site: Lab, tmp_path: Path, name: str) -> None:
+    change, message = BAD_PLANS[name]
+    plans = tiny_plans()
+    change(plans, plans["configurations"]["3d_fullres"])
+    file = tmp_path / "bad.json"
+    file.write_text(json.dumps(plans))
+    before = {path.name for path in tmp_path.iterdir()}
+    outcome = fsseg("preprocess", "--dataset", "804", "--plans", file)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert "bad.json" in outcome.err
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+V1 = "nnUNetv2_convert_MSD_dataset"
+BAD_DATASETS: dict[str, tuple[Any, str]] = {
+    "list": ([], "lacks labels"),
+    "no_labels": ({"file_ending": ".nii.gz"}, "lacks labels"),
+    "labels_list": ({"labels": ["liver"]}, "must map names to integers"),
+    "v1": ({"labels": {"0": "background", "1": "liver"}}, V1),
+    "nested": ({"labels": {"background": 0, "liver": [[1]]}}, "label 'liver' must be an integer from 0"),
+    "negative": ({"labels": {"background": 0, "liver": -1}}, "label 'liver' must be an integer from 0"),
+    "word": ({"labels": {"background": 0, "liver": "one"}}, "label 'liver' must be an integer from 0"),
+    "no_ending": ({"labels": {"liver": 1}, "channel_names": {"0": "CT"}}, "lacks file_ending"),
+    "channels": ({"labels": {}, "file_ending": ".nii.gz", "channel_names": ["CT"]}, "channel_names must be like"),
+    "files": (
+        {"labels": {}, "file_ending": ".nii.gz", "channel_names": {"0": "CT"}, "dataset": {}},
+        "lists its files under `dataset`",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_DATASETS)
+def test_a_dataset_json_that_cannot_be_read_is_refused(site: Lab, tmp_path: Path, name: str) -> None:
+    content, message = BAD_DATASETS[name]
+    (site.target / "structures.json").unlink()
+    (site.target / "dataset.json").write_text(json.dumps(content))
+    for command in (words(site), site.adapt_words(tmp_path / "out")):
+        outcome = fsseg(*command)
+        assert outcome.code == 1
+        assert message in outcome.err
+        assert "dataset.json" in outcome.err
+    assert not (tmp_path / "out").exists()
