@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,43 @@ def test_all_damaged_cases_are_listed_at_once(prediction: Path, reference: Path)
         run_evaluate(configured(prediction, reference))
     assert "case_a.nii.gz cannot be read" in str(caught.value)
     assert "does not explain: 9\n  explained: 0, 1, 2, 3" in str(caught.value)
+
+
+def truncated(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def holding_nan(path: Path) -> None:
+    image = SimpleITK.Cast(SimpleITK.ReadImage(str(path)), SimpleITK.sitkFloat32)
+    image[5, 5, 5] = float("nan")
+    SimpleITK.WriteImage(image, str(path))
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
+@pytest.mark.parametrize(("damage", "message"), [(truncated, "truncated or damaged"), (holding_nan, "NaN")])
+@pytest.mark.parametrize("side", ["prediction", "reference"])
+def test_a_damaged_label_map_is_never_scored(
+    prediction: Path,
+    reference: Path,
+    capsys: pytest.CaptureFixture[str],
+    side: str,
+    damage: Callable[[Path], None],
+    message: str,
+    ending: str,
+) -> None:
+    """ITK reads missing bytes and NaN as 0, which is background."""
+    folder = {"prediction": prediction, "reference": reference}[side]
+    path = folder / f"case_b{ending}"
+    if ending == ".nii":
+        SimpleITK.WriteImage(SimpleITK.ReadImage(str(folder / "case_b.nii.gz")), str(path))
+        (folder / "case_b.nii.gz").unlink()
+    damage(path)
+    assert main(command(prediction, reference)) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert f"{path} cannot be read" in error
+    assert not (prediction.parent / "metrics.csv").exists()
 
 
 def test_z_extent_outside_the_volume_is_refused(prediction: Path, reference: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK
 
 from fsseg.config.errors import FssegError
+from fsseg.data.images import UnreadableImageError, read_image
 from fsseg.data.structures import Structures
 
 ORIENTATION = "RAS"
@@ -51,13 +52,13 @@ def read_label_map(path: Path, structures: Structures) -> LabelMap:
         structures: what the integers mean; one that it does not know is an error, not background.
 
     Raises:
-        FssegError: the file cannot be read, is not 3D, or holds values that mean nothing.
+        FssegError: the file is damaged (ITK alone reads missing bytes and NaN as background), is not 3D, or holds
+            values that mean nothing.
     """
     try:
-        image = SimpleITK.ReadImage(str(path))
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise FssegError(f"{path} cannot be read as NIfTI: {reason}") from None
+        image = read_image(path)
+    except UnreadableImageError as error:
+        raise FssegError(f"{path} cannot be read as NIfTI: {error}\n  Write or copy this file again.") from None
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise FssegError(f"{path} must be a 3D label map, got size {image.GetSize()}.")
     image = SimpleITK.DICOMOrient(image, ORIENTATION)
