@@ -238,6 +238,22 @@ def test_z_extent_outside_the_volume_is_refused(prediction: Path, reference: Pat
         run_evaluate(configured(prediction, reference))
 
 
+def test_cases_that_the_model_was_adapted_to_are_named(
+    prediction: Path, reference: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = prediction / "dataset.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**content, "support_cases": ["case_b", "case_z"]}))
+    assert main(command(prediction, reference)) == 0
+    assert "1 of the 2 scored cases have the names of support cases" in caplog.text
+    assert "scored although the model was adapted to them: case_b" in capsys.readouterr().out
+    caplog.clear()
+    (prediction.parent / "metrics.csv").unlink()
+    assert main(command(prediction, reference, "--cases", "case_a", "--json")) == 0
+    assert "support" not in caplog.text
+    assert json.loads(capsys.readouterr().out)["support_cases"] == []
+
+
 def test_cases_must_match_unless_they_are_named(prediction: Path, reference: Path) -> None:
     (prediction / "case_a.nii.gz").rename(prediction / "case_c.nii.gz")
     with pytest.raises(UsageError, match="do not match") as caught:

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from fsseg.config.errors import FssegError, UsageError
-from fsseg.data.splits import Split, load_split, make_split, read_case_list
+from fsseg.config.errors import UsageError
+from fsseg.data.splits import SPLIT_NAME, Split, make_split, read_case_list
 
 CASES = tuple(f"case_{number:02d}" for number in range(20))
 TEST = CASES[12:16]
@@ -94,13 +94,7 @@ def test_impossible_splits_are_refused(arguments: dict[str, Any], message: str) 
 def test_a_split_survives_its_file(tmp_path: Path) -> None:
     split = make_split(CASES, shots=5, seed=2, test=TEST)
     split.save(tmp_path)
-    assert load_split(tmp_path) == split
-    assert isinstance(load_split(tmp_path), Split)
-
-
-def test_a_folder_without_a_split_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(FssegError, match="not a run of `fsseg adapt`"):
-        load_split(tmp_path)
+    assert Split.model_validate_json((tmp_path / SPLIT_NAME).read_text(encoding="utf-8")) == split
 
 
 def test_case_lists_skip_comments_and_empty_lines(tmp_path: Path) -> None:

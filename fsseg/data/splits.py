@@ -1,16 +1,16 @@
 """Support and test cases: seeded, nested (1 in 5 in 10), and test cases that never change."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from fsseg.config.base import StrictModel
-from fsseg.config.errors import FssegError, UsageError, require_known
+from fsseg.config.errors import UsageError, require_known
 from fsseg.config.json_files import write_json
 
 SPLIT_NAME = "split.json"
+SUPPORT_KEY = "support_cases"  # of a dataset.json: what the model was adapted to; it goes on to the predictions
 
 
 class Split(StrictModel):
@@ -25,14 +25,6 @@ class Split(StrictModel):
     def save(self, folder: Path) -> None:
         """Write split.json."""
         write_json(folder / SPLIT_NAME, self.model_dump(mode="json"))
-
-
-def load_split(folder: Path) -> Split:
-    """Read the split of a run folder."""
-    try:
-        return Split.model_validate(json.loads((folder / SPLIT_NAME).read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise FssegError(f"{folder} has no {SPLIT_NAME}, so it is not a run of `fsseg adapt`.") from None
 
 
 def leave_one_out(cases: Sequence[str]) -> list[dict[str, list[str]]]:

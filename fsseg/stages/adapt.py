@@ -143,7 +143,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
         info = adapter_info(config.method, job, adapted, split.support, result, estimate)
         save_adapter(staging, adapted.compact_state(), info)
         if not method.not_merged_because:
-            _write_merged(staging, job, adapted)
+            _write_merged(staging, job, adapted, split.support)
         ranks = method.ranks(adapted.network)
         manifest.add(**facts, **training_facts(result), ranks=ranks, merged=not method.not_merged_because)
         manifest.add(feature_cache=result.feature_cache)
@@ -186,8 +186,8 @@ def _write_estimate(folder: Path, estimate: dict[str, Any] | None) -> None:
         write_json(folder / "estimate.json", estimate)
 
 
-def _write_merged(folder: Path, job: Job, adapted: AdaptedNetwork) -> None:
-    model = job.model()
+def _write_merged(folder: Path, job: Job, adapted: AdaptedNetwork, support: Sequence[str]) -> None:
+    model = job.model(support)
     write_model_folder(
         folder,
         plans={key: value for key, value in model.plans.items() if key != "fsseg"},

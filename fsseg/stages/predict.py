@@ -104,9 +104,9 @@ def _model(config: PredictConfig) -> tuple[ModelFolder, nn.Module | None]:
     _require_stackable(infos)
     names = [name for info in infos for name in info.structures]
     axes = mirror_axes_for((*base.structures.names, *names)) or None
-    model = replace(
-        base, dataset_json=base.dataset_json_with(_joined_integers(infos), infos[0].activation), mirroring_axes=axes
-    )
+    support = [case for info in infos for case in info.support]
+    dataset_json = base.dataset_json_with(_joined_integers(infos), infos[0].activation, support)
+    model = replace(base, dataset_json=dataset_json, mirroring_axes=axes)
     return model, StackedNetworks([adapted for adapted, _ in loaded])
 
 
