@@ -243,6 +243,7 @@ def test_leave_one_out_scores_every_support_case(lab: Lab, tmp_path: Path) -> No
     manifest = succeed(*lab.adapt_words(run, "--estimate", "loo", "--shots", 3))
     estimate = read_json(run / "estimate.json")
     assert set(estimate) == {NOVEL, KNOWN}
+    assert manifest["estimate"] == read_json(run / "manifest.json")["estimate"] == estimate
     for spread in estimate.values():
         scores = spread["cases"]
         assert set(scores) == set(manifest["support"])

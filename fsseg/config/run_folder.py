@@ -9,7 +9,7 @@ from pathlib import Path
 from fsseg.config.errors import FssegError, UsageError
 
 STAGING_SUFFIX = ".partial"
-_UNFINISHED = ("fold_*/checkpoint_latest.pth", "training.pt")  # states of trainings that can go on
+_UNFINISHED = ("fold_*/checkpoint_latest.pth", "training*")  # states of trainings that can go on
 
 
 def staging_of(folder: Path) -> Path:

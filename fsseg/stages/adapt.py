@@ -35,7 +35,7 @@ from fsseg.stages.adaptation_files import adapter_info, training_facts, write_lo
 from fsseg.stages.adaptation_notes import background_notes, integer_notes
 from fsseg.stages.adaptation_training import train
 from fsseg.stages.base_channels import ignored_channel_notes, require_same_channels
-from fsseg.stages.estimate import leave_one_out
+from fsseg.stages.estimate import FoldScores, leave_one_out
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
 from fsseg.training.seeding import resolve_device
 
@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 CACHE_NAME = "fsseg_cache"
 TRAINING_NAME = "training.pt"  # the state of a training that has not ended
+FOLDS_NAME = "training_estimate.json"  # the folds of a leave-one-out that has not ended
+_UNFINISHED = "training*"  # both
 DEFAULT_SHOTS = 5
 
 
@@ -132,10 +134,11 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
     for note in ignored:  # the others may wait for the report; this one may be a reason to stop
         log.warning("%s", note)
     manifest.add_inputs([path for case in split.support for path in (*dataset.images(case), dataset.label(case))])
-    with new_run_folder(config.out, checkpoints=TRAINING_NAME, resume=True) as staging:
-        _keep_checkpoint_only(staging)
+    with new_run_folder(config.out, checkpoints=_UNFINISHED, resume=True) as staging:
+        _keep_unfinished_only(staging)
         checkpoint = FitCheckpoint(staging / TRAINING_NAME, _fingerprint(config, job, volumes))
-        estimate = leave_one_out(job, volumes) if config.estimate == "loo" else None
+        folds = FoldScores(staging / FOLDS_NAME, checkpoint.fingerprint)
+        estimate = leave_one_out(job, volumes, folds) if config.estimate == "loo" else None
         result = train(job, adapted, volumes, label=f"adapt {config.method}", checkpoint=checkpoint)
         split.save(staging)
         _write_estimate(staging, estimate)
@@ -146,8 +149,9 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
             _write_merged(staging, job, adapted, split.support)
         ranks = method.ranks(adapted.network)
         manifest.add(**facts, **training_facts(result), ranks=ranks, merged=not method.not_merged_because)
-        manifest.add(feature_cache=result.feature_cache)
+        manifest.add(feature_cache=result.feature_cache, estimate=estimate)
         checkpoint.remove()
+        folds.remove()
         return manifest.write(staging)
 
 
@@ -156,12 +160,12 @@ def require_new_or_unfinished(out: Path) -> None:
     require_new(out, resume=True)
 
 
-def _keep_checkpoint_only(staging: Path) -> None:
-    """Delete what a killed run left behind, but for the state of its training."""
+def _keep_unfinished_only(staging: Path) -> None:
+    """Delete what a killed run left behind, but for the state of its training and of its leave-one-out."""
     for path in staging.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name != TRAINING_NAME:
+        elif not path.match(_UNFINISHED):
             path.unlink()
 
 
