@@ -64,7 +64,7 @@ def test_manifest_says_what_a_run_was_made_from(lab: Lab, adapted: Path, stage: 
     assert "not installed" not in manifest["versions"].values()
     assert manifest["seconds"] > 0
     assert manifest["peak_memory_mib"]["host"] > 50
-    assert len(manifest["inputs"]) == (2 if stage == "pretrain" else 4)
+    assert len(manifest["inputs"]) == (3 if stage == "pretrain" else 4)
     assert all(sha256_of_file(Path(path)) == digest for path, digest in manifest["inputs"].items())
 
 

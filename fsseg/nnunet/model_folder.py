@@ -206,6 +206,11 @@ def write_model_folder(
     save_checkpoint(fold / CHECKPOINT_NAME, weights, configuration, mirroring_axes)
 
 
+def model_files(path: Path) -> list[Path]:
+    """Return the files of which a model folder consists; raise `UsageError` if the folder is none."""
+    return [checkpoint_file(path), path / "plans.json", path / "dataset.json"]
+
+
 def checkpoint_file(path: Path) -> Path:
     """Return the checkpoint of a model folder, of its first fold; raise `UsageError` if the folder is none."""
     if not path.is_dir():

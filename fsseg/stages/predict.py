@@ -19,7 +19,7 @@ from fsseg.data.structures import Structures
 from fsseg.methods.adapter_file import AdapterInfo
 from fsseg.methods.stacked_networks import StackedNetworks
 from fsseg.nnunet.augmentation import mirror_axes_for
-from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
+from fsseg.nnunet.model_folder import ModelFolder, model_files, read_model_folder
 from fsseg.nnunet.prediction import Predictor
 from fsseg.nnunet.raw_dataset import images_by_case
 from fsseg.stages.load_adapted import load_adapted
@@ -72,6 +72,7 @@ def run_predict(config: PredictConfig, *, dry_run: bool = False) -> dict[str, An
     if dry_run:
         return {**facts, "out": str(config.output)}
     manifest = Manifest("predict", config.model_dump(mode="json"))
+    manifest.add_inputs([*model_files(model.path), *config.adapters])
     manifest.add_inputs([file for files in images.values() for file in files])
     device = resolve_device(config.device)
     predictor = Predictor(network or model.build_network(), model, device, config.tile_step_size)
