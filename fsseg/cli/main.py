@@ -1,6 +1,5 @@
 """The `fsseg` command: dispatches to one module per subcommand and turns errors into messages."""
 
-import argparse
 import importlib
 import logging
 import os
@@ -9,6 +8,7 @@ import traceback
 from collections.abc import Sequence
 
 from fsseg import __version__
+from fsseg.cli.parser import Parser
 from fsseg.config.errors import FssegError, UsageError, unknown_name
 
 # Name of the command -> what its help line says. The module fsseg.cli.<name> is imported only when it is used,
@@ -58,27 +58,20 @@ def _run(name: str, arguments: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     logging.getLogger("fsseg").setLevel(logging.INFO)
     module = importlib.import_module(f"fsseg.cli.{name}")
-    parser = argparse.ArgumentParser(
-        prog=f"fsseg {name}",
-        description=module.__doc__,
-        epilog=module.EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser(prog=f"fsseg {name}", description=module.__doc__, epilog=module.EXAMPLES)
     module.add_arguments(parser)
     arguments.remove(name)
     return int(module.run(parser.parse_args(arguments)))
 
 
-def _top_level_parser() -> argparse.ArgumentParser:
+def _top_level_parser() -> Parser:
     listing = "\n".join(f"  {name:<12}{text}" for name, text in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fsseg",
         usage="fsseg COMMAND [options]",
         description="Few-shot adaptation of pretrained 3D segmentation networks on nnU-Net conventions.",
         epilog=f"commands:\n{listing}\n\n`fsseg COMMAND --help` shows the options and examples of a command.\n"
         "`--debug` adds the traceback to an error.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"fsseg {__version__}")
     return parser

@@ -1,13 +1,13 @@
 """Strict configuration models: unknown keys are errors, and all errors of a config are reported at once."""
 
-import difflib
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fsseg.config.errors import UsageError
+from fsseg.config.errors import UsageError, nearest_name
 
 ModelT = TypeVar("ModelT", bound="StrictModel")
 
@@ -55,13 +55,19 @@ def _problem(model: type[StrictModel], item: Any) -> str:
     location = ".".join(str(part) for part in item["loc"]) or "(whole)"
     if item["type"] == "extra_forbidden":
         allowed = _fields_at(model, item["loc"][:-1])
-        nearest = difflib.get_close_matches(str(item["loc"][-1]), allowed, n=1)
-        advice = f"; did you mean {nearest[0]!r}?" if nearest else ""
         listing = f" (allowed: {', '.join(allowed)})" if allowed else ""
-        return f"unknown key {location!r}{advice}{listing}"
+        return f"unknown key {location!r}{_advice(item['loc'][-1], allowed)}{listing}"
     if item["type"] == "missing":
         return f"missing key {location!r}"
-    return f"{location}: {item['msg']}, got {item['input']!r}"
+    message = f"{location}: {item['msg']}, got {item['input']!r}"
+    if item["type"] == "literal_error":
+        message += _advice(item["input"], re.findall(r"'([^']*)'", item["ctx"]["expected"]))
+    return message
+
+
+def _advice(received: Any, allowed: list[str]) -> str:
+    nearest = nearest_name(str(received), allowed)
+    return f"; did you mean {nearest!r}?" if nearest else ""
 
 
 def _fields_at(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
