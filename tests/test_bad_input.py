@@ -64,6 +64,7 @@ WRONG_WORDS = {
     "abbreviated_option": ("adapt OUT --shot 3", ["unrecognized arguments: --shot"]),
     "option_value": ("adapt OUT --device tpu", ["invalid choice: 'tpu'", "cuda"]),
     "decoder": ("adapt OUT --decoder thawed", ["invalid choice: 'thawed'", "tuned"]),
+    "device": ("adapt OUT --device mps", ["No MPS device", "--device auto or cpu"]),
     "misspelt_decoder": ("adapt OUT --decoder tunned", ["invalid choice: 'tunned'", "did you mean 'tuned'?"]),
     "method_choice": ("adapt OUT --set layers=convolutions", ["'convolutions'; did you mean 'convolution'?"]),
     "recipe_choice": ("adapt OUT --set recipe.loss=dise", ["recipe.loss", "'dise'; did you mean 'dice'?"]),
@@ -144,6 +145,7 @@ def test_wrong_words_are_refused_with_what_is_allowed(
     lab: Lab, tmp_path: Path, expand: Callable, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     before = set(lab.root.rglob("*"))
     messages = next(messages for words, messages in WRONG_WORDS.values() if words == text)
     assert_refused(fsseg(*expand(text)), 2, *messages)

@@ -77,6 +77,7 @@ def test_a_case_that_is_listed_twice_counts_once(seed: int) -> None:
     [
         ({"shots": 17}, r"17 shots were asked for, but the pool has 16 case\(s\)"),
         ({"shots": 4, "pool": CASES[:3]}, r"the pool has 3 case\(s\)[\s\S]*--shots 1 to 3"),
+        ({"test": CASES}, "No case is left to draw: all are test cases"),
         ({"shots": 0}, "0 shots"),
         ({"shots": -1}, "-1 shots"),
         ({"pool": ["case_03x"]}, r"Unknown pool case 'case_03x'\. Did you mean 'case_03'"),
@@ -101,6 +102,28 @@ def test_case_lists_skip_comments_and_empty_lines(tmp_path: Path) -> None:
     path = tmp_path / "cases.txt"
     path.write_text("# pool\ncase_03\n\n  case_01  \r\n#case_02\ncase_07", encoding="utf-8")
     assert read_case_list(path) == ("case_03", "case_01", "case_07")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "names no case"),
+        (b"# none yet\n\n", "names no case"),
+        ("Fälle".encode("latin-1"), "is no UTF-8 text"),
+    ],
+)
+def test_a_case_list_that_names_nothing_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "cases.txt"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=message) as caught:
+        read_case_list(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_case_list_of_windows_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "cases.txt"
+    path.write_bytes("\ufeffcase_03\r\ncase_01\r\n".encode())
+    assert read_case_list(path) == ("case_03", "case_01")
 
 
 def test_a_missing_case_list_is_reported(tmp_path: Path) -> None:
