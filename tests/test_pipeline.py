@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from fsseg.config.manifest import sha256_of_file
 from fsseg.config.recipes import Recipe
-from fsseg.config.run_folder import staging_of
+from fsseg.config.run_folder import MARKER_NAME, staging_of
 from fsseg.data.structures import CaseAnnotation, Structures, load_structures
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapter_file import load_adapter
@@ -450,6 +450,7 @@ def test_an_adaptation_stopped_at_any_moment_leaves_nothing(
 def test_what_a_kill_left_behind_does_not_get_into_the_next_run(lab: Lab, tmp_path: Path) -> None:
     run = tmp_path / "run"
     (staging_of(run) / "fold_0").mkdir(parents=True)
+    (staging_of(run) / MARKER_NAME).touch()
     (staging_of(run) / "estimate.json").write_text("{}")
     (staging_of(run) / "adapter.safetensors.tmp").write_bytes(b"half")
     succeed(*lab.adapt_words(run, "--set", "recipe.max_steps=1"))

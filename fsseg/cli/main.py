@@ -27,6 +27,13 @@ COMMANDS = {
     "methods": "list the adaptation methods",
 }
 
+# What stays of a command that was stopped, where something does.
+_AFTER_CTRL_C = {
+    "preprocess": "The preprocessed dataset is incomplete: give the command again.",
+    "pretrain": "A training goes on from its last checkpoint with the same command and --resume.",
+    "adapt": "What was trained for more than two minutes goes on with the same command, as does a leave-one-out.",
+}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, 1 (failed) or 2 (usage)."""
@@ -44,11 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         _report(f"fsseg {name}: {error}", debug)
         return error.exit_code
     except KeyboardInterrupt:
-        going_on = "a training goes on with the same command (pretrain: --resume)"
-        _report(f"fsseg {name}: stopped by Ctrl-C. Finished results are kept; {going_on}.", debug)
+        what_stays = _AFTER_CTRL_C.get(name, "Nothing of it is kept.")
+        _report(f"fsseg {name}: stopped by Ctrl-C. {what_stays}", debug)
         return 1
     except OSError as error:
-        _report(f"fsseg {name}: {error.strerror or error}: {error.filename or ''}", debug)
+        file = f": {error.filename}" if error.filename else ""
+        _report(f"fsseg {name}: {error.strerror or error}{file}", debug)
         return 1
 
 

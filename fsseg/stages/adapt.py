@@ -1,7 +1,6 @@
 """Stage: fit a pretrained network to known or novel structures from a few labelled cases."""
 
 import logging
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,7 @@ from fsseg.config.errors import UsageError, require_known
 from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest
 from fsseg.config.recipes import Recipe
-from fsseg.config.run_folder import new_run_folder, require_new
+from fsseg.config.run_folder import clear_staging, new_run_folder, require_new
 from fsseg.data.splits import Split, make_split, read_case_list
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork, require_decoder_choice
@@ -135,7 +134,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
         log.warning("%s", note)
     manifest.add_inputs([path for case in split.support for path in (*dataset.images(case), dataset.label(case))])
     with new_run_folder(config.out, checkpoints=_UNFINISHED, resume=True) as staging:
-        _keep_unfinished_only(staging)
+        clear_staging(staging, keep=_UNFINISHED)
         checkpoint = FitCheckpoint(staging / TRAINING_NAME, _fingerprint(config, job, volumes))
         folds = FoldScores(staging / FOLDS_NAME, checkpoint.fingerprint)
         estimate = leave_one_out(job, volumes, folds) if config.estimate == "loo" else None
@@ -158,15 +157,6 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
 def require_new_or_unfinished(out: Path) -> None:
     """Raise `UsageError` if `out` exists; an unfinished folder of a killed run is no obstacle."""
     require_new(out, resume=True)
-
-
-def _keep_unfinished_only(staging: Path) -> None:
-    """Delete what a killed run left behind, but for the state of its training and of its leave-one-out."""
-    for path in staging.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif not path.match(_UNFINISHED):
-            path.unlink()
 
 
 def _fingerprint(config: AdaptConfig, job: Job, volumes: Sequence[Volume]) -> str:
