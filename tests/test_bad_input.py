@@ -92,7 +92,14 @@ WRONG_WORDS = {
     "seed": ("adapt OUT --seed -1", ["seed", "got -1"]),
     "pool_file": ("adapt OUT --pool nowhere.txt", ["Case list not found: nowhere.txt"]),
     "estimate_of_one": ("adapt OUT --shots 1 --estimate loo", ["at least 2 shots, got 1"]),
-    "decoder_of_method": ("adapt OUT --method full --decoder frozen", ["does not go with --decoder frozen", "tuned"]),
+    "decoder_of_method": (
+        "adapt OUT --method linear_probe --decoder tuned",
+        ["linear_probe does not go with --decoder tuned", "frozen"],
+    ),
+    "decoder_of_full": (
+        "adapt OUT --method full --decoder frozen",
+        ["full does not go with --decoder frozen", "tuned"],
+    ),
     "rank_too_large": ("adapt OUT --set rank=99", ["rank 99 is larger than"]),
     "checkpoint": ("adapt OUT --checkpoint nowhere", ["Checkpoint folder not found: nowhere"]),
     "checkpoint_no_model": ("adapt OUT --checkpoint RAW", ["is not a model folder"]),
@@ -509,6 +516,9 @@ def test_a_damaged_structures_json_is_refused(copy: Lab, tmp_path: Path) -> None
     change = {"integers": {"liver": [1]}, "case": {}}
     (copy.target / "structures.json").write_text(json.dumps(change))
     assert_refused(fsseg(*copy.adapt_words(tmp_path / "out")), 2, "unknown key 'case'", "'cases'")
+    newer = {"format_version": 2, "colours": {}}
+    (copy.target / "structures.json").write_text(json.dumps(newer))
+    assert_refused(fsseg(*copy.adapt_words(tmp_path / "out")), 2, "has format 2", "reads up to 1", "newer fsseg")
     assert not (tmp_path / "out").exists()
 
 

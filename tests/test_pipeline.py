@@ -151,6 +151,14 @@ def test_json_alone_is_on_standard_output(lab: Lab, adapted: Path, tmp_path: Pat
     assert outcome.json["command"] == command
 
 
+def test_text_of_a_pretraining_says_why_there_is_no_validation(lab: Lab, tmp_path: Path) -> None:
+    outcome = fsseg(*lab.pretrain_words(tmp_path / "run", steps=2))
+    assert outcome.code == 0, outcome.err
+    assert "None" not in outcome.out
+    assert "in no held-out crop: " in outcome.out
+    assert "sources with fewer than 5 cases hold no case out" in outcome.out
+
+
 def test_text_of_an_adaptation_names_counts_and_folder(lab: Lab, tmp_path: Path) -> None:
     outcome = fsseg(*lab.adapt_words(tmp_path / "run", "--estimate", "loo"))
     assert outcome.code == 0, outcome.err

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from fsseg.config.base import StrictModel, validated
-from fsseg.config.errors import FssegError
+from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import write_json
 
 STRUCTURES_NAME = "structures.json"
@@ -98,11 +98,14 @@ def load_structures(folder: Path) -> Structures:
 
     Raises:
         FssegError: neither file exists, or one is damaged.
+        UsageError: structures.json is of a newer format, or has wrong keys or values.
     """
     path = folder / STRUCTURES_NAME
     try:
         if path.is_file():
-            return validated(Structures, json.loads(path.read_text(encoding="utf-8")), str(path))
+            content = json.loads(path.read_text(encoding="utf-8"))
+            _require_readable_format(content, path)
+            return validated(Structures, content, str(path))
         return structures_of_dataset_json(json.loads((folder / "dataset.json").read_text(encoding="utf-8")), folder)
     except FileNotFoundError:
         raise FssegError(
@@ -111,6 +114,14 @@ def load_structures(folder: Path) -> Structures:
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
         raise FssegError(f"Damaged JSON in {folder}: {error}") from None
+
+
+def _require_readable_format(content: Any, path: Path) -> None:
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise UsageError(
+            f"{path} has format {version}, this fsseg reads up to {FORMAT_VERSION}.\n  Install a newer fsseg."
+        )
 
 
 def structures_of_dataset_json(dataset_json: dict[str, Any], folder: Path) -> Structures:
