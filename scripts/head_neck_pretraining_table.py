@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from head_neck_table import read_rows
 
 from fsseg.evaluation.aggregation import mean_over_seeds, paired_difference, summarise, summarise_seeds
 from fsseg.reporting.tables import markdown_table
@@ -33,12 +34,12 @@ def write_tables(
         command: the command that made the tables.
     """
     results.mkdir(parents=True, exist_ok=True)
-    held_out = [{"encoder": e.label, "seed": "", **row} for e in encoders for row in _read(e.held_out_metrics)]
+    held_out = [{"encoder": e.label, "seed": "", **row} for e in encoders for row in read_rows(e.held_out_metrics)]
     adapted = [
         {"encoder": e.label, "seed": seed, **row}
         for e in encoders
         for seed in range(seeds)
-        for row in _read(e.adapted_metrics(seed))
+        for row in read_rows(e.adapted_metrics(seed))
     ]
     stem = results / "head_neck_pretraining"
     per_case, summary_file, table = (
@@ -54,11 +55,6 @@ def write_tables(
     summary_file.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     table.write_text(_markdown(summary, labels, known, groups, encoders, command), encoding="utf-8")
     return [per_case, summary_file, table]
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def _per_case(rows: list[dict], names: Sequence[str]) -> PerCase:

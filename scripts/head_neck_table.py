@@ -36,9 +36,9 @@ def write_tables(
         command: the command that made the table, written into it.
     """
     results.mkdir(parents=True, exist_ok=True)
-    rows = [{"method": j.label, "shots": j.shots, "seed": j.seed, **row} for j in jobs for row in _read(j.metrics)]
+    rows = [{"method": j.label, "shots": j.shots, "seed": j.seed, **row} for j in jobs for row in read_rows(j.metrics)]
     zero = [
-        {"method": "zero-shot", "shots": 0, "seed": 0, **row} for row in _read(scored / "zero_shot" / "metrics.csv")
+        {"method": "zero-shot", "shots": 0, "seed": 0, **row} for row in read_rows(scored / "zero_shot" / "metrics.csv")
     ]
     stem = results / f"head_neck_{preset}"
     per_case = stem.with_name(f"{stem.name}_per_case.csv")
@@ -56,7 +56,8 @@ def write_tables(
     return [per_case, summary_file, table]
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a metrics CSV."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

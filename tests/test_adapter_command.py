@@ -241,6 +241,11 @@ def test_one_prediction_with_two_adapters_shows_what_each_shows(
     adapters = ("--adapter", adapter(novel), adapter(known))
     facts = succeed("predict", "--base", lab.base, *adapters, "--input", images, "--output", together)
     assert facts["structures"] == [NOVEL, KNOWN]
+    read = {*map(str, (adapter(novel), adapter(known), images / "case_0000.nii.gz"))}
+    read |= {str(lab.base / name) for name in ("fold_0/checkpoint_final.pth", "plans.json", "dataset.json")}
+    assert facts["inputs"].keys() == read
+    support = {case for run in (novel, known) for case in json.loads((run / "split.json").read_text())["support"]}
+    assert json.loads((together / "dataset.json").read_text(encoding="utf-8"))["support_cases"] == sorted(support)
     masks = {}
     for name, run in (("novel", novel), ("known", known)):
         words = ("predict", "--run", run, "--input", images, "--output", tmp_path / name)

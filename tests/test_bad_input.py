@@ -56,10 +56,19 @@ def no_space(*_: Any, **__: Any) -> None:
 WRONG_WORDS = {
     "command": ("adpat", ["Unknown command 'adpat'", "Did you mean 'adapt'?"]),
     "no_options": ("adapt", ["required", "--checkpoint"]),
-    "option": ("adapt OUT --shotz 3", ["unrecognized arguments: --shotz"]),
+    "option": ("adapt OUT --shotz 3", ["unrecognized arguments: --shotz", "did you mean '--shots'?"]),
+    "option_with_value": ("adapt OUT --estmate=loo", ["--estmate=loo", "did you mean '--estimate'?"]),
+    "required_option": ("evaluate --predictions a", ["--predictions", "did you mean '--prediction'?"]),
+    "option_before_cases": ("assemble spec.yaml --chek", ["--chek", "did you mean '--check'?"]),
+    "option_of_an_action": ("adapter merge a --sclae 1", ["--sclae", "did you mean '--scale'?"]),
+    "action": ("adapter mrge a", ["invalid choice: 'mrge'", "did you mean 'merge'?"]),
     "abbreviated_option": ("adapt OUT --shot 3", ["unrecognized arguments: --shot"]),
     "option_value": ("adapt OUT --device tpu", ["invalid choice: 'tpu'", "cuda"]),
     "decoder": ("adapt OUT --decoder thawed", ["invalid choice: 'thawed'", "tuned"]),
+    "device": ("adapt OUT --device mps", ["No MPS device", "--device auto or cpu"]),
+    "misspelt_decoder": ("adapt OUT --decoder tunned", ["invalid choice: 'tunned'", "did you mean 'tuned'?"]),
+    "method_choice": ("adapt OUT --set layers=convolutions", ["'convolutions'; did you mean 'convolution'?"]),
+    "recipe_choice": ("adapt OUT --set recipe.loss=dise", ["recipe.loss", "'dise'; did you mean 'dice'?"]),
     "not_a_number": ("adapt OUT --shots five", ["invalid int value: 'five'"]),
     "structure": ("adapt OUT --structure stomac", ["Unknown structure 'stomac'. Did you mean 'stomach'?", "pancreas"]),
     "method": ("adapt OUT --method lorra", ["Unknown method 'lorra'. Did you mean 'lora'?", "fsseg methods"]),
@@ -104,7 +113,14 @@ WRONG_WORDS = {
     "seed": ("adapt OUT --seed -1", ["seed", "got -1"]),
     "pool_file": ("adapt OUT --pool nowhere.txt", ["Case list not found: nowhere.txt"]),
     "estimate_of_one": ("adapt OUT --shots 1 --estimate loo", ["at least 2 shots, got 1"]),
-    "decoder_of_method": ("adapt OUT --method full --decoder frozen", ["does not go with --decoder frozen", "tuned"]),
+    "decoder_of_method": (
+        "adapt OUT --method linear_probe --decoder tuned",
+        ["linear_probe does not go with --decoder tuned", "frozen"],
+    ),
+    "decoder_of_full": (
+        "adapt OUT --method full --decoder frozen",
+        ["full does not go with --decoder frozen", "tuned"],
+    ),
     "rank_too_large": ("adapt OUT --set rank=99", ["rank 99 is larger than"]),
     "checkpoint": ("adapt OUT --checkpoint nowhere", ["Checkpoint folder not found: nowhere"]),
     "checkpoint_no_model": ("adapt OUT --checkpoint RAW", ["is not a model folder"]),
@@ -113,6 +129,7 @@ WRONG_WORDS = {
     "pretrain_fold": ("pretrain OUT --fold 3", ["Unknown fold '3'", "all"]),
     "pretrain_key": ("pretrain OUT --set optimiser=sgd", ["unknown key 'settings.optimiser'", "'optimizer'"]),
     "pretrain_value": ("pretrain OUT --set optimizer=lion", ["optimizer", "'lion'"]),
+    "pretrain_choice": ("pretrain OUT --set loss=supremm", ["loss", "did you mean 'suprem'?"]),
     "pretrain_steps": ("pretrain OUT --steps 0", ["steps", "got 0"]),
     "preprocess_plans": ("preprocess --dataset 804 --plans plans/headnek_cpu.json", ["Did you mean", "headneck_cpu"]),
     "preprocess_dry": ("preprocess --dataset 804 --plans nowhere.json --dry-run", ["Unknown plans file"]),
@@ -156,6 +173,7 @@ def test_wrong_words_are_refused_with_what_is_allowed(
     lab: Lab, tmp_path: Path, expand: Callable, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     before = set(lab.root.rglob("*"))
     messages = next(messages for words, messages in WRONG_WORDS.values() if words == text)
     assert_refused(fsseg(*expand(text)), 2, *messages)
@@ -589,6 +607,9 @@ def test_a_damaged_structures_json_is_refused(copy: Lab, tmp_path: Path) -> None
     change = {"integers": {"liver": [1]}, "case": {}}
     (copy.target / "structures.json").write_text(json.dumps(change))
     assert_refused(fsseg(*copy.adapt_words(tmp_path / "out")), 2, "unknown key 'case'", "'cases'")
+    newer = {"format_version": 2, "colours": {}}
+    (copy.target / "structures.json").write_text(json.dumps(newer))
+    assert_refused(fsseg(*copy.adapt_words(tmp_path / "out")), 2, "has format 2", "reads up to 1", "newer fsseg")
     assert not (tmp_path / "out").exists()
 
 
@@ -704,6 +725,15 @@ def test_help_of_every_command_shows_its_options_and_examples(command: str) -> N
     assert "examples:" in outcome.out
     assert f"fsseg {command}" in outcome.out.partition("examples:")[2]
     assert "--json" in outcome.out
+
+
+@pytest.mark.parametrize("action", ["adapter show", "adapter merge", "nnunet env", "nnunet plans", "nnunet splits"])
+def test_help_of_every_action_shows_its_own_examples(action: str) -> None:
+    outcome = fsseg(*action.split(), "--help")
+    assert outcome.code == 0
+    examples = outcome.out.partition("examples:")[2]
+    assert examples.strip().startswith(f"fsseg {action}")
+    assert not set(re.findall(r"fsseg \w+ \w+", examples)) - {f"fsseg {action}"}
 
 
 def test_top_level_help_lists_every_command() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import fsseg
 
 from fsseg.cli.main import main
 from fsseg.config.errors import FssegError, UsageError
@@ -81,6 +82,18 @@ def test_mean_of_the_judged_methods_decides() -> None:
     assert verdict["interval"] == pytest.approx([0.3, 0.3])
     assert "beats from_scratch" in verdict["text"]
     assert "+0.300" in verdict["text"]
+
+
+def test_dry_run_says_what_would_be_done_and_makes_nothing(tmp_path: Path) -> None:
+    outcome = fsseg("demo", "--out", tmp_path / "demo", "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith(f"would make {tmp_path / 'demo'}:\nphantoms: 3 source sets of 8 cases")
+    for method in METHODS:
+        assert f"\n{method.label}: adapt to liver" in outcome.out
+    assert fsseg("demo", "--out", tmp_path / "demo", "--dry-run", "--json").json["out"] == str(tmp_path / "demo")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "demo").mkdir()
+    assert fsseg("demo", "--out", tmp_path / "demo", "--dry-run").code == 2
 
 
 def test_one_good_method_is_not_enough() -> None:

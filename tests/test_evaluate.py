@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -191,12 +192,41 @@ def test_all_damaged_cases_are_listed_at_once(prediction: Path, reference: Path)
     assert "does not explain: 9\n  explained: 0, 1, 2, 3" in str(caught.value)
 
 
-def test_a_truncated_label_map_is_refused(prediction: Path, reference: Path) -> None:
-    """ITK reads what is missing as zeros."""
-    path = prediction / "case_b.nii.gz"
-    path.write_bytes(path.read_bytes()[:-12])
-    with pytest.raises(FssegError, match=r"case_b\.nii\.gz cannot be read as NIfTI: truncated or damaged"):
-        run_evaluate(configured(prediction, reference))
+def truncated(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def holding_nan(path: Path) -> None:
+    image = SimpleITK.Cast(SimpleITK.ReadImage(str(path)), SimpleITK.sitkFloat32)
+    image[5, 5, 5] = float("nan")
+    SimpleITK.WriteImage(image, str(path))
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
+@pytest.mark.parametrize(("damage", "message"), [(truncated, "truncated or damaged"), (holding_nan, "NaN")])
+@pytest.mark.parametrize("side", ["prediction", "reference"])
+def test_a_damaged_label_map_is_never_scored(
+    prediction: Path,
+    reference: Path,
+    capsys: pytest.CaptureFixture[str],
+    side: str,
+    damage: Callable[[Path], None],
+    message: str,
+    ending: str,
+) -> None:
+    """ITK reads missing bytes and NaN as 0, which is background."""
+    folder = {"prediction": prediction, "reference": reference}[side]
+    path = folder / f"case_b{ending}"
+    if ending == ".nii":
+        SimpleITK.WriteImage(SimpleITK.ReadImage(str(folder / "case_b.nii.gz")), str(path))
+        (folder / "case_b.nii.gz").unlink()
+    damage(path)
+    assert main(command(prediction, reference)) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert f"{path} cannot be read" in error
+    assert not (prediction.parent / "metrics.csv").exists()
 
 
 def test_z_extent_outside_the_volume_is_refused(prediction: Path, reference: Path) -> None:
@@ -206,6 +236,22 @@ def test_z_extent_outside_the_volume_is_refused(prediction: Path, reference: Pat
     path.write_text(json.dumps(content))
     with pytest.raises(FssegError, match=r"z-extent \[4, 99\) of 'kidney' in case 'case_b'.* has 8"):
         run_evaluate(configured(prediction, reference))
+
+
+def test_cases_that_the_model_was_adapted_to_are_named(
+    prediction: Path, reference: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = prediction / "dataset.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**content, "support_cases": ["case_b", "case_z"]}))
+    assert main(command(prediction, reference)) == 0
+    assert "1 of the 2 scored cases have the names of support cases" in caplog.text
+    assert "scored although the model was adapted to them: case_b" in capsys.readouterr().out
+    caplog.clear()
+    (prediction.parent / "metrics.csv").unlink()
+    assert main(command(prediction, reference, "--cases", "case_a", "--json")) == 0
+    assert "support" not in caplog.text
+    assert json.loads(capsys.readouterr().out)["support_cases"] == []
 
 
 def test_cases_must_match_unless_they_are_named(prediction: Path, reference: Path) -> None:

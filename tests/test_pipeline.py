@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from fsseg.config.few_shot import few_shot_settings
 from fsseg.config.manifest import sha256_of_file
 from fsseg.config.recipes import HeadStart, Recipe
-from fsseg.config.run_folder import staging_of
+from fsseg.config.run_folder import MARKER_NAME, staging_of
 from fsseg.data.structures import CaseAnnotation, Structures, load_structures
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapter_file import load_adapter
@@ -65,7 +65,7 @@ def test_manifest_says_what_a_run_was_made_from(lab: Lab, adapted: Path, stage: 
     assert "not installed" not in manifest["versions"].values()
     assert manifest["seconds"] > 0
     assert manifest["peak_memory_mib"]["host"] > 50
-    assert len(manifest["inputs"]) == (2 if stage == "pretrain" else 4)
+    assert len(manifest["inputs"]) == (3 if stage == "pretrain" else 4)
     assert all(sha256_of_file(Path(path)) == digest for path, digest in manifest["inputs"].items())
 
 
@@ -150,6 +150,14 @@ def test_json_alone_is_on_standard_output(lab: Lab, adapted: Path, tmp_path: Pat
     folder = lab.root / "preprocessed" / lab.target.name if command == "preprocess" else tmp_path / "out"
     assert outcome.json == read_json(folder / "manifest.json")  # parsing fails where anything else is printed
     assert outcome.json["command"] == command
+
+
+def test_text_of_a_pretraining_says_why_there_is_no_validation(lab: Lab, tmp_path: Path) -> None:
+    outcome = fsseg(*lab.pretrain_words(tmp_path / "run", steps=2))
+    assert outcome.code == 0, outcome.err
+    assert "None" not in outcome.out
+    assert "in no held-out crop: " in outcome.out
+    assert "sources with fewer than 5 cases hold no case out" in outcome.out
 
 
 def test_text_of_an_adaptation_names_counts_and_folder(lab: Lab, tmp_path: Path) -> None:
@@ -244,6 +252,7 @@ def test_leave_one_out_scores_every_support_case(lab: Lab, tmp_path: Path) -> No
     manifest = succeed(*lab.adapt_words(run, "--estimate", "loo", "--shots", 3))
     estimate = read_json(run / "estimate.json")
     assert set(estimate) == {NOVEL, KNOWN}
+    assert manifest["estimate"] == read_json(run / "manifest.json")["estimate"] == estimate
     for spread in estimate.values():
         scores = spread["cases"]
         assert set(scores) == set(manifest["support"])
@@ -491,6 +500,7 @@ def test_an_adaptation_stopped_at_any_moment_leaves_nothing(
 def test_what_a_kill_left_behind_does_not_get_into_the_next_run(lab: Lab, tmp_path: Path) -> None:
     run = tmp_path / "run"
     (staging_of(run) / "fold_0").mkdir(parents=True)
+    (staging_of(run) / MARKER_NAME).touch()
     (staging_of(run) / "estimate.json").write_text("{}")
     (staging_of(run) / "adapter.safetensors.tmp").write_bytes(b"half")
     succeed(*lab.adapt_words(run, "--set", "recipe.max_steps=1"))

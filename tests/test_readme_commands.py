@@ -1,5 +1,6 @@
-"""Two pages of the README, run as they stand: on phantoms, on a CPU, with few steps."""
+"""Pages of the README, run as they stand: on phantoms, on a CPU, with few steps."""
 
+import csv
 import json
 import os
 import re
@@ -64,11 +65,16 @@ def hospital(lab: Lab, tmp_path: Path) -> Lab:
 
 def run_page(title: str, hospital: Lab) -> str:
     """Run a section in the folder of a hospital; return what its commands printed."""
+    return run_commands(commands(title), hospital)
+
+
+def run_commands(lines: str, hospital: Lab) -> str:
+    """Run lines of bash in the folder of a hospital; return what they printed."""
     env = environment(hospital, hospital.root / "nnUNet_results")
     del env["nnUNet_extTrainer"]  # the page sets it
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])
     done = subprocess.run(
-        ["bash", "-c", SHORTENED + commands(title)],
+        ["bash", "-c", SHORTENED + lines],
         cwd=hospital.root,
         env=env,
         capture_output=True,
@@ -90,13 +96,36 @@ def test_page_for_nnunet_users(hospital: Lab) -> None:
     assert (results / SOURCES / "nnUNetTrainerPartialLabel__nnUNetResEncUNetMPlans__3d_fullres/fold_0").is_dir()
 
 
-def test_page_from_a_public_checkpoint(hospital: Lab) -> None:
-    """At 8 mm instead of 1.5, so that the phantoms are small; two of their structures get the names of the page."""
+def rename_structures(hospital: Lab) -> None:
+    """Give two structures of the phantoms the names of the page."""
     file = hospital.root / "raw" / "Dataset104_NewHospital" / "dataset.json"
     content = json.loads(file.read_text(encoding="utf-8"))
     named = {"stomach": "larynx", "pancreas": "esophagus"}
     content["labels"] = {named.get(name, name): integer for name, integer in content["labels"].items()}
     file.write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_the_main_job_from_adapting_on_scores_test_cases_only(hospital: Lab) -> None:
+    rename_structures(hospital)
+    _, lines = commands("The main job, step by step").split("# 4. ")
+    for page, here in (("HeadNeckTarget", "NewHospital"), ("tail -n 15", "tail -n 2"), ("--shots 5", "--shots 2")):
+        assert page in lines
+        lines = lines.replace(page, here)
+    run_commands("# " + lines, hospital)
+    tested = (hospital.root / "test_cases.txt").read_text(encoding="utf-8").split()
+    with (hospital.root / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["case"] for row in csv.DictReader(file)] == tested
+    manifest = json.loads((hospital.root / "metrics.manifest.json").read_text(encoding="utf-8"))
+    assert manifest["result"]["support_cases"] == []
+    split = json.loads((hospital.root / "runs/larynx/split.json").read_text(encoding="utf-8"))
+    assert split["test"] == tested
+    predicted = json.loads((hospital.root / "predictions" / "dataset.json").read_text(encoding="utf-8"))
+    assert predicted["support_cases"] == sorted(split["support"])
+
+
+def test_page_from_a_public_checkpoint(hospital: Lab) -> None:
+    """At 8 mm instead of 1.5, so that the phantoms are small."""
+    rename_structures(hospital)
     weights = hospital.root / "supervised_suprem_segresnet_2100.pth"
     checkpoint_files.suprem_segresnet(weights)
     succeed("import", weights, "--out", hospital.root / "fine")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import fsseg
 
 from fsseg.cli.main import COMMANDS
 from fsseg.nnunet.model_folder import network_of_plans
@@ -35,6 +36,18 @@ def test_shipped_plans_build_a_network_that_takes_their_patch(path: Path) -> Non
     assert logits.shape == (1, 3, *patch_size)
     assert plans["plans_name"] == path.stem
     assert plans["description"]
+
+
+def test_readme_shows_what_methods_prints_but_for_reasons() -> None:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    shown = re.search(r"```text\n(method  .*?)```", text, flags=re.DOTALL)
+    assert shown
+    header, rule, *lines = fsseg("methods", "--plans", REPOSITORY / "plans" / "headneck_cpu.json").out.splitlines()
+    lines = [re.sub(r"(not defined) .*", r"\1", line) for line in lines]
+    last = rule.rindex(" ") + 1  # the rule is as long as the longest description that is left
+    rows = [line for line in lines if len(line) > last and line[last - 2 : last] == "  "]
+    rule = rule[: max(map(len, rows))]
+    assert shown[1].splitlines() == [header, rule, *lines]
 
 
 def test_readme_shows_every_stage_of_the_pipeline() -> None:

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from fsseg.config.errors import FssegError, UsageError
-from fsseg.data.splits import Split, load_split, make_split, read_case_list
+from fsseg.config.errors import UsageError
+from fsseg.data.splits import SPLIT_NAME, Split, make_split, read_case_list
 
 CASES = tuple(f"case_{number:02d}" for number in range(20))
 TEST = CASES[12:16]
@@ -77,6 +77,7 @@ def test_a_case_that_is_listed_twice_counts_once(seed: int) -> None:
     [
         ({"shots": 17}, r"17 shots were asked for, but the pool has 16 case\(s\)"),
         ({"shots": 4, "pool": CASES[:3]}, r"the pool has 3 case\(s\)[\s\S]*--shots 1 to 3"),
+        ({"test": CASES}, "No case is left to draw: all are test cases"),
         ({"shots": 0}, "0 shots"),
         ({"shots": -1}, "-1 shots"),
         ({"pool": ["case_03x"]}, r"Unknown pool case 'case_03x'\. Did you mean 'case_03'"),
@@ -94,19 +95,35 @@ def test_impossible_splits_are_refused(arguments: dict[str, Any], message: str) 
 def test_a_split_survives_its_file(tmp_path: Path) -> None:
     split = make_split(CASES, shots=5, seed=2, test=TEST)
     split.save(tmp_path)
-    assert load_split(tmp_path) == split
-    assert isinstance(load_split(tmp_path), Split)
-
-
-def test_a_folder_without_a_split_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(FssegError, match="not a run of `fsseg adapt`"):
-        load_split(tmp_path)
+    assert Split.model_validate_json((tmp_path / SPLIT_NAME).read_text(encoding="utf-8")) == split
 
 
 def test_case_lists_skip_comments_and_empty_lines(tmp_path: Path) -> None:
     path = tmp_path / "cases.txt"
     path.write_text("# pool\ncase_03\n\n  case_01  \r\n#case_02\ncase_07", encoding="utf-8")
     assert read_case_list(path) == ("case_03", "case_01", "case_07")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "names no case"),
+        (b"# none yet\n\n", "names no case"),
+        ("Fälle".encode("latin-1"), "is no UTF-8 text"),
+    ],
+)
+def test_a_case_list_that_names_nothing_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "cases.txt"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=message) as caught:
+        read_case_list(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_case_list_of_windows_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "cases.txt"
+    path.write_bytes("\ufeffcase_03\r\ncase_01\r\n".encode())
+    assert read_case_list(path) == ("case_03", "case_01")
 
 
 def test_a_missing_case_list_is_reported(tmp_path: Path) -> None:

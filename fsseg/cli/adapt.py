@@ -76,7 +76,7 @@ def _text(result: dict, arguments: argparse.Namespace) -> str:
     text += (
         f"\n{result['steps']} steps ({ended}), {result['fit_seconds']:.0f} s, loss {result['loss']}\n{arguments.out}"
     )
-    return text + _estimate_text(arguments.out) + ("" if result["merged"] else _adapter_text(arguments))
+    return text + _estimate_text(result["estimate"]) + ("" if result["merged"] else _adapter_text(arguments))
 
 
 def _adapter_text(arguments: argparse.Namespace) -> str:
@@ -92,14 +92,13 @@ def _adapter_text(arguments: argparse.Namespace) -> str:
     )
 
 
-def _estimate_text(out: str) -> str:
-    import json
-    from pathlib import Path
-
-    file = Path(out) / "estimate.json"
-    if not file.is_file():
+def _estimate_text(estimate: dict | None) -> str:
+    if estimate is None:
         return ""
     lines = ["\nexpected DSC by leave-one-out over the support cases (mean, range):"]
-    for name, spread in json.loads(file.read_text(encoding="utf-8")).items():
-        lines.append(f"  {name}: {spread['mean']:.3f} ({spread['lowest']:.3f} to {spread['highest']:.3f})")
+    for name, spread in estimate.items():
+        if spread["mean"] is None:
+            lines.append(f"  {name}: not estimable from these cases, because one alone annotates it")
+        else:
+            lines.append(f"  {name}: {spread['mean']:.3f} ({spread['lowest']:.3f} to {spread['highest']:.3f})")
     return "\n".join(lines)

@@ -3,25 +3,27 @@
 import argparse
 
 from fsseg.cli.options import add_output_options, emit
+from fsseg.cli.parser import add_action
 
-EXAMPLES = """examples:
-  fsseg adapter show runs/larynx/adapter.safetensors
+_SHOW = """  fsseg adapter show runs/larynx/adapter.safetensors
   fsseg adapter show runs/larynx/adapter.safetensors --json
-  fsseg adapter merge runs/larynx/adapter.safetensors --base runs/universal --out runs/larynx_merged
+"""
+_MERGE = """  fsseg adapter merge runs/larynx/adapter.safetensors --base runs/universal --out runs/larynx_merged
   fsseg adapter merge runs/larynx/adapter.safetensors --base runs/universal --scale 0.7 --out runs/larynx_70
 
 --scale takes weights between the base (0) and the adapted network (1): all that the adaptation changed, a tuned decoder
 and the head rows of known structures included; head rows of novel structures stay as adapted.
 """
+EXAMPLES = f"examples:\n{_SHOW}{_MERGE}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="show|merge")
-    show = actions.add_parser("show", help="method, ranks, base, structures, support cases, training")
+    show = add_action(actions, "show", "method, ranks, base, structures, support cases, training", _SHOW)
     show.add_argument("file", help="adapter.safetensors of a run")
     add_output_options(show)
-    merge = actions.add_parser("merge", help="write a model folder that nnUNetv2_predict runs without fsseg")
+    merge = add_action(actions, "merge", "write a model folder that nnUNetv2_predict runs without fsseg", _MERGE)
     merge.add_argument("file", help="adapter.safetensors of a run")
     merge.add_argument("--base", required=True, help="model folder that the adapter was trained on")
     merge.add_argument("--out", required=True, help="model folder to make")

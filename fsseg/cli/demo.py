@@ -15,6 +15,7 @@ from fsseg.cli.options import add_device_option, add_output_options, emit
 EXAMPLES = """examples:
   fsseg demo
   fsseg demo --out demo_1 --seed 1 --json
+  fsseg demo --dry-run
 """
 
 
@@ -23,16 +24,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("fsseg_demo"), help="folder to make (default: fsseg_demo)")
     parser.add_argument("--seed", type=int, default=0, help="decides phantoms, weights and crops (default: 0)")
     add_device_option(parser)
-    add_output_options(parser)
+    add_output_options(parser, dry_run=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo."""
     from fsseg.config.base import validated
-    from fsseg.stages.demo import DemoConfig, run_demo
+    from fsseg.stages.demo import DemoConfig, plan_demo, run_demo
 
     names = ("out", "seed", "device")
     config = validated(DemoConfig, {name: getattr(arguments, name) for name in names}, "the options")
+    if arguments.dry_run:
+        plan = plan_demo(config)
+        emit(plan, "\n".join([f"would make {plan['out']}:", *plan["steps"]]), arguments.json)
+        return 0
     content = run_demo(config)
     emit(content, _text(content, config.out), arguments.json)
     return 0 if content["verdict"]["beats"] else 1

@@ -3,6 +3,7 @@
 Structures are matched by name; what an integer means comes from the structures.json or dataset.json in each
 folder, or else in its parent. Structures that a case does not annotate are not scored in it. Structures empty
 in both masks are left out of the means; empty in one of them, they count as DSC = NSD = 0 and have no HD95.
+Cases that the model was adapted to are named: leave them out with --cases.
 """
 
 import argparse
@@ -106,4 +107,6 @@ def _notes(result: dict[str, Any]) -> list[str]:
         notes.append(f"not scored, pairs of case and structure without annotation: {result['unannotated_pairs']}")
     if result["never_annotated"]:
         notes.append(f"annotated in none of the cases: {', '.join(result['never_annotated'])}")
+    if result["support_cases"]:
+        notes.append(f"scored although the model was adapted to them: {', '.join(result['support_cases'])}")
     return [*notes, f"written: {result['out']}, {result['manifest']}"]

@@ -1,6 +1,5 @@
 """The `fsseg` command: dispatches to one module per subcommand and turns errors into messages."""
 
-import argparse
 import importlib
 import logging
 import os
@@ -9,6 +8,7 @@ import traceback
 from collections.abc import Sequence
 
 from fsseg import __version__
+from fsseg.cli.parser import Parser
 from fsseg.config.errors import FssegError, UsageError, unknown_name
 
 # Name of the command -> what its help line says. The module fsseg.cli.<name> is imported only when it is used,
@@ -25,6 +25,13 @@ COMMANDS = {
     "adapter": "look at an adapter file, or merge it into a stock nnU-Net model",
     "nnunet": "use fsseg's trainers from nnU-Net's own commands",
     "methods": "list the adaptation methods",
+}
+
+# What stays of a command that was stopped, where something does.
+_AFTER_CTRL_C = {
+    "preprocess": "The preprocessed dataset is incomplete: give the command again.",
+    "pretrain": "A training goes on from its last checkpoint with the same command and --resume.",
+    "adapt": "What was trained for more than two minutes goes on with the same command, as does a leave-one-out.",
 }
 
 
@@ -44,11 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         _report(f"fsseg {name}: {error}", debug)
         return error.exit_code
     except KeyboardInterrupt:
-        going_on = "a training goes on with the same command (pretrain: --resume)"
-        _report(f"fsseg {name}: stopped by Ctrl-C. Finished results are kept; {going_on}.", debug)
+        what_stays = _AFTER_CTRL_C.get(name, "Nothing of it is kept.")
+        _report(f"fsseg {name}: stopped by Ctrl-C. {what_stays}", debug)
         return 1
     except OSError as error:
-        _report(f"fsseg {name}: {error.strerror or error}: {error.filename or ''}", debug)
+        file = f": {error.filename}" if error.filename else ""
+        _report(f"fsseg {name}: {error.strerror or error}{file}", debug)
         return 1
 
 
@@ -58,27 +66,20 @@ def _run(name: str, arguments: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     logging.getLogger("fsseg").setLevel(logging.INFO)
     module = importlib.import_module(f"fsseg.cli.{name}")
-    parser = argparse.ArgumentParser(
-        prog=f"fsseg {name}",
-        description=module.__doc__,
-        epilog=module.EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser(prog=f"fsseg {name}", description=module.__doc__, epilog=module.EXAMPLES)
     module.add_arguments(parser)
     arguments.remove(name)
     return int(module.run(parser.parse_args(arguments)))
 
 
-def _top_level_parser() -> argparse.ArgumentParser:
+def _top_level_parser() -> Parser:
     listing = "\n".join(f"  {name:<12}{text}" for name, text in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fsseg",
         usage="fsseg COMMAND [options]",
         description="Few-shot adaptation of pretrained 3D segmentation networks on nnU-Net conventions.",
         epilog=f"commands:\n{listing}\n\n`fsseg COMMAND --help` shows the options and examples of a command.\n"
         "`--debug` adds the traceback to an error.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"fsseg {__version__}")
     return parser

@@ -5,13 +5,17 @@ import shlex
 
 from fsseg.cli.method_settings import HEAD_HELP, method_settings
 from fsseg.cli.options import add_output_options, emit
+from fsseg.cli.parser import add_action
 
-EXAMPLES = """examples:
-  fsseg nnunet env
-  fsseg nnunet plans --checkpoint runs/universal --dataset 104 --method lora --decoder tuned --shots 5
-  fsseg nnunet splits --dataset 104
+_ENV = """  fsseg nnunet env
+"""
+_PLANS = """  fsseg nnunet plans --checkpoint runs/universal --dataset 104 --method lora --decoder tuned --shots 5
+"""
+_SPLITS = """  fsseg nnunet splits --dataset 104
   fsseg nnunet splits --dataset 104 --shots 5 --folds 3 --json
-
+"""
+EXAMPLES = f"""examples:
+{_ENV}{_PLANS}{_SPLITS}
 `env` prints a line for the shell. With it, the commands of nnU-Net find the trainers of fsseg, as in
 nnUNetv2_train 901 3d_fullres 0 -p nnUNetResEncUNetMPlans -tr nnUNetTrainerPartialLabel. `plans` writes plans for
 nnUNetv2_preprocess -d 104 -plans_name NAME -c 3d_fullres and nnUNetv2_train 104 3d_fullres 0 -p NAME
@@ -24,9 +28,9 @@ growing --shots. Stock nnU-Net makes none for fewer than five cases.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    env = actions.add_parser("env", help="print the line that makes nnU-Net find fsseg's trainers", allow_abbrev=False)
+    env = add_action(actions, "env", "print the line that makes nnU-Net find fsseg's trainers", _ENV)
     add_output_options(env)
-    plans = actions.add_parser("plans", help="write plans with which nnU-Net adapts a base", allow_abbrev=False)
+    plans = add_action(actions, "plans", "write plans with which nnU-Net adapts a base", _PLANS)
     plans.add_argument("--checkpoint", required=True, help="model folder of the pretrained network")
     plans.add_argument("--dataset", required=True, help="number or name of a dataset in nnUNet_raw")
     plans.add_argument("--structure", nargs="+", help="structures to adapt to (default: all of the dataset)")
@@ -39,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     plans.add_argument("--name", help="name of the plans (default: fsseg_METHOD_Kshots)")
     plans.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options of method and recipe")
     add_output_options(plans)
-    splits = actions.add_parser("splits", help="write splits_final.json for few cases", allow_abbrev=False)
+    splits = add_action(actions, "splits", "write splits_final.json for few cases", _SPLITS)
     splits.add_argument("--dataset", required=True, help="number or name of a preprocessed dataset")
     splits.add_argument("--shots", type=int, help="training cases of a fold (default: all but one, leave-one-out)")
     splits.add_argument("--folds", type=int, help="folds with --shots, each of another seed (default: 3)")

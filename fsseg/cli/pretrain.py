@@ -65,5 +65,11 @@ def _text(result: dict, out: str, dry_run: bool) -> str:
             f" disk: {result['preprocessed_mib']:,.0f} MiB preprocessed data,"
             f" {result['checkpoints_mib']:,.0f} MiB checkpoints" + "".join(f"\n{note}" for note in result["notes"])
         )
-    dice = "  ".join(f"{name} {value}" for name, value in result["validation_dice"].items())
-    return f"validation Dice on held-out crops: {dice}\n{out} is complete ({result['seconds']:.0f} s)"
+    dice = result["validation_dice"]
+    shown = "  ".join(f"{name} {value}" for name, value in dice.items() if value is not None)
+    lines = [f"validation Dice on held-out crops: {shown or 'none'}"]
+    missing = [name for name, value in dice.items() if value is None]
+    if missing:
+        reason = "--fold all, validation_share=0 and sources with fewer than 5 cases hold no case out"
+        lines.append(f"in no held-out crop: {', '.join(missing)} ({reason})")
+    return "\n".join([*lines, f"{out} is complete ({result['seconds']:.0f} s)"])

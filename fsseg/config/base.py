@@ -1,6 +1,5 @@
 """Strict configuration models: unknown keys are errors, and all errors of a config are reported at once."""
 
-import difflib
 import re
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,7 +7,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fsseg.config.errors import UsageError
+from fsseg.config.errors import UsageError, nearest_name
 
 ModelT = TypeVar("ModelT", bound="StrictModel")
 
@@ -58,20 +57,20 @@ def _problem(model: type[StrictModel], item: Any) -> str:
     if item["type"] == "extra_forbidden":
         allowed = _fields_at(model, item["loc"][:-1])
         listing = f" (allowed: {', '.join(allowed)})" if allowed else ""
-        return f"unknown key {location!r}{_did_you_mean(item['loc'][-1], allowed)}{listing}"
+        return f"unknown key {location!r}{_advice(item['loc'][-1], allowed)}{listing}"
     if item["type"] == "missing":
         return f"missing key {location!r}"
     if item["type"] == "value_error" and isinstance(item["input"], dict):  # values that do not go together
         return f"{location}: {item['ctx']['error']}"
-    problem = f"{location}: {item['msg']}, got {item['input']!r}"
+    message = f"{location}: {item['msg']}, got {item['input']!r}"
     if item["type"] == "literal_error":
-        problem += _did_you_mean(item["input"], re.findall(r"'([^']*)'", item["ctx"]["expected"]))
-    return problem
+        message += _advice(item["input"], re.findall(r"'([^']*)'", item["ctx"]["expected"]))
+    return message
 
 
-def _did_you_mean(received: object, allowed: list[str]) -> str:
-    nearest = difflib.get_close_matches(str(received), allowed, n=1)
-    return f"; did you mean {nearest[0]!r}?" if nearest else ""
+def _advice(received: Any, allowed: list[str]) -> str:
+    nearest = nearest_name(str(received), allowed)
+    return f"; did you mean {nearest!r}?" if nearest else ""
 
 
 def _fields_at(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:

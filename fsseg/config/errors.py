@@ -18,6 +18,11 @@ class UsageError(FssegError):
     exit_code = 2
 
 
+def nearest_name(received: str, allowed: Iterable[str]) -> str | None:
+    """Return the allowed name that a misspelt one most likely means, or None if none is near."""
+    return next(iter(difflib.get_close_matches(received, list(allowed), n=1)), None)
+
+
 def unknown_name(kind: str, received: str, allowed: Iterable[str], hint: str = "") -> UsageError:
     """Build the error for a name that is not in a known set, with the nearest allowed names first.
 

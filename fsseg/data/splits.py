@@ -1,16 +1,16 @@
 """Support and test cases: seeded, nested (1 in 5 in 10), and test cases that never change."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from fsseg.config.base import StrictModel
-from fsseg.config.errors import FssegError, UsageError, require_known
+from fsseg.config.errors import UsageError, require_known
 from fsseg.config.json_files import write_json
 
 SPLIT_NAME = "split.json"
+SUPPORT_KEY = "support_cases"  # of a dataset.json: what the model was adapted to; it goes on to the predictions
 
 
 class Split(StrictModel):
@@ -27,14 +27,6 @@ class Split(StrictModel):
         write_json(folder / SPLIT_NAME, self.model_dump(mode="json"))
 
 
-def load_split(folder: Path) -> Split:
-    """Read the split of a run folder."""
-    try:
-        return Split.model_validate(json.loads((folder / SPLIT_NAME).read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise FssegError(f"{folder} has no {SPLIT_NAME}, so it is not a run of `fsseg adapt`.") from None
-
-
 def leave_one_out(cases: Sequence[str]) -> list[dict[str, list[str]]]:
     """Return a fold for every case, as nnU-Net writes folds; a single case is its own validation."""
     if len(cases) == 1:
@@ -43,11 +35,22 @@ def leave_one_out(cases: Sequence[str]) -> list[dict[str, list[str]]]:
 
 
 def read_case_list(path: Path) -> tuple[str, ...]:
-    """Read a file with one case identifier a line; empty lines and lines that start with # are skipped."""
+    """Read a file with one case identifier a line; empty lines and lines that start with # are skipped.
+
+    Raises:
+        UsageError: the file is missing, no UTF-8 text, or names no case.
+    """
+    advice = "\n  Give a text file with one case identifier a line."
     if not path.is_file():
-        raise UsageError(f"Case list not found: {path}\n  Give a text file with one case identifier a line.")
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-    return tuple(line for line in lines if line and not line.startswith("#"))
+        raise UsageError(f"Case list not found: {path}{advice}")
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise UsageError(f"Case list {path} is no UTF-8 text: {error}{advice}") from None
+    cases = tuple(line for line in lines if line and not line.startswith("#"))
+    if not cases:
+        raise UsageError(f"Case list {path} names no case.{advice}")
+    return cases
 
 
 def make_split(
@@ -85,6 +88,8 @@ def make_split(
             "  Remove them from one of the lists."
         )
     if support is None:
+        if not pool:
+            raise UsageError("No case is left to draw: all are test cases.\n  Shorten the --test list.")
         if not 1 <= shots <= len(pool):
             raise UsageError(
                 f"{shots} shots were asked for, but the pool has {len(pool)} case(s).\n"

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from fsseg.config.base import StrictModel, validated
-from fsseg.config.errors import FssegError
+from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import read_json, write_json
 
 STRUCTURES_NAME = "structures.json"
@@ -104,16 +104,27 @@ def load_structures(folder: Path) -> Structures:
 
     Raises:
         FssegError: neither file exists, or one is damaged.
+        UsageError: structures.json is of a newer format, or has wrong keys or values.
     """
     path, definition = folder / STRUCTURES_NAME, folder / "dataset.json"
     if path.is_file():
-        return validated(Structures, read_json(path), str(path))
+        content = read_json(path)
+        _require_readable_format(content, path)
+        return validated(Structures, content, str(path))
     if not definition.is_file():
         raise FssegError(
             f"No {STRUCTURES_NAME} and no dataset.json in {folder}\n"
             "  Give the folder of an nnU-Net raw dataset, for example $nnUNet_raw/Dataset901_HeadNeck."
         )
     return structures_of_dataset_json(read_json(definition, ["labels"]), folder)
+
+
+def _require_readable_format(content: dict[str, Any], path: Path) -> None:
+    version = content.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise UsageError(
+            f"{path} has format {version}, this fsseg reads up to {FORMAT_VERSION}.\n  Install a newer fsseg."
+        )
 
 
 def structures_of_dataset_json(dataset_json: dict[str, Any], folder: Path) -> Structures:

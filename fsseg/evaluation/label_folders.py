@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fsseg.config.errors import FssegError, UsageError, require_known
+from fsseg.config.json_files import read_json
+from fsseg.data.splits import SUPPORT_KEY
 from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,11 @@ class LabelFolder:
     definition: Path
     structures: Structures
     files: dict[str, Path]
+
+    @property
+    def support_cases(self) -> tuple[str, ...]:
+        """The cases to which the model that made these predictions was adapted; none where that is not written down."""
+        return tuple(read_json(self.definition).get(SUPPORT_KEY, ()))
 
     def annotated(self, case: str) -> tuple[str, ...]:
         """Return the structures whose truth is known in `case`; a plain dataset.json annotates all of them.

@@ -52,12 +52,13 @@ def read_label_map(path: Path, structures: Structures) -> LabelMap:
         structures: what the integers mean; one that it does not know is an error, not background.
 
     Raises:
-        FssegError: the file cannot be read, is not 3D, or holds values that mean nothing.
+        FssegError: the file is damaged (ITK alone reads missing bytes and NaN as background), is not 3D, or holds
+            values that mean nothing.
     """
     try:
         image = read_image(path)
     except UnreadableImageError as error:
-        raise FssegError(f"{path} cannot be read as NIfTI: {error}") from None
+        raise FssegError(f"{path} cannot be read as NIfTI: {error}\n  Write or copy this file again.") from None
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise FssegError(f"{path} must be a 3D label map, got size {image.GetSize()}.")
     image = SimpleITK.DICOMOrient(image, ORIENTATION)

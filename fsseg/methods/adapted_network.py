@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.recipes import Rates
 from fsseg.methods.contract import DecoderChoice, Method
+from fsseg.methods.registry import plain_name
 from fsseg.models.parts import parts_of
 
 
@@ -53,7 +54,7 @@ class AdaptedNetwork:
         whole = frozenset([*heads, *decoder_parameters])
         reason = method.undefined(network, whole)
         if reason:
-            raise UsageError(f"{type(method).__name__} is not defined on {type(network).__name__}: {reason}")
+            raise UsageError(f"{plain_name(method)} is not defined on {type(network).__name__}: {reason}")
         self.notes = method.notes(network, whole)
 
         network.requires_grad_(False)
@@ -153,7 +154,7 @@ class AdaptedNetwork:
         """
         if self.method.not_merged_because:
             raise UsageError(
-                f"{type(self.method).__name__} cannot be merged into plain weights: {self.method.not_merged_because}"
+                f"{plain_name(self.method)} cannot be merged into plain weights: {self.method.not_merged_because}"
             )
         formed: dict[tuple[int, str], Tensor] = {}
         merged = {}
@@ -172,7 +173,7 @@ def require_decoder_choice(method: Method, decoder: DecoderChoice | None) -> Dec
     decoder = decoder or method.decoder_choices[0]
     if decoder not in method.decoder_choices:
         raise UsageError(
-            f"{type(method).__name__} does not go with --decoder {decoder}.\n"
+            f"{plain_name(method)} does not go with --decoder {decoder}.\n"
             f"  allowed: {', '.join(method.decoder_choices)}"
         )
     return decoder

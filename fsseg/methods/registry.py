@@ -104,6 +104,13 @@ def method_class(name: str) -> "type[Method]":
     return getattr(importlib.import_module(f"fsseg.methods.{module}"), attribute)
 
 
+def plain_name(method: "Method") -> str:
+    """Return the name of a method without its preset; the name of its class if it is not registered."""
+    module, attribute = type(method).__module__.rpartition(".")[2], type(method).__name__
+    names = {entry.location: name for name, entry in METHODS.items()}
+    return names.get(f"{module}:{attribute}", attribute)
+
+
 def preset_options(name: str) -> Mapping[str, Any]:
     """Return the options that a preset sets; none for a method's plain name."""
     plain, _, preset = name.partition(":")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shlex
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,6 +18,7 @@ from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import read_json, write_json
 from fsseg.config.recipes import Activation
 from fsseg.data.assembly import head_labels
+from fsseg.data.splits import SUPPORT_KEY
 from fsseg.data.structures import Structures, structures_of_dataset_json
 from fsseg.methods.adapter_file import ADAPTER_NAME
 from fsseg.models.networks import build_network
@@ -97,11 +99,19 @@ class ModelFolder:
         return {name: row for row, name in enumerate(structures.names)}
 
     def dataset_json_with(
-        self, integers: dict[str, tuple[int, ...]], activation: Activation = "sigmoid"
+        self,
+        integers: dict[str, tuple[int, ...]],
+        activation: Activation = "sigmoid",
+        support: Iterable[str] = (),
     ) -> dict[str, Any]:
-        """Return the dataset.json of an adaptation: this model's, with the adapted structures instead of its own."""
+        """Return the dataset.json of an adaptation: this model's, with the adapted structures instead of its own.
+
+        Its support cases, and those that this model was adapted to before, stand in it, because nnU-Net copies the file
+        to the predictions, where `fsseg evaluate` looks for them.
+        """
         kept = {k: v for k, v in self.dataset_json.items() if k not in ("labels", "regions_class_order", "name")}
-        return {**kept, **head_labels(integers, activation)}
+        seen = sorted({*kept.get(SUPPORT_KEY, ()), *support})
+        return {**kept, **head_labels(integers, activation), **({SUPPORT_KEY: seen} if seen else {})}
 
     def plans_manager(self) -> PlansManager:
         """Return nnU-Net's view of the plans."""
@@ -213,6 +223,11 @@ def write_model_folder(
     write_json(folder / "dataset.json", dataset_json)
     step = {TILE_STEP_KEY: tile_step_size}
     save_checkpoint(fold / CHECKPOINT_NAME, weights, configuration, mirroring_axes, **step)
+
+
+def model_files(path: Path) -> list[Path]:
+    """Return the files of which a model folder consists; raise `UsageError` if the folder is none."""
+    return [checkpoint_file(path), path / "plans.json", path / "dataset.json"]
 
 
 def checkpoint_file(path: Path) -> Path:

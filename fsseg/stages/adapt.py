@@ -1,7 +1,6 @@
 """Stage: fit a pretrained network to known or novel structures from a few labelled cases."""
 
 import logging
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,7 @@ from fsseg.config.errors import UsageError, require_known
 from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest
 from fsseg.config.recipes import HeadStart, Recipe
-from fsseg.config.run_folder import new_run_folder, require_new
+from fsseg.config.run_folder import clear_staging, new_run_folder, require_new
 from fsseg.data.splits import Split, make_split, read_case_list
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork, require_decoder_choice
@@ -36,7 +35,7 @@ from fsseg.stages.adaptation_files import adapter_info, training_facts, write_lo
 from fsseg.stages.adaptation_notes import notes_of
 from fsseg.stages.adaptation_training import train
 from fsseg.stages.base_channels import ignored_channel_notes, require_same_channels
-from fsseg.stages.estimate import leave_one_out
+from fsseg.stages.estimate import FoldScores, leave_one_out
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
 from fsseg.training.seeding import resolve_device
 
@@ -44,6 +43,8 @@ log = logging.getLogger(__name__)
 
 CACHE_NAME = "fsseg_cache"
 TRAINING_NAME = "training.pt"  # the state of a training that has not ended
+FOLDS_NAME = "training_estimate.json"  # the folds of a leave-one-out that has not ended
+_UNFINISHED = "training*"  # both
 DEFAULT_SHOTS = 5
 
 
@@ -132,10 +133,11 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
     for note in ignored:  # the others may wait for the report; this one may be a reason to stop
         log.warning("%s", note)
     manifest.add_inputs([path for case in split.support for path in (*dataset.images(case), dataset.label(case))])
-    with new_run_folder(config.out, checkpoints=TRAINING_NAME, resume=True) as staging:
-        _keep_checkpoint_only(staging)
+    with new_run_folder(config.out, checkpoints=_UNFINISHED, resume=True) as staging:
+        clear_staging(staging, keep=_UNFINISHED)
         checkpoint = FitCheckpoint(staging / TRAINING_NAME, _fingerprint(config, job, volumes))
-        estimate = leave_one_out(job, volumes) if config.estimate == "loo" else None
+        folds = FoldScores(staging / FOLDS_NAME, checkpoint.fingerprint)
+        estimate = leave_one_out(job, volumes, folds) if config.estimate == "loo" else None
         result = train(job, adapted, volumes, label=f"adapt {config.method}", checkpoint=checkpoint)
         split.save(staging)
         _write_estimate(staging, estimate)
@@ -143,26 +145,18 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
         info = adapter_info(config.method, job, adapted, split.support, result, estimate)
         save_adapter(staging, adapted.compact_state(), info)
         if not method.not_merged_because:
-            _write_merged(staging, job, adapted)
+            _write_merged(staging, job, adapted, split.support)
         ranks = method.ranks(adapted.network)
         manifest.add(**facts, **training_facts(result), ranks=ranks, merged=not method.not_merged_because)
-        manifest.add(feature_cache=result.feature_cache)
+        manifest.add(feature_cache=result.feature_cache, estimate=estimate)
         checkpoint.remove()
+        folds.remove()
         return manifest.write(staging)
 
 
 def require_new_or_unfinished(out: Path) -> None:
     """Raise `UsageError` if `out` exists; an unfinished folder of a killed run is no obstacle."""
     require_new(out, resume=True)
-
-
-def _keep_checkpoint_only(staging: Path) -> None:
-    """Delete what a killed run left behind, but for the state of its training."""
-    for path in staging.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != TRAINING_NAME:
-            path.unlink()
 
 
 def _fingerprint(config: AdaptConfig, job: Job, volumes: Sequence[Volume]) -> str:
@@ -186,8 +180,8 @@ def _write_estimate(folder: Path, estimate: dict[str, Any] | None) -> None:
         write_json(folder / "estimate.json", estimate)
 
 
-def _write_merged(folder: Path, job: Job, adapted: AdaptedNetwork) -> None:
-    model = job.model()
+def _write_merged(folder: Path, job: Job, adapted: AdaptedNetwork, support: Sequence[str]) -> None:
+    model = job.model(support)
     write_model_folder(
         folder,
         plans={key: value for key, value in model.plans.items() if key != "fsseg"},

@@ -67,9 +67,9 @@ class Job:
         """What the channels of the head stand for."""
         return ((BACKGROUND,) if self.recipe.activation == "softmax" else ()) + self.target.names
 
-    def model(self) -> ModelFolder:
-        """Return the model folder of the adaptation, but for its weights."""
-        dataset_json = self.base.dataset_json_with(self.integers(), self.recipe.activation)
+    def model(self, support: Sequence[str] = ()) -> ModelFolder:
+        """Return the model folder of the adaptation to support cases, but for its weights."""
+        dataset_json = self.base.dataset_json_with(self.integers(), self.recipe.activation, support)
         axes, step = self.mirror_axes or None, self.recipe.tile_step_size
         return replace(self.base, dataset_json=dataset_json, mirroring_axes=axes, tile_step_size=step)
 

@@ -44,8 +44,12 @@ def adapter_info(
         support=tuple(support),
         ranks=job.method.ranks(adapted.network),
         training={name: fact for name, fact in training_facts(result).items() if name != "fit_seconds"},
-        estimate=None if estimate is None else {name: spread["mean"] for name, spread in estimate.items()},
+        estimate=None if estimate is None else _means(estimate),
     )
+
+
+def _means(estimate: dict[str, Any]) -> dict[str, float]:
+    return {name: spread["mean"] for name, spread in estimate.items() if spread["mean"] is not None}
 
 
 def training_facts(result: FitResult) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def merge_adapter(config: MergeConfig) -> dict[str, Any]:
         write_model_folder(
             staging,
             plans={key: value for key, value in base.plans.items() if key != "fsseg"},
-            dataset_json=base.dataset_json_with(info.integers, info.activation),
+            dataset_json=base.dataset_json_with(info.integers, info.activation, info.support),
             configuration=base.configuration,
             weights=weights,
             mirroring_axes=info.mirroring_axes or None,

@@ -15,7 +15,7 @@ from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest
 from fsseg.config.pretraining import PretrainSettings
 from fsseg.config.recipes import Recipe
-from fsseg.config.run_folder import new_run_folder
+from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.data import phantom_datasets
 from fsseg.data.phantom_datasets import write_phantom_datasets
 from fsseg.nnunet.environment import nnunet_folders
@@ -79,6 +79,27 @@ class DemoConfig(StrictModel):
     seed: int = Field(default=0, ge=0)
     device: str = "auto"
     sizes: DemoSizes = DemoSizes()
+
+
+def plan_demo(config: DemoConfig) -> dict[str, Any]:
+    """Return what `run_demo` would do, after the checks that it starts with.
+
+    Raises:
+        UsageError: the output folder exists, or the device is not there.
+    """
+    require_new(config.out, resume=True)
+    resolve_device(config.device)
+    sizes, structures = config.sizes, ", ".join(STRUCTURES)
+    steps = [
+        f"phantoms: 3 source sets of {sizes.cases_per_source} cases, {sizes.shots} + {sizes.test_cases} target cases",
+        f"pretrain: one network for all source structures, {sizes.pretraining.steps} steps",
+        *(
+            f"{method.label}: adapt to {structures}, at most {sizes.recipe.max_steps} steps; predict, evaluate"
+            for method in METHODS
+        ),
+        "report: results.json and report.html",
+    ]
+    return {"out": str(config.out), "steps": steps}
 
 
 def run_demo(config: DemoConfig) -> dict[str, Any]:

@@ -17,7 +17,12 @@ from fsseg.config.errors import UsageError
 from fsseg.config.manifest import MANIFEST_NAME, Manifest
 from fsseg.evaluation.aggregation import BOOTSTRAP_SEED, CaseRow, StructureSummary, summarise_structures
 from fsseg.evaluation.comparison import compare
-from fsseg.evaluation.label_folders import cases_to_compare, open_label_folder, structures_to_compare
+from fsseg.evaluation.label_folders import (
+    LabelFolder,
+    cases_to_compare,
+    open_label_folder,
+    structures_to_compare,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +50,8 @@ class EvaluateConfig(StrictModel):
 def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Compare, write the CSV and its manifest, and return the summary as JSON values, None for undefined.
 
-    A (case, structure) pair that the reference does not annotate is skipped and counted, never scored.
+    A (case, structure) pair that the reference does not annotate is skipped and counted, never scored. A warning says
+    which of the cases the model that made the predictions was adapted to.
 
     Raises:
         UsageError: the output exists, a folder is missing, or structures or cases do not match.
@@ -57,7 +63,8 @@ def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
     structures = structures_to_compare(prediction, reference, config.structures)
     cases = cases_to_compare(prediction, reference, config.cases)
     rows = compare(prediction, reference, cases, structures, config.tolerance_mm)
-    result = _result(config, cases, structures, rows)
+    seen = _support_cases(prediction, cases)
+    result = {**_result(config, cases, structures, rows), "support_cases": seen}
     manifest.add_inputs([prediction.definition, reference.definition])
     manifest.add_inputs(folder.files[case] for case in cases for folder in (prediction, reference))
     manifest.add(result=result)
@@ -77,6 +84,19 @@ def _require_new_csv(out: Path) -> None:
         )
     if out.suffix != ".csv":
         raise UsageError(f"--out must be a file ending in .csv, got {out}")
+
+
+def _support_cases(prediction: LabelFolder, cases: Sequence[str]) -> list[str]:
+    seen = [case for case in cases if case in prediction.support_cases]
+    if seen:
+        logger.warning(
+            "%d of the %d scored cases have the names of support cases, which the model that made the predictions was"
+            " adapted to: %s\n  Their scores say little about new cases. Name the test cases with --cases.",
+            len(seen),
+            len(cases),
+            ", ".join(seen),
+        )
+    return seen
 
 
 def _result(

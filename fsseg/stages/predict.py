@@ -20,7 +20,7 @@ from fsseg.data.structures import Structures
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.adapter_file import AdapterInfo
 from fsseg.methods.stacked_networks import StackedNetworks
-from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
+from fsseg.nnunet.model_folder import ModelFolder, model_files, read_model_folder
 from fsseg.nnunet.prediction import Predictor
 from fsseg.nnunet.raw_dataset import ignored_images, images_by_case
 from fsseg.stages.load_adapted import load_adapted
@@ -90,6 +90,7 @@ def run_predict(config: PredictConfig, *, dry_run: bool = False) -> dict[str, An
     if dry_run:
         return {**facts, "out": str(config.output)}
     manifest = Manifest("predict", config.model_dump(mode="json"))
+    manifest.add_inputs([*model_files(model.path), *config.adapters])
     manifest.add_inputs([file for files in images.values() for file in files])
     device = resolve_device(config.device)
     predictor = Predictor(network or model.build_network(), model, device)
@@ -118,9 +119,10 @@ def _model(config: PredictConfig) -> tuple[ModelFolder, nn.Module | None]:
     base = read_model_folder(config.base)
     infos: list[AdapterInfo] = []
     network = StackedNetworks(_adapted_one_by_one(base, config.adapters, infos))
+    support = [case for info in infos for case in info.support]
     model = replace(
         base,
-        dataset_json=base.dataset_json_with(_joined_integers(infos), infos[0].activation),
+        dataset_json=base.dataset_json_with(_joined_integers(infos), infos[0].activation, support),
         mirroring_axes=_common_axes(infos) or None,
         tile_step_size=min(info.tile_step_size for info in infos),
     )

@@ -84,7 +84,7 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
             facts |= {"steps": config.settings.steps, "out": str(config.out), "notes": notes}
             return {**facts, **cost} if processes.writes else {}
     manifest = Manifest("pretrain", config.model_dump(mode="json"), config.settings.seed)
-    manifest.add_inputs([preprocessed / f"{config.plans}.json", preprocessed / "structures.json"])
+    manifest.add_inputs(preprocessed / name for name in (f"{config.plans}.json", "structures.json", "dataset.json"))
     if config.resume:
         require_same_training(plans, staging_of(config.out))
     with several_processes(resolve_device(config.device)) as (processes, device), _run_folder(config) as staging:

@@ -43,4 +43,6 @@ def resolve_device(name: str) -> torch.device:
         raise UsageError(
             "No CUDA device is available here.\n  Use --device cpu, or install a torch build for your GPU."
         )
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("No MPS device (Apple GPU) is available here.\n  Use --device auto or cpu.")
     return torch.device(name)
