@@ -350,6 +350,27 @@ def test_a_lost_process_is_named_and_other_errors_stay(monkeypatch: pytest.Monke
 CPU = torch.device("cpu")
 
 
+def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with (
+        pytest.raises(UsageError, match=r"2 processes were started on this machine, but it has 1 CUDA device"),
+        several_processes(torch.device("cuda")),
+    ):
+        pass
+
+
+def test_processes_that_do_not_meet_are_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise torch.distributed.DistNetworkError("The client socket cannot be initialized to connect to host:29500")
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("torch.distributed.init_process_group", refuse)
+    with pytest.raises(FssegError, match="to another process of this training was lost"), several_processes(CPU):
+        pass
+
+
 # What must not be mixed up
 
 
