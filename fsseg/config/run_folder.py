@@ -1,5 +1,6 @@
 """A run folder is complete or absent: write into a staging folder beside it, rename at the end."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -70,12 +71,18 @@ def new_run_folder(folder: Path, *, checkpoints: str = "", resume: bool = False)
         if not resumable:
             shutil.rmtree(staging, ignore_errors=True)
         if isinstance(error, OSError) and error.errno is not None:
-            advice = (
-                "Free some space, then give the command again (pretrain: with --resume); the last checkpoint stays."
-                if resumable
-                else "Free some space or choose another --out; finished results stay, nothing half-written does."
-            )
-            raise FssegError(
-                f"Could not write {folder}: {error.strerror} ({error.filename or staging})\n  {advice}"
-            ) from error
+            raise FssegError(_what_went_wrong(error, folder, resumable=resumable)) from error
         raise
+
+
+def _what_went_wrong(error: OSError, folder: Path, *, resumable: bool) -> str:
+    where = f"{error.strerror} ({error.filename or staging_of(folder)})"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        again = "give the command again" + (" (pretrain: with --resume)" if resumable else "")
+        return f"{folder} was not completed: {where}\n  Raise the limit, for example by `ulimit -n 4096`, and {again}."
+    advice = (
+        "Free some space, then give the command again (pretrain: with --resume); the last checkpoint stays."
+        if resumable
+        else "Free some space or choose another --out; finished results stay, nothing half-written does."
+    )
+    return f"Could not write {folder}: {where}\n  {advice}"

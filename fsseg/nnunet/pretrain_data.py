@@ -12,6 +12,9 @@ from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures
 from fsseg.data.volumes import Volume
 from fsseg.nnunet.environment import raw_folder
 from fsseg.nnunet.preprocessing import case_zones, zone_axis
+from fsseg.nnunet.stored_array import closed
+
+KEPT_LOCATIONS = 1_000  # of a structure in a case
 
 
 def structures_of_preprocessed(folder: Path) -> Structures:
@@ -22,18 +25,32 @@ def structures_of_preprocessed(folder: Path) -> Structures:
 
 
 def preprocessed_volume(case: str, dataset: nnUNetBaseDataset, structures: Structures, plans: Any) -> Volume:
-    """Open a preprocessed case lazily, with the foreground that nnU-Net found of its annotated structures only."""
+    """Return a preprocessed case without opening it, with some foreground voxels of its annotated structures only.
+
+    nnU-Net keeps at least 10,000 voxels of each structure and case, as four 64-bit integers each: tens of GB for a
+    thousand cases with a hundred structures, in every process. `KEPT_LOCATIONS` of them are enough, because a crop is
+    drawn around one of them with jitter, and few are ever drawn of one structure in one case. They depend on the names
+    of case and structure only.
+    """
     image, labels, _, properties = dataset.load_case(case)
     annotation = structures.annotation(case)
     found = {tuple(np.atleast_1d(key)): voxels for key, voxels in properties["class_locations"].items()}
     regions = {tuple(sorted(set(map(int, key)))): voxels for key, voxels in found.items()}
+    smallest = np.min_scalar_type(max(labels.shape))
     locations = {
-        name: np.asarray(regions[structures.integers[name]])[:, 1:]
+        name: _some(np.asarray(regions[structures.integers[name]]), f"{case} {name}")[:, 1:].astype(smallest)
         for name in annotation.annotated
         if len(regions[structures.integers[name]])
     }
     zones, zone_annotated = case_zones(annotation, structures.names, labels.shape[1:], properties, plans)
-    return Volume(case, image, labels, locations, zones, zone_axis(plans), zone_annotated)
+    return Volume(case, closed(image), closed(labels), locations, zones, zone_axis(plans), zone_annotated)
+
+
+def _some(voxels: np.ndarray, name: str) -> np.ndarray:
+    """Return at most `KEPT_LOCATIONS` of (N, 4) voxels, always the same ones for a name."""
+    if len(voxels) <= KEPT_LOCATIONS:
+        return voxels
+    return np.random.default_rng([*name.encode()]).choice(voxels, KEPT_LOCATIONS, replace=False)
 
 
 _CASE_WEIGHT_EXPONENTS = {"cases": 0.0, "sqrt": -0.5, "sources": -1.0}

@@ -1,0 +1,113 @@
+"""Cases and crops of a pretraining: open files, memory, sources, images that several sources share, workers."""
+
+import errno
+import os
+import pickle
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import PLANS_NAME, Lab
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from fsseg.config.errors import FssegError
+from fsseg.config.run_folder import new_run_folder
+from fsseg.data.crops import CropSampler
+from fsseg.data.structures import Structures, load_structures
+from fsseg.data.volumes import Volume
+from fsseg.nnunet.pretrain_data import KEPT_LOCATIONS, preprocessed_volume
+
+PATCH = (16, 16, 16)
+
+
+@contextmanager
+def open_files_at_most(more: int) -> Iterator[None]:
+    """Let this process open a few more files than it has open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + more, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def copies(lab: Lab, folder: Path, count: int) -> Structures:
+    """Put a preprocessed case into a folder under several names; return what they annotate."""
+    case, annotation = next(iter(load_structures(lab.preprocessed).cases.items()))
+    folder.mkdir()
+    for number in range(count):
+        for ending in (".b2nd", "_seg.b2nd", ".pkl"):
+            stored = lab.preprocessed / f"{PLANS_NAME}_3d_fullres" / f"{case}{ending}"
+            (folder / f"case_{number:02d}{ending}").symlink_to(stored)
+    cases = {f"case_{number:02d}": annotation for number in range(count)}
+    return load_structures(lab.preprocessed).model_copy(update={"cases": cases})
+
+
+def volumes(lab: Lab, folder: Path, structures: Structures) -> list[Volume]:
+    dataset = nnUNetDatasetBlosc2(str(folder), list(structures.cases))
+    plans = PlansManager(str(lab.preprocessed / f"{PLANS_NAME}.json"))
+    return [preprocessed_volume(case, dataset, structures, plans) for case in structures.cases]
+
+
+# Files and memory
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files in /proc")
+def test_cases_hold_no_file_open_and_give_the_same_crops(lab: Lab, tmp_path: Path) -> None:
+    structures = copies(lab, tmp_path / "cases", 40)
+    with open_files_at_most(12):
+        cases = volumes(lab, tmp_path / "cases", structures)
+        sampler = CropSampler(cases, PATCH, crop_size=(20, 20, 20), foreground_probability=0.5)
+        plans = [sampler.draw(np.random.default_rng(index), index) for index in range(len(cases))]
+        crops = [sampler.cut(plan) for plan in plans]
+    in_memory = [replace(case, image=np.asarray(case.image), labels=np.asarray(case.labels)) for case in cases]
+    assert isinstance(in_memory[0].image, np.ndarray)
+    sampler = CropSampler(in_memory, PATCH, crop_size=(20, 20, 20), foreground_probability=0.5)
+    for plan, crop in zip(plans, crops, strict=True):
+        for ours, theirs in zip(crop, sampler.cut(plan), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_damaged_or_missing_case_is_named(lab: Lab, tmp_path: Path) -> None:
+    structures = copies(lab, tmp_path / "cases", 1)
+    (case,) = volumes(lab, tmp_path / "cases", structures)
+    file = tmp_path / "cases" / "case_00.b2nd"
+    file.unlink()
+    with pytest.raises(FileNotFoundError):
+        case.image[:, :2]
+    file.write_bytes(b"no array")
+    with pytest.raises(FssegError, match=r"case_00\.b2nd is damaged"):
+        case.image[:, :2]
+
+
+def test_of_many_foreground_voxels_a_few_are_kept_always_the_same(lab: Lab, tmp_path: Path) -> None:
+    structures = copies(lab, tmp_path / "cases", 2)
+    name = structures.cases["case_00"].annotated[0]
+    found = np.stack([np.zeros(20_000, np.int64), *np.random.default_rng(0).integers(0, 12, (3, 20_000))], axis=1)
+    for case in structures.cases:
+        file = tmp_path / "cases" / f"{case}.pkl"
+        properties = pickle.loads(file.read_bytes())
+        properties["class_locations"][structures.integers[name]] = found
+        file.unlink()
+        file.write_bytes(pickle.dumps(properties))
+    first, other = (volume.locations[name] for volume in volumes(lab, tmp_path / "cases", structures))
+    again = volumes(lab, tmp_path / "cases", structures)[0].locations[name]
+    assert first.shape == (KEPT_LOCATIONS, 3)
+    assert first.itemsize <= 2
+    assert first.base is None  # no view that keeps nnU-Net's array
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert set(map(tuple, first.tolist())) <= set(map(tuple, found[:, 1:].tolist()))
+
+
+def test_too_many_open_files_are_not_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(FssegError, match="ulimit -n") as caught, new_run_folder(tmp_path / "run"):
+        raise OSError(errno.EMFILE, "Too many open files", "case.b2nd")
+    assert "Could not write" not in str(caught.value)
+    assert "space" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
