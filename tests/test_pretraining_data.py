@@ -11,16 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PLANS_NAME, Lab
+import torch
+from conftest import PLANS_NAME, SOURCES, Lab, fsseg, succeed
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from fsseg.config.errors import FssegError
+from fsseg.config.json_files import read_json, write_json
 from fsseg.config.run_folder import new_run_folder
 from fsseg.data.crops import CropSampler
-from fsseg.data.structures import Structures, load_structures
+from fsseg.data.structures import CaseAnnotation, Structures, load_structures
 from fsseg.data.volumes import Volume
-from fsseg.nnunet.pretrain_data import KEPT_LOCATIONS, preprocessed_volume
+from fsseg.nnunet.pretrain_data import KEPT_LOCATIONS, preprocessed_volume, source_weights, stratified_holdout
+from fsseg.nnunet.pretraining import make_trainer
 
 PATCH = (16, 16, 16)
 
@@ -111,3 +114,75 @@ def test_too_many_open_files_are_not_a_full_disk(tmp_path: Path) -> None:
     assert "Could not write" not in str(caught.value)
     assert "space" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+# Sources and twins
+
+
+def structures_of(sources: dict[str, int], **more: object) -> Structures:
+    cases = {
+        f"{name}{i:02d}": CaseAnnotation(source=name, annotated=()) for name, n in sources.items() for i in range(n)
+    }
+    return Structures(integers={"liver": (1,)}, cases=cases).model_copy(update=more)
+
+
+def test_sources_of_one_collection_are_balanced_as_one() -> None:
+    whole = structures_of({"a": 9, "b": 4})
+    parts = structures_of({"a": 9, "b": 1, "c": 3})
+    joined = {"a": None, "b": "b", "c": "b"}
+    cases = {
+        case: annotation.model_copy(update={"collection": joined[annotation.source]})
+        for case, annotation in parts.cases.items()
+    }
+    for sampling in ("cases", "sqrt", "sources"):
+        expected = source_weights(list(whole.cases), whole, sampling)
+        assert source_weights(list(cases), parts.model_copy(update={"cases": cases}), sampling) == expected
+
+
+def test_nothing_is_trained_on_that_is_the_same_image_as_a_held_out_case() -> None:
+    twins = tuple((f"a{i:02d}", f"b{i:02d}") for i in range(10))
+    alone, shared = structures_of({"a": 20, "b": 10}), structures_of({"a": 20, "b": 10}, twins=twins)
+    training, held_out = stratified_holdout(list(shared.cases), shared, 0.2, seed=0)
+    assert held_out == stratified_holdout(list(alone.cases), alone, 0.2, seed=0)[1]
+    images = {case: group for group in twins for case in group}
+    assert not {images.get(case, case) for case in training} & {images.get(case, case) for case in held_out}
+    gone = set(shared.cases) - set(training) - set(held_out)
+    assert gone == {other for case in held_out for other in images.get(case, ())} - set(held_out)
+    assert gone
+
+
+def test_folds_of_nnunet_lose_the_images_that_they_validate_on(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / SOURCES
+    folder.mkdir()
+    for path in lab.preprocessed.iterdir():
+        if path.name != "structures.json":
+            (folder / path.name).symlink_to(path)
+    structures = load_structures(lab.preprocessed)
+    first, second, *rest = sorted(structures.cases)
+    structures.model_copy(update={"twins": ((first, rest[0]),)}).save(folder)
+    write_json(folder / "splits_final.json", [{"train": [second, *rest], "val": [first]}])
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
+    trainer = make_trainer(
+        plans=read_json(folder / f"{PLANS_NAME}.json"),
+        fold=0,
+        dataset_json=read_json(folder / "dataset.json"),
+        device=torch.device("cpu"),
+        folder=tmp_path / "run",
+        resume_from=None,
+    )
+    assert trainer.do_split() == ([second, *rest[1:]], [first])
+
+
+def test_an_adaptation_does_not_draw_the_image_of_a_test_case(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    copy = lab.copy_target(tmp_path / "raw")
+    load_structures(copy.target).model_copy(update={"twins": ((lab.case(0), lab.case(3)),)}).save(copy.target)
+    facts = succeed(*copy.adapt_words(tmp_path / "run", "--dry-run"))
+    assert sorted(facts["support"]) == [lab.case(1), lab.case(2)]  # case 3 is the test case
+    outcome = fsseg(*copy.adapt_words(tmp_path / "run", "--cases", lab.case(0), lab.case(1)))
+    assert outcome.code == 2
+    assert f"the same image as a test case: {lab.case(0)}" in outcome.err

@@ -31,7 +31,7 @@ class PretrainSettings(StrictModel):
             the weights themselves.
         foreground_probability: share of crops drawn for an annotated structure.
         sampling: a source with n cases is drawn in proportion to sqrt(n) ("sqrt", MultiTalent), to n ("cases"), or as
-            often as any other ("sources").
+            often as any other ("sources"). Sources that are parts of one collection count as one.
         augmentation: "nnunet" is nnU-Net's; "turn_and_shift" turns by quarters and shifts intensities in [0, 1], which
             is what SuPreM and FSEFT do.
         validation_share: share of every source's cases that is held out for validation (at least one case of a source

@@ -1,6 +1,7 @@
 """Reading NIfTI files so that a damaged one is an error."""
 
 import gzip
+import hashlib
 import math
 import zlib
 from pathlib import Path
@@ -38,6 +39,16 @@ def read_image(path: Path) -> SimpleITK.Image:
     if not_finite:
         raise UnreadableImageError(f"holds {not_finite} values that are NaN or infinite: {path}")
     return image
+
+
+def voxel_hash(image: SimpleITK.Image) -> str:
+    """Return a SHA-256 of the voxels in RAS, which tells the same image whatever its file, type and stored axes."""
+    oriented = SimpleITK.DICOMOrient(image, "RAS")  # a variable, because the view below does not keep it
+    array = SimpleITK.GetArrayViewFromImage(oriented)
+    digest = hashlib.sha256(str(array.shape).encode())
+    for plane in array:
+        digest.update(np.ascontiguousarray(plane, dtype=np.float32).tobytes())
+    return digest.hexdigest()
 
 
 def _not_finite_values(path: Path) -> int:

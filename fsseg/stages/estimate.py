@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fsseg.config.errors import UsageError
+from fsseg.data import splits
 from fsseg.data.volumes import Volume
 from fsseg.nnunet.prediction import Predictor
 from fsseg.stages.adaptation import Job, build_adapted
@@ -22,13 +23,14 @@ def leave_one_out(job: Job, volumes: Sequence[Volume]) -> dict[str, Any]:
         each training has one case less than the final one.
 
     Raises:
-        UsageError: there is only one support case.
+        UsageError: there is only one support case, or all are the same image.
     """
     if len(volumes) < 2:
         raise UsageError("--estimate loo holds out one support case at a time, so it needs at least 2 shots, got 1.")
     scores: dict[str, dict[str, float]] = {name: {} for name in job.target.names}
-    for index, held_out in enumerate(volumes):
-        rest = [volume for volume in volumes if volume is not held_out]
+    folds = splits.leave_one_out([volume.case for volume in volumes], job.target.structures.twins)
+    for index, (held_out, fold) in enumerate(zip(volumes, folds, strict=True)):
+        rest = [volume for volume in volumes if volume.case in fold["train"]]
         adapted = build_adapted(job, rest)
         train(job, adapted, rest, label=f"leave-one-out {index + 1}/{len(volumes)}")
         logits = Predictor(adapted.network, job.model(), job.device).logits(np.asarray(held_out.image))
