@@ -18,12 +18,16 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from fsseg.config.errors import FssegError
 from fsseg.config.json_files import read_json, write_json
+from fsseg.config.pretraining import PretrainSettings
 from fsseg.config.run_folder import new_run_folder
 from fsseg.data.crops import CropSampler
 from fsseg.data.structures import CaseAnnotation, Structures, load_structures
 from fsseg.data.volumes import Volume
 from fsseg.nnunet.pretrain_data import KEPT_LOCATIONS, preprocessed_volume, source_weights, stratified_holdout
+from fsseg.nnunet.pretrain_loaders import workers_for
 from fsseg.nnunet.pretraining import make_trainer
+from fsseg.nnunet.stored_array import StoredArray
+from fsseg.training.crop_batches import worker_errors_named
 
 PATCH = (16, 16, 16)
 
@@ -173,6 +177,8 @@ def test_folds_of_nnunet_lose_the_images_that_they_validate_on(
         resume_from=None,
     )
     assert trainer.do_split() == ([second, *rest[1:]], [first])
+    (note,) = succeed(*lab.pretrain_words(tmp_path / "other"), "--dry-run")["notes"]
+    assert note.endswith(f"the same image as a held-out case: {rest[0]}.")
 
 
 def test_an_adaptation_does_not_draw_the_image_of_a_test_case(
@@ -186,3 +192,67 @@ def test_an_adaptation_does_not_draw_the_image_of_a_test_case(
     outcome = fsseg(*copy.adapt_words(tmp_path / "run", "--cases", lab.case(0), lab.case(1)))
     assert outcome.code == 2
     assert f"the same image as a test case: {lab.case(0)}" in outcome.err
+
+
+# Workers
+
+
+def test_workers_are_those_of_nnunet_on_a_gpu_and_none_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("nnUNet_n_proc_DA", "12")
+    monkeypatch.setattr(os, "cpu_count", lambda: 32)
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    automatic = PretrainSettings(steps=1)
+    assert (workers_for(automatic, cpu), workers_for(automatic, cuda)) == (0, 12)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert workers_for(automatic, cuda) == 8
+    for workers in (0, 3):
+        chosen = PretrainSettings(steps=1, workers=workers)
+        assert (workers_for(chosen, cpu), workers_for(chosen, cuda)) == (workers, workers)
+
+
+def test_what_fails_in_a_worker_is_one_message(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(stored: StoredArray, index: object) -> np.ndarray:
+        raise FssegError("Preprocessed file x.b2nd is damaged.")
+
+    monkeypatch.setattr(StoredArray, "__getitem__", fail)
+    outcome = fsseg(*lab.pretrain_words(tmp_path / "run", "workers=1", steps=4))
+    assert (outcome.code, outcome.err.strip()) == (1, "fsseg pretrain: Preprocessed file x.b2nd is damaged.")
+
+
+def test_a_worker_that_dies_while_a_checkpoint_is_written_is_no_full_disk() -> None:
+    def write() -> None:
+        try:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+        except RuntimeError as error:
+            raise OSError(errno.EIO, "not all bytes could be written") from error
+
+    with pytest.raises(FssegError, match="prepares crops was lost: DataLoader worker"), worker_errors_named():
+        write()
+    for other in (RuntimeError("mat1 and mat2"), OSError(errno.ENOSPC, "No space left")):
+        with pytest.raises(type(other)), worker_errors_named():
+            raise other
+
+
+# Stock preprocessing
+
+
+@pytest.mark.parametrize("assembled", [True, False], ids=["assembled", "plain"])
+def test_a_dataset_that_stock_nnunet_preprocessed_can_be_pretrained_on(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, assembled: bool
+) -> None:
+    for variable, made in (("raw", lab.root / "raw" / SOURCES), ("preprocessed", lab.preprocessed)):
+        (tmp_path / variable / SOURCES).mkdir(parents=True)
+        for path in made.iterdir():
+            if path.name != "structures.json" or (assembled and variable == "raw"):
+                (tmp_path / variable / SOURCES / path.name).symlink_to(path)
+        monkeypatch.setenv(f"nnUNet_{variable}", str(tmp_path / variable))
+    brought = tmp_path / "preprocessed" / SOURCES / "structures.json"
+    words = lab.pretrain_words(tmp_path / "run", steps=2)
+    facts = succeed(*words, "--dry-run")
+    assert facts["cases"] == 6
+    assert [note.startswith("Every structure counts as annotated in every case") for note in facts["notes"]] == (
+        [] if assembled else [True]
+    )
+    assert not brought.exists()  # a dry run only reports
+    assert succeed(*words)["notes"] == facts["notes"]
+    assert brought.is_file()

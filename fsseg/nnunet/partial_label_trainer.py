@@ -34,6 +34,7 @@ from fsseg.nnunet.pretrain_objective import PretrainObjective
 from fsseg.nnunet.pretrain_optimizer import optimizer_and_schedule
 from fsseg.nnunet.pretrain_state import restore_training, training_state
 from fsseg.nnunet.validation import validate
+from fsseg.training.crop_batches import worker_errors_named
 from fsseg.training.placement import mixed_precision, place
 from fsseg.training.processes import Processes
 from fsseg.training.seeding import seed_everything
@@ -156,10 +157,10 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         share, seed = self.settings.validation_share, self.settings.seed
         return stratified_holdout(cases, self.structures, share, seed, int(self.fold))
 
-    def get_dataloaders(self) -> tuple[Any, Any]:
-        """Return the crops from the current step on; the validation crops are the same in every epoch."""
-        training, held_out = self.do_split()
-        loaders = PretrainLoaders(
+    @property
+    def crops(self) -> PretrainLoaders:
+        """What makes crops of the preprocessed cases."""
+        return PretrainLoaders(
             folder=Path(str(self.preprocessed_dataset_folder)),
             dataset_class=self.dataset_class,
             structures=self.structures,
@@ -169,10 +170,21 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
             settings=self.settings,
             processes=self.processes,
         )
-        self.validation_batches = loaders.validation(held_out, self.num_val_iterations_per_epoch)
+
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        """Return the crops from the current step on; the validation crops are the same in every epoch."""
+        training, held_out = self.do_split()
+        left_out = sorted(twins_of(held_out, self.structures.twins))
+        if left_out:
+            self.print_to_log_file(f"Not trained on, because they are the same image as a held-out case: {left_out}")
+        self.validation_batches = self.crops.validation(held_out, self.num_val_iterations_per_epoch)
         self.num_val_iterations_per_epoch = len(self.validation_batches)
-        loader = loaders.training(training, self.steps_done, pin_memory=self.device.type == "cuda")
-        return iter(loader), None
+        return iter(self.crops.training(training, self.steps_done, self.device)), None
+
+    def run_training(self) -> None:
+        """Train as nnU-Net does, with a message where a process that prepares crops is lost or fails."""
+        with worker_errors_named():
+            super().run_training()
 
     def on_train_start(self) -> None:
         """Write what makes the folder a model folder, and start the progress bar."""

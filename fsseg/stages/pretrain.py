@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -14,8 +15,8 @@ from fsseg.config.json_files import read_json
 from fsseg.config.manifest import Manifest
 from fsseg.config.pretraining import PLANS_KEY, PretrainSettings
 from fsseg.config.run_folder import new_run_folder, require_new, staging_of
-from fsseg.data.structures import load_structures
-from fsseg.nnunet.environment import dataset_folder, preprocessed_folder
+from fsseg.data.structures import STRUCTURES_NAME, load_structures, twins_of
+from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, structures_folder
 from fsseg.stages.pretraining_cost import pretraining_cost
 from fsseg.training.processes import Processes, several_processes
 from fsseg.training.seeding import resolve_device
@@ -56,7 +57,8 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
     """
     preprocessed = dataset_folder(preprocessed_folder(), config.dataset)
     plans = _read_plans(preprocessed, config)
-    structures = load_structures(preprocessed)
+    source = structures_folder(preprocessed)
+    structures = load_structures(source)
     if config.fold not in ("0", "all"):
         raise UsageError(f"Unknown fold {config.fold!r}.\n  allowed: 0 (hold some cases out), all (train on all cases)")
     require_new(config.out, resume=config.resume)
@@ -69,16 +71,19 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
     }
     if dry_run:
         with several_processes(resolve_device(config.device)) as (processes, device):
-            share = processes.share_of(facts["batch_size"])
-            cost = pretraining_cost(plans, preprocessed, config.settings, device, share)
-            return {**facts, "steps": config.settings.steps, "out": str(config.out), **cost} if processes.writes else {}
+            processes.share_of(facts["batch_size"])
+            with TemporaryDirectory() as folder:
+                trainer = _trainer(config, plans, preprocessed, Path(folder), device)
+                facts |= {"notes": _notes(trainer), **pretraining_cost(trainer, preprocessed)}
+            return {**facts, "steps": config.settings.steps, "out": str(config.out)} if processes.writes else {}
     manifest = Manifest("pretrain", config.model_dump(mode="json"), config.settings.seed)
-    manifest.add_inputs([preprocessed / f"{config.plans}.json", preprocessed / "structures.json"])
+    known = [file for name in (STRUCTURES_NAME, "dataset.json") if (file := source / name).is_file()]
+    manifest.add_inputs([preprocessed / f"{config.plans}.json", known[0]])
     if config.resume:
         _require_same_training(plans, staging_of(config.out) / "plans.json")
     with several_processes(resolve_device(config.device)) as (processes, device), _run_folder(config) as staging:
         trainer = _trainer(config, plans, preprocessed, staging, device)
-        manifest.add(**facts, processes=processes.count, held_out=trainer.do_split()[1])
+        manifest.add(**facts, notes=_notes(trainer), processes=processes.count, held_out=trainer.do_split()[1])
         manifest.add(parameters=sum(p.numel() for p in trainer.network.parameters()))
         trainer.run_training()
         if not processes.writes:
@@ -103,6 +108,18 @@ def _require_same_training(plans: dict[str, Any], unfinished: Path) -> None:
             "--resume continues a training as it was begun, but these differ:\n" + "\n".join(lines) + "\n"
             "  Give the settings that it was begun with, or choose another --out."
         )
+
+
+def _notes(trainer: Any) -> list[str]:
+    """Say what a training takes for granted, and which cases take no part in it."""
+    notes, structures = [], trainer.structures
+    known = [(case.annotated, case.z_extent) for case in structures.cases.values()]
+    if all(len(annotated) == len(structures.names) and not extents for annotated, extents in known):
+        notes.append("Every structure counts as annotated in every case: what is not labelled is background.")
+    left_out = sorted(twins_of(trainer.do_split()[1], structures.twins))
+    if left_out:
+        notes.append(f"Not trained on, because they are the same image as a held-out case: {', '.join(left_out)}.")
+    return notes
 
 
 @contextmanager
