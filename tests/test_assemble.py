@@ -157,6 +157,33 @@ def test_two_numbering_schemes_are_joined(site):
     assert any("same image as Nerves_a" in warning for warning in report["warnings"])
 
 
+def test_the_same_image_of_several_sources_is_one_group_however_it_is_stored(site):
+    labels = {1: WHOLE}
+    for name, image, flip_z in (
+        ("Livers", ct(), False),
+        ("Spleens", ct().astype(np.float32), True),
+        ("Others", ct() + 1, False),
+        ("Nerves", ct(), False),
+    ):
+        site.case(name, "a", label_map(labels), image, flip_z=flip_z)
+    specs = [site.spec(name, {1: name.lower()}) for name in ("Livers", "Spleens", "Others", "Nerves")]
+    report = site.assemble(*specs)
+    structures = load_structures(site.out)
+    assert structures.twins == (("Livers_a", "Spleens_a", "Nerves_a"),)
+    assert structures.subset(("livers",)).twins == structures.twins
+    assert sum("same image as Livers_a" in warning for warning in report["warnings"]) == 2
+
+
+def test_structures_of_an_older_assembly_are_read(site):
+    site.assemble(sections(site))
+    file = site.out / "structures.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    del content["twins"], content["cases"]["Livers_a"]["collection"]
+    file.write_text(json.dumps(content), encoding="utf-8")
+    older = load_structures(site.out)
+    assert (older.twins, older.cases["Livers_a"].collection) == ((), None)
+
+
 def test_files_are_linked_where_they_can_be(site):
     site.assemble(sections(site))
     source = site.root / "Livers"

@@ -238,7 +238,9 @@ def test_parts_of_one_collection_share_a_folder_and_their_channels(root: Path) -
         write_label_map(root, name)
     _, out = assembled(root, "btcv2", "btcv2_test", channels="per_dataset")
     require_case(out, "BTCV2_0040", phantom_of(read_spec("btcv2")), "btcv2__")
-    assert load_structures(out).cases["BTCV2Test_0061"].annotated[0] == "btcv2__esophagus"
+    cases = load_structures(out).cases
+    assert cases["BTCV2Test_0061"].annotated[0] == "btcv2__esophagus"
+    assert {case.collection or case.source for case in cases.values()} == {"BTCV2"}
 
 
 def test_the_collections_of_fseft_make_one_set_of_structures() -> None:

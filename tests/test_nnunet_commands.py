@@ -14,6 +14,7 @@ import pytest
 import SimpleITK
 from conftest import KNOWN, NOVEL, PLANS_NAME, SOURCES, TARGET, Lab, fsseg, succeed
 
+from fsseg.data.structures import load_structures
 from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
 from fsseg.nnunet.model_folder import read_model_folder
 
@@ -211,6 +212,15 @@ def test_folds_of_shots_are_nested_and_those_of_adapt(lab: Lab, few: Path, tmp_p
         assert tuple(small["train"]) == make_split(cases, shots=1, seed=seed).support
         assert set(small["train"]) < set(large["train"])
         assert sorted(large["train"] + large["val"]) == cases
+
+
+@pytest.mark.parametrize("words", [(), ("--shots", 1, "--folds", 6)], ids=["leave-one-out", "shots"])
+def test_a_fold_validates_on_no_image_that_it_trains_on(lab: Lab, few: Path, words: tuple[object, ...]) -> None:
+    twins = (lab.case(0), lab.case(1))
+    load_structures(lab.target).model_copy(update={"twins": (twins,)}).save(few)
+    splits = succeed("nnunet", "splits", "--dataset", 804, *words)["splits"]
+    assert any(set(twins) & set(split["train"]) for split in splits)
+    assert not any(set(twins) & set(split["train"]) and set(twins) & set(split["val"]) for split in splits)
 
 
 @pytest.mark.parametrize(

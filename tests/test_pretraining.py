@@ -1,6 +1,7 @@
 """Pretraining beyond one plain run: recipes, averaged weights, accumulation, checkpoints within an epoch, processes."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -255,15 +256,20 @@ def longer_epochs(words: list[object]) -> list[object]:
     return [word for word in words if word != "steps_per_epoch=2"]
 
 
-@pytest.mark.parametrize("more", [(), ("ema=0.9", "accumulate=2", "optimizer=sgd")], ids=["plain", "ema"])
+@pytest.mark.parametrize(
+    ("more", "of_the_killed"),
+    [((), ()), (("ema=0.9", "accumulate=2", "optimizer=sgd"), ()), ((), ("workers=2",))],
+    ids=["plain", "ema", "workers"],
+)
 def test_a_run_killed_within_an_epoch_resumes_to_the_same_losses(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], of_the_killed: tuple[str, ...]
 ) -> None:
     settings = ("steps_per_epoch=4", "checkpoint_minutes=1.0e-9", *more)
     words = longer_epochs(lab.pretrain_words(tmp_path / "whole", *settings, steps=8))
     succeed(*words)
     run = tmp_path / "run"
     words[words.index(tmp_path / "whole")] = run
+    words += of_the_killed
     from fsseg.nnunet.partial_label_trainer import nnUNetTrainerPartialLabel
 
     step = nnUNetTrainerPartialLabel.train_step
@@ -285,20 +291,53 @@ def test_a_run_killed_within_an_epoch_resumes_to_the_same_losses(
     assert equal(run, tmp_path / "whole")
 
 
+@pytest.mark.parametrize("steps_before", [0, 3], ids=["no checkpoint", "checkpoint"])
+def test_a_killed_worker_is_named_and_a_checkpoint_stays(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps_before: int
+) -> None:
+    from fsseg.nnunet.partial_label_trainer import nnUNetTrainerPartialLabel
+
+    step = nnUNetTrainerPartialLabel.train_step
+
+    def killing(trainer: Any, batch: Any) -> Any:
+        if trainer.steps_done == steps_before:
+            for worker in multiprocessing.active_children():
+                worker.kill()
+                os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+        return step(trainer, batch)
+
+    monkeypatch.setattr(nnUNetTrainerPartialLabel, "train_step", killing)
+    outcome = fsseg(*lab.pretrain_words(tmp_path / "run", "workers=1", steps=1000))
+    assert outcome.code == 1
+    assert "A process that prepares crops was lost: DataLoader worker" in outcome.err
+    assert "--resume" in outcome.err
+    assert len(outcome.err.splitlines()) == 2
+    left = sorted(path.name for path in tmp_path.rglob("checkpoint_*"))
+    assert left == (["checkpoint_latest.pth"] if steps_before > 2 else [])
+    assert staging_of(tmp_path / "run").exists() == bool(left)
+
+
 # What it will cost
 
 
 def test_dry_run_says_what_a_pretraining_will_cost(lab: Lab, tmp_path: Path) -> None:
     words = (*lab.pretrain_words(tmp_path / "run", steps=100), "--dry-run")
     facts = succeed(*words)
-    averaged = succeed(*words, "--set", "steps_per_epoch=2", "ema=0.9")
+    averaged = succeed(*words, "--set", "steps_per_epoch=2", "ema=0.9", "workers=1")
+    of_either = (averaged["network_seconds"], averaged["loading_seconds"])
+    assert averaged["seconds_per_step"] == pytest.approx(max(of_either), abs=2e-4)
+    assert (facts["workers"], averaged["workers"]) == (0, 1)
     assert facts["hours"] == pytest.approx(100 * facts["seconds_per_step"] / 3600, abs=6e-4)
+    assert facts["steps_per_second"] == pytest.approx(1 / facts["seconds_per_step"], rel=0.1)
+    assert facts["seconds_per_step"] == pytest.approx(facts["network_seconds"] + facts["loading_seconds"], abs=2e-4)
     assert 0 < facts["memory_mib"] < 500
+    assert facts["host_memory_mib"] > facts["memory_mib"]
     assert averaged["checkpoints_mib"] == pytest.approx(4 / 3 * facts["checkpoints_mib"], rel=0.2)
     files = [file.stat().st_size for file in lab.preprocessed.rglob("*") if file.is_file()]
     assert facts["preprocessed_mib"] == pytest.approx(sum(files) / 2**20, abs=0.1)
     text = fsseg(*words).out
-    assert "s a step without data loading" in text
+    assert "steps a second" in text
+    assert "MiB on the host" in text
     assert "MiB checkpoints" in text
     assert list(tmp_path.iterdir()) == []
 
@@ -399,6 +438,27 @@ def test_a_lost_process_is_named_and_other_errors_stay(monkeypatch: pytest.Monke
 CPU = torch.device("cpu")
 
 
+def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with (
+        pytest.raises(UsageError, match=r"2 processes were started on this machine, but it has 1 CUDA device"),
+        several_processes(torch.device("cuda")),
+    ):
+        pass
+
+
+def test_processes_that_do_not_meet_are_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise torch.distributed.DistNetworkError("The client socket cannot be initialized to connect to host:29500")
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("torch.distributed.init_process_group", refuse)
+    with pytest.raises(FssegError, match="to another process of this training was lost"), several_processes(CPU):
+        pass
+
+
 # What must not be mixed up
 
 
@@ -422,9 +482,9 @@ def test_resume_refuses_other_data_and_foreign_folders(
     assert "fold: 0 before, all now" in refused(*words, "--resume", "--fold", "all")
     structures = lab.preprocessed / "structures.json"
     text = structures.read_text(encoding="utf-8")
-    structures.write_text(text + "\n", encoding="utf-8")
+    structures.write_text(text.replace('"source": "', '"source": "another_', 1), encoding="utf-8")
     try:
-        assert "structures.json: sha256" in refused(*words, "--resume")
+        assert "structures and annotated cases: sha256" in refused(*words, "--resume")
     finally:
         structures.write_text(text, encoding="utf-8")
     plans_file = staging_of(run) / "plans.json"

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from fsseg.config.errors import UsageError
-from fsseg.data.splits import SPLIT_NAME, Split, make_split, read_case_list
+from fsseg.data.splits import SPLIT_NAME, Split, leave_one_out, make_split, read_case_list
 
 CASES = tuple(f"case_{number:02d}" for number in range(20))
 TEST = CASES[12:16]
@@ -90,6 +90,31 @@ def test_a_case_that_is_listed_twice_counts_once(seed: int) -> None:
 def test_impossible_splits_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         make_split(CASES, **{"shots": 1, "seed": 0, "test": TEST, **arguments})
+
+
+def test_the_image_of_a_test_case_is_not_drawn_under_another_name() -> None:
+    twins = [("case_00", TEST[0]), ("case_01", TEST[1], "case_02"), ("case_03", "case_04")]
+    drawn = {
+        case for seed in range(60) for case in make_split(CASES, shots=5, seed=seed, test=TEST, twins=twins).support
+    }
+    assert drawn == set(CASES) - set(TEST) - {"case_00", "case_01", "case_02"}
+
+
+@pytest.mark.parametrize("arguments", [{"pool": CASES[:5]}, {"support": ["case_00", "case_05"]}])
+def test_the_image_of_a_test_case_is_refused_in_a_list(arguments: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="but the same image as a test case: case_00"):
+        make_split(CASES, **{"shots": 1, "seed": 0, "test": TEST, "twins": [("case_00", TEST[0])], **arguments})
+
+
+def test_leave_one_out_leaves_the_image_out() -> None:
+    folds = leave_one_out(["a", "b", "c"], [("a", "c", "elsewhere")])
+    assert folds == [
+        {"train": ["b"], "val": ["a"]},
+        {"train": ["a", "c"], "val": ["b"]},
+        {"train": ["b"], "val": ["c"]},
+    ]
+    with pytest.raises(UsageError, match="a, b are the same image"):
+        leave_one_out(["a", "b"], [("a", "b")])
 
 
 def test_a_split_survives_its_file(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ EXAMPLES = """examples:
 --set takes: steps_per_epoch, validation_crops, loss (multitalent, suprem, clip_driven, fseft, hermes or uniseg),
 optimizer (adamw or sgd), learning_rate, schedule (poly or cosine), warmup, weight_decay, accumulate (batches a step),
 ema (decay of the averaged weights), foreground_probability, sampling (sqrt, cases or sources), augmentation (nnunet or
-turn_and_shift), validation_share, checkpoint_minutes, workers (processes that prepare crops), unannotated (masked; or
-background, the mistake, for comparisons). With torchrun the batch size of the plans is that of all processes together.
+turn_and_shift), validation_share, checkpoint_minutes, workers (processes that prepare crops; by default nnU-Net's
+number on a CUDA device, else none), unannotated (masked; or background, the mistake, for comparisons). With torchrun
+the batch size of the plans is that of all processes together.
 """
 
 
@@ -56,14 +57,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _text(result: dict, out: str, dry_run: bool) -> str:
+    notes = "".join(f"\n{note}" for note in result["notes"])
     if dry_run:
+        loading = f"by {result['workers']} workers meanwhile" if result["workers"] else "before it"
         return (
             f"would train {', '.join(result['structures'])} on {result['cases']} cases of {result['dataset']}"
             f" for {result['steps']} steps, patch {result['patch_size']}, batch {result['batch_size']}\n"
-            f"{result['seconds_per_step']:.3g} s a step without data loading, {result['hours']:.3g} h in all;"
-            f" {result['memory_mib']:,.0f} MiB of memory;"
+            f"{result['seconds_per_step']:.3g} s a step ({result['steps_per_second']:.3g} steps a second),"
+            f" {result['hours']:.3g} h in all: {result['network_seconds']:.3g} s for the network,"
+            f" {result['loading_seconds']:.3g} s on one core to prepare the batch {loading};"
+            f" memory: {result['memory_mib']:,.0f} MiB for a step, {result['host_memory_mib']:,.0f} MiB on the host;"
             f" disk: {result['preprocessed_mib']:,.0f} MiB preprocessed data,"
-            f" {result['checkpoints_mib']:,.0f} MiB checkpoints" + "".join(f"\n{note}" for note in result["notes"])
+            f" {result['checkpoints_mib']:,.0f} MiB checkpoints{notes}"
         )
     dice = result["validation_dice"]
     shown = "  ".join(f"{name} {value}" for name, value in dice.items() if value is not None)

@@ -33,13 +33,14 @@ class PretrainSettings(StrictModel):
             the weights themselves.
         foreground_probability: share of crops drawn for an annotated structure.
         sampling: a source with n cases is drawn in proportion to sqrt(n) ("sqrt", MultiTalent), to n ("cases"), or as
-            often as any other ("sources").
+            often as any other ("sources"). Sources that are parts of one collection count as one.
         augmentation: "nnunet" is nnU-Net's; "turn_and_shift" turns by quarters and shifts intensities in [0, 1], which
             is what SuPreM and FSEFT do.
         validation_share: share of every source's cases that is held out for validation (at least one case of a source
             with five or more).
         checkpoint_minutes: longest time between two checkpoints; one is written after every epoch, too.
-        workers: processes that prepare crops; 0 prepares them in the training process.
+        workers: processes that prepare crops, beside each training process; 0 prepares them in it. None: on a CUDA
+            device as many as nnU-Net takes, on others 0.
     """
 
     steps: int = Field(ge=1)
@@ -60,7 +61,7 @@ class PretrainSettings(StrictModel):
     augmentation: Literal["nnunet", "turn_and_shift"] = "nnunet"
     validation_share: float = Field(default=0.1, ge=0, lt=1)
     checkpoint_minutes: float = Field(default=10.0, gt=0)
-    workers: int = Field(default=0, ge=0)
+    workers: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _warmup_needs_the_cosine(self) -> "PretrainSettings":

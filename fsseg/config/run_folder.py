@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 STAGING_SUFFIX = ".partial"
 MARKER_NAME = ".fsseg"  # in a staging folder: fsseg made it, and the process that writes there holds a lock on it
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 _UNFINISHED = ("fold_*/checkpoint_latest.pth", "training*")  # states of trainings that can go on
 
 
@@ -79,6 +80,8 @@ def new_run_folder(folder: Path, *, checkpoints: str = "", resume: bool = False)
             resumable = bool(checkpoints and list(staging.glob(checkpoints)))
             if not resumable:
                 shutil.rmtree(staging, ignore_errors=True)
+            if isinstance(error, OSError) and error.errno in _TOO_MANY_FILES:
+                raise _too_many_files(folder, error, resumable=resumable) from error
             if isinstance(error, OSError) and _is_of_writing(error, staging):
                 raise _not_written(folder, error, resumable=resumable) from error
             raise
@@ -152,6 +155,14 @@ def _is_of_writing(error: OSError, staging: Path) -> bool:
         return True
     file = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes | Path) else None
     return file is not None and file.absolute().is_relative_to(staging.absolute())
+
+
+def _too_many_files(folder: Path, error: OSError, *, resumable: bool) -> FssegError:
+    again = "give the command again" + (" (pretrain: with --resume)" if resumable else "")
+    return FssegError(
+        f"{folder} was not completed: {error.strerror} ({error.filename or staging_of(folder)})\n"
+        f"  Raise the limit, for example by `ulimit -n 4096`, and {again}."
+    )
 
 
 def _not_written(folder: Path, error: OSError, *, resumable: bool = False) -> FssegError:

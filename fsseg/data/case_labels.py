@@ -10,6 +10,7 @@ import SimpleITK
 from fsseg.data.assembly import Combinations
 from fsseg.data.case_checks import checked_image, checked_labels
 from fsseg.data.case_files import CaseFiles
+from fsseg.data.images import voxel_hash
 from fsseg.data.label_codes import LabelCodes, codes_of_label_map, codes_of_masks
 from fsseg.data.layouts import FILE_ENDING, LabelMapLayout
 from fsseg.data.orientation import swapped_pairs, z_extents
@@ -29,6 +30,7 @@ class LabelledCase:
         contained: structures that occur in the case.
         labels: label map with the assembly's integers in the geometry of the image.
         image: the image to write, where the source does not have it as a file that can be linked.
+        voxels: hash of the image's voxels.
         reusable: label file of the source that holds exactly these integers already.
         pairs_checked: number of left-right pairs of which both sides were compared.
         pairs_not_checkable: number of left-right pairs of which the case has one side only.
@@ -40,6 +42,7 @@ class LabelledCase:
     contained: frozenset[str] = frozenset()
     labels: SimpleITK.Image | None = None
     image: SimpleITK.Image | None = None
+    voxels: str = ""
     reusable: Path | None = None
     pairs_checked: int = 0
     pairs_not_checkable: int = 0
@@ -72,6 +75,7 @@ class CaseReader:
         labels.CopyInformation(image)
         self._locate(labels, annotated, result)
         result.labels = labels
+        result.voxels = voxel_hash(image)
         result.image = None if files.image.name.endswith(FILE_ENDING) else image
         return result
 
@@ -163,7 +167,9 @@ class CaseReader:
             result.warnings.append("no structure is labelled")
         # Partly contoured and not contoured at all: then nobody looked, and it is unknown, not absent.
         known = tuple(name for name in names if name not in partial or name in extents)
-        result.annotation = CaseAnnotation(source=self.spec.name, annotated=known, z_extent=extents)
+        result.annotation = CaseAnnotation(
+            source=self.spec.name, collection=self.spec.collection, annotated=known, z_extent=extents
+        )
 
 
 def _listed(values: list, most: int = 10) -> str:

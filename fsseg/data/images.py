@@ -1,6 +1,7 @@
 """Reading and writing NIfTI files so that a damaged one is an error."""
 
 import gzip
+import hashlib
 import math
 import zlib
 from pathlib import Path
@@ -79,6 +80,16 @@ def require_written(path: Path) -> None:
             f"A file was not written whole, {error}.\n"
             "  The disk is full, or a quota is reached: free some space, then give the command again."
         ) from None
+
+
+def voxel_hash(image: SimpleITK.Image) -> str:
+    """Return a SHA-256 of the voxels in RAS, which tells the same image whatever its file, type and stored axes."""
+    oriented = SimpleITK.DICOMOrient(image, "RAS")  # a variable, because the view below does not keep it
+    array = SimpleITK.GetArrayViewFromImage(oriented)
+    digest = hashlib.sha256(str(array.shape).encode())
+    for plane in array:
+        digest.update(np.ascontiguousarray(plane, dtype=np.float32).tobytes())
+    return digest.hexdigest()
 
 
 def _not_finite_values(path: Path) -> int:

@@ -4,6 +4,7 @@ Unknown is not background: a structure that a case does not list in `annotated` 
 validation or evaluation of that case, and a structure with a z-extent only takes part inside it.
 """
 
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,22 @@ class CaseAnnotation(StrictModel):
 
     Attributes:
         source: name of the dataset the case comes from.
+        collection: the collection that several sources are parts of; None where the source is a whole one.
         annotated: structures that were contoured in this case (an absent one is then truly absent).
         z_extent: structure -> half-open slice range [first, last) along the inferior-superior axis, index 0 the
             most inferior slice, for structures contoured only on part of their extent; outside it they are unknown.
     """
 
     source: str
+    collection: str | None = None
     annotated: tuple[str, ...]
     z_extent: dict[str, tuple[int, int]] = Field(default_factory=dict)
+
+    def subset(self, names: Iterable[str]) -> "CaseAnnotation":
+        """Return the same case reduced to some structures, in the given order."""
+        annotated = tuple(name for name in names if name in self.annotated)
+        extents = {name: extent for name, extent in self.z_extent.items() if name in annotated}
+        return self.model_copy(update={"annotated": annotated, "z_extent": extents})
 
 
 class Structures(StrictModel):
@@ -41,13 +50,15 @@ class Structures(StrictModel):
 
     One integer of the label map stands for one occurring combination of structures, so a structure is the union
     of its integers. The order of `integers` is the channel order everywhere. Label maps may hold integers up to
-    `highest_integer` that belong to none of the listed structures, after `subset`.
+    `highest_integer` that belong to none of the listed structures, after `subset`. Each of the `twins` is a group of
+    cases that are the same image; a split that has them on both sides tests on what was trained on.
     """
 
     format_version: int = FORMAT_VERSION
     integers: dict[str, tuple[int, ...]]
     highest_integer: int = 0
     cases: dict[str, CaseAnnotation] = Field(default_factory=dict)
+    twins: tuple[tuple[str, ...], ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -77,16 +88,9 @@ class Structures(StrictModel):
 
     def subset(self, names: tuple[str, ...]) -> "Structures":
         """Return the same dataset reduced to some structures, in the given order; integers stay as they are."""
-        cases = {
-            case: CaseAnnotation(
-                source=annotation.source,
-                annotated=tuple(name for name in names if name in annotation.annotated),
-                z_extent={name: extent for name, extent in annotation.z_extent.items() if name in names},
-            )
-            for case, annotation in self.cases.items()
-        }
+        cases = {case: annotation.subset(names) for case, annotation in self.cases.items()}
         integers = {name: self.integers[name] for name in names}
-        return Structures(integers=integers, highest_integer=self._highest(), cases=cases)
+        return self.model_copy(update={"integers": integers, "highest_integer": self._highest(), "cases": cases})
 
     def _highest(self) -> int:
         return max([self.highest_integer, *(max(values) for values in self.integers.values())])
@@ -190,6 +194,12 @@ def paired(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
             if other in names:
                 pairs.append((name, other))
     return tuple(pairs)
+
+
+def twins_of(cases: Iterable[str], twins: Iterable[Sequence[str]]) -> set[str]:
+    """Return the other cases that are the same image as one of `cases`, by the groups of such cases."""
+    known = set(cases)
+    return {case for group in twins if known.intersection(group) for case in group} - known
 
 
 def is_sided(name: str) -> bool:

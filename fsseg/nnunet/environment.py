@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fsseg.config.errors import UsageError, unknown_name
+from fsseg.data.structures import STRUCTURES_NAME
 
 SPLITS_NAME = "splits_final.json"  # nnU-Net's folds, in the folder of a preprocessed dataset
 
@@ -43,6 +44,16 @@ def dataset_folder(base: Path, dataset: int | str) -> Path:
         listing = ", ".join(folder.name for folder in found)
         raise UsageError(f"Several datasets in {base} fit {wanted!r}: {listing}\n  Give the full name of one.")
     return found[0]
+
+
+def structures_folder(preprocessed: Path) -> Path:
+    """Return which folder says what preprocessed cases annotate: theirs, or that of the raw ones.
+
+    Stock preprocessing leaves structures.json with the raw cases. A plain dataset has it nowhere; its dataset.json and
+    label maps are with the raw cases, too.
+    """
+    has_own = (preprocessed / STRUCTURES_NAME).is_file()
+    return preprocessed if has_own else raw_folder() / preprocessed.name
 
 
 def existing_datasets(base: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from fsseg.config.errors import UsageError
 from fsseg.config.few_shot import few_shot_settings
 from fsseg.config.json_files import write_json
 from fsseg.data.splits import leave_one_out, make_split
-from fsseg.data.structures import Structures
+from fsseg.data.structures import Structures, twins_of
 from fsseg.data.volumes import Volume
 from fsseg.models.networks import build_network
 from fsseg.nnunet.checkpoint_file import (
@@ -70,7 +70,7 @@ class FewShotTrainer(nnUNetTrainer):
         self.was_initialized = True
 
     def do_split(self) -> tuple[list[str], list[str]]:
-        """Return nnU-Net's fold; with fewer cases than it has folds, leave one out."""
+        """Return nnU-Net's fold; with fewer cases than it has folds, leave one out. No held-out image is trained on."""
         if not self.was_initialized:
             self.initialize()
         cases = sorted(self.dataset_class.get_identifiers(str(self.preprocessed_dataset_folder)))
@@ -79,8 +79,9 @@ class FewShotTrainer(nnUNetTrainer):
         has_splits = (Path(str(self.preprocessed_dataset_folder_base)) / SPLITS_NAME).is_file()
         if has_splits or len(cases) >= _FOLDS_OF_NNUNET:
             training, held_out = super().do_split()
-            return list(training), list(held_out)
-        folds = leave_one_out(cases)
+            left_out = twins_of(held_out, self.annotated.twins)
+            return [case for case in training if case not in left_out], list(held_out)
+        folds = leave_one_out(cases, self.annotated.twins)
         if int(self.fold) >= len(folds):
             raise UsageError(f"{len(cases)} case(s) give the folds 0 to {len(folds) - 1}, got fold {self.fold}.")
         return folds[int(self.fold)]["train"], folds[int(self.fold)]["val"]

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import write_json
 from fsseg.config.pretraining import settings_of_plans
+from fsseg.data.structures import load_structures, twins_of
 from fsseg.models.networks import build_network, set_deep_supervision, supports_deep_supervision
 from fsseg.nnunet.augmentation import mirror_axes_for
 from fsseg.nnunet.checkpoint_file import (
@@ -25,7 +26,7 @@ from fsseg.nnunet.checkpoint_file import (
     refuse_best,
     save_checkpoint,
 )
-from fsseg.nnunet.environment import SPLITS_NAME
+from fsseg.nnunet.environment import SPLITS_NAME, structures_folder
 from fsseg.nnunet.pretrain_data import stratified_holdout, structures_of_preprocessed
 from fsseg.nnunet.pretrain_loaders import PretrainLoaders
 from fsseg.nnunet.pretrain_log import METRICS_NAME, PretrainLog
@@ -33,6 +34,7 @@ from fsseg.nnunet.pretrain_objective import PretrainObjective
 from fsseg.nnunet.pretrain_optimizer import optimizer_and_schedule
 from fsseg.nnunet.pretrain_state import restore_training, training_state
 from fsseg.nnunet.validation import validate
+from fsseg.training.crop_batches import worker_errors_named
 from fsseg.training.placement import mixed_precision, place
 from fsseg.training.processes import Processes
 from fsseg.training.seeding import seed_everything
@@ -68,7 +70,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
                 "  Make the dataset with `fsseg assemble`, or write every label as a region: [1, 1] for 1."
             )
         self.settings = settings_of_plans(self.plans_manager.plans)
-        self.structures = structures_of_preprocessed(Path(str(self.preprocessed_dataset_folder_base)))
+        self.structures = load_structures(structures_folder(Path(str(self.preprocessed_dataset_folder_base))))
         architecture = self.configuration_manager.configuration["architecture"]
         self.enable_deep_supervision = supports_deep_supervision(architecture)
         self.num_iterations_per_epoch = min(self.settings.steps_per_epoch, self.settings.steps)
@@ -143,21 +145,23 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
     def do_split(self) -> tuple[list[str], list[str]]:
         """Hold out the same share of every source, other cases in every fold; fold "all" trains on everything.
 
-        Where the dataset has nnU-Net's splits_final.json, its folds count.
+        Where the dataset has nnU-Net's splits_final.json, its folds count, without training cases that are the same
+        image as a held-out one.
         """
         cases = sorted(self.dataset_class.get_identifiers(str(self.preprocessed_dataset_folder)))
         if self.fold == "all":
             return cases, []
         if (Path(str(self.preprocessed_dataset_folder_base)) / SPLITS_NAME).is_file():
             training, held_out = super().do_split()
-            return list(training), list(held_out)
+            left_out = twins_of(held_out, self.structures.twins)
+            return [case for case in training if case not in left_out], list(held_out)
         share, seed = self.settings.validation_share, self.settings.seed
         return stratified_holdout(cases, self.structures, share, seed, int(self.fold))
 
-    def get_dataloaders(self) -> tuple[Any, Any]:
-        """Return the crops from the current step on; the validation crops are the same in every epoch."""
-        training, held_out = self.do_split()
-        loaders = PretrainLoaders(
+    @property
+    def crops(self) -> PretrainLoaders:
+        """What makes crops of the preprocessed cases."""
+        return PretrainLoaders(
             folder=Path(str(self.preprocessed_dataset_folder)),
             dataset_class=self.dataset_class,
             structures=self.structures,
@@ -167,10 +171,21 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
             settings=self.settings,
             processes=self.processes,
         )
-        self.validation_batches = loaders.validation(held_out, self.num_val_iterations_per_epoch)
+
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        """Return the crops from the current step on; the validation crops are the same in every epoch."""
+        training, held_out = self.do_split()
+        left_out = sorted(twins_of(held_out, self.structures.twins))
+        if left_out:
+            self.print_to_log_file(f"Not trained on, because they are the same image as a held-out case: {left_out}")
+        self.validation_batches = self.crops.validation(held_out, self.num_val_iterations_per_epoch)
         self.num_val_iterations_per_epoch = len(self.validation_batches)
-        loader = loaders.training(training, self.steps_done, pin_memory=self.device.type == "cuda")
-        return iter(loader), None
+        return iter(self.crops.training(training, self.steps_done, self.device)), None
+
+    def run_training(self) -> None:
+        """Train as nnU-Net does, with a message where a process that prepares crops is lost or fails."""
+        with worker_errors_named():
+            super().run_training()
 
     def on_train_start(self) -> None:
         """Write what makes the folder a model folder, and start the progress bar."""
@@ -187,6 +202,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         write_json(folder / "plans.json", self.plans_manager.plans)
         write_json(folder / "dataset.json", self.dataset_json)
         self.structures.save(folder)
+        structures_of_preprocessed(Path(str(self.preprocessed_dataset_folder_base)))  # for the validation
         self.metrics.start(self.steps_done, self.settings.steps)
 
     @property

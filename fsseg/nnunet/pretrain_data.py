@@ -10,21 +10,31 @@ import numpy as np
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 
 from fsseg.config.errors import FssegError
-from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures
+from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures, twins_of
 from fsseg.data.volumes import Volume
-from fsseg.nnunet.environment import raw_folder
+from fsseg.nnunet.environment import structures_folder
 from fsseg.nnunet.preprocessing import case_zones, zone_axis
+from fsseg.nnunet.stored_array import closed
+
+KEPT_LOCATIONS = 1_000  # of a structure in a case
 
 
 def structures_of_preprocessed(folder: Path) -> Structures:
-    """Read structures.json beside preprocessed cases; stock preprocessing leaves it with the raw ones, so bring it."""
+    """Read what preprocessed cases annotate, and put structures.json beside them where it is missing."""
+    structures = load_structures(structures_folder(folder))
     if not (folder / STRUCTURES_NAME).is_file():
-        load_structures(raw_folder() / folder.name).save(folder)
-    return load_structures(folder)
+        structures.save(folder)
+    return structures
 
 
 def preprocessed_volume(case: str, dataset: nnUNetBaseDataset, structures: Structures, plans: Any) -> Volume:
-    """Open a preprocessed case lazily, with the foreground that nnU-Net found of its annotated structures only."""
+    """Return a preprocessed case without opening it, with some foreground voxels of its annotated structures only.
+
+    nnU-Net keeps at least 10,000 voxels of each structure and case, as four 64-bit integers each: tens of GB for a
+    thousand cases with a hundred structures, in every process. `KEPT_LOCATIONS` of them are enough, because a crop is
+    drawn around one of them with jitter, and few are ever drawn of one structure in one case. They depend on the names
+    of case and structure only.
+    """
     try:
         image, labels, _, properties = dataset.load_case(case)
     except (RuntimeError, ValueError, EOFError, UnpicklingError, BadZipFile) as error:
@@ -35,26 +45,35 @@ def preprocessed_volume(case: str, dataset: nnUNetBaseDataset, structures: Struc
     annotation = structures.annotation(case)
     found = {tuple(np.atleast_1d(key)): voxels for key, voxels in properties["class_locations"].items()}
     regions = {tuple(sorted(set(map(int, key)))): voxels for key, voxels in found.items()}
+    smallest = np.min_scalar_type(max(labels.shape))
     locations = {
-        name: np.asarray(regions[structures.integers[name]])[:, 1:]
+        name: _some(np.asarray(regions[structures.integers[name]]), f"{case} {name}")[:, 1:].astype(smallest)
         for name in annotation.annotated
         if len(regions[structures.integers[name]])
     }
     zones, zone_annotated = case_zones(annotation, structures.names, labels.shape[1:], properties, plans)
-    return Volume(case, image, labels, locations, zones, zone_axis(plans), zone_annotated)
+    return Volume(case, closed(image), closed(labels), locations, zones, zone_axis(plans), zone_annotated)
+
+
+def _some(voxels: np.ndarray, name: str) -> np.ndarray:
+    """Return at most `KEPT_LOCATIONS` of (N, 4) voxels, always the same ones for a name."""
+    if len(voxels) <= KEPT_LOCATIONS:
+        return voxels
+    return np.random.default_rng([*name.encode()]).choice(voxels, KEPT_LOCATIONS, replace=False)
 
 
 _CASE_WEIGHT_EXPONENTS = {"cases": 0.0, "sqrt": -0.5, "sources": -1.0}
 
 
 def source_weights(cases: Sequence[str], structures: Structures, sampling: str) -> list[float]:
-    """Return a weight per case, by the n cases of its source.
+    """Return a weight per case, by the n cases of its source; sources that are parts of one collection count as one.
 
     With "sqrt" it is 1/sqrt(n), so that a source is drawn in proportion to sqrt(n): MultiTalent's balance between large
     and small collections (Ulrich et al., MICCAI 2023). With "cases" all cases weigh the same, with "sources" all
     sources.
     """
-    sources = [structures.annotation(case).source for case in cases]
+    annotations = [structures.annotation(case) for case in cases]
+    sources = [annotation.collection or annotation.source for annotation in annotations]
     return [sources.count(source) ** _CASE_WEIGHT_EXPONENTS[sampling] for source in sources]
 
 
@@ -64,7 +83,8 @@ def stratified_holdout(
     """Split cases into training and validation, the same share of every source; folds are disjoint as long as they can.
 
     A source with fewer than five cases gives none to validation. Which cases of a source are held out does not depend
-    on the other sources, so that a network of one source and one of all of them are validated on the same cases.
+    on the other sources, so that a network of one source and one of all of them are validated on the same cases. A case
+    that is the same image as one held out, often of another source, is in neither part.
     """
     validation: list[str] = []
     for source in sorted({structures.annotation(case).source for case in cases}):
@@ -72,7 +92,7 @@ def stratified_holdout(
         order = np.random.default_rng([seed, *source.encode()]).permutation(len(members))
         count = max(1, round(share * len(members))) if len(members) >= 5 and share > 0 else 0
         validation += [members[index] for index in np.roll(order, -fold * count)[:count]]
-    return sorted(set(cases) - set(validation)), sorted(validation)
+    return sorted(set(cases) - set(validation) - twins_of(validation, structures.twins)), sorted(validation)
 
 
 def require_every_structure(volumes: Sequence[Volume], names: Sequence[str], folder: Path) -> None:

@@ -1,10 +1,13 @@
 """Training and validation crops of a pretraining."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -21,9 +24,22 @@ from fsseg.nnunet.augmentation import (
 from fsseg.nnunet.preprocessing import zone_axis
 from fsseg.nnunet.pretrain_data import preprocessed_volume, require_every_structure, source_weights
 from fsseg.training.crop_batches import Crops, batches
-from fsseg.training.processes import Processes
+from fsseg.training.processes import Processes, processes_of_host
 
 _VALIDATION_SEED_OFFSET = 1_000_003  # validation crops must not repeat training crops
+
+
+def workers_for(settings: PretrainSettings, device: torch.device) -> int:
+    """Return how many processes prepare the crops of one training process.
+
+    nnU-Net's number (nnUNet_n_proc_DA, else at most 12) is one for each GPU; where a host has fewer cores than its
+    training processes would take together, they share them.
+    """
+    if settings.workers is not None:
+        return settings.workers
+    if device.type != "cuda":
+        return 0  # the network needs the cores itself
+    return min(get_allowed_n_proc_DA(), max(1, (os.cpu_count() or 1) // processes_of_host()))
 
 
 @dataclass(frozen=True)
@@ -50,8 +66,8 @@ class PretrainLoaders:
     settings: PretrainSettings
     processes: Processes
 
-    def training(self, cases: Sequence[str], steps_done: int, *, pin_memory: bool) -> DataLoader[dict[str, Tensor]]:
-        """Return augmented crops for the steps that are left."""
+    def training(self, cases: Sequence[str], steps_done: int, device: torch.device) -> DataLoader[dict[str, Tensor]]:
+        """Return augmented crops for the steps that are left, for a network on `device`."""
         self.processes.share_of(self.batch_size)
         rotated = self.settings.augmentation == "nnunet"  # a rotated patch is cut from a larger crop
         sampler = self._sampler(cases, crop_size_for(self.patch_size) if rotated else self.patch_size)
@@ -63,7 +79,8 @@ class PretrainLoaders:
         of_a_step = self.batch_size * self.settings.accumulate
         first, last = steps_done * of_a_step, self.settings.steps * of_a_step
         crops = Crops(sampler, augmentation, first=first, count=last - first, seed=self.settings.seed)
-        return self._loader(crops, workers=self.settings.workers, pin_memory=pin_memory)
+        workers = workers_for(self.settings, device)
+        return self._loader(crops, workers=workers, pin_memory=device.type == "cuda")
 
     def validation(self, cases: Sequence[str], count: int) -> list[dict[str, Tensor]]:
         """Return `count` batches of crops as they are, or none without cases."""

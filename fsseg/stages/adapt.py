@@ -172,6 +172,7 @@ def _split(config: AdaptConfig, dataset: RawDataset) -> Split:
         pool=None if config.pool is None else read_case_list(config.pool),
         test=() if config.test is None else read_case_list(config.test),
         support=config.cases,
+        twins=dataset.structures.twins,
     )
 
 

@@ -19,7 +19,7 @@ from fsseg.data.conflicts import Channels, half_defined, resolved_names
 from fsseg.data.joined_files import case_hashes, write_case
 from fsseg.data.spec_loading import load_specs
 from fsseg.data.specs import DatasetSpec
-from fsseg.data.structures import CaseAnnotation, Structures
+from fsseg.data.structures import Structures
 from fsseg.nnunet.environment import existing_datasets, raw_folder
 from fsseg.stages.assemble_report import Joined, assemble_report
 
@@ -158,9 +158,10 @@ def _add(joined: Joined, case: str, files: CaseFiles, labelled: LabelledCase) ->
     joined.cases[case] = labelled.annotation
     joined.containing.update(labelled.contained)
     joined.hashes[case] = case_hashes(files)
-    twin = joined.images.setdefault(joined.hashes[case]["image"], case)
-    if twin != case:
-        joined.warnings.append(f"{case}: same image as {twin}; keep both on one side of any split")
+    same = joined.images.setdefault(labelled.voxels, [])
+    if same:
+        joined.warnings.append(f"{case}: same image as {same[0]}; keep both on one side of any split, as fsseg does")
+    same.append(case)
     joined.pairs["checked"] += labelled.pairs_checked
     joined.pairs["not checkable (one side only)"] += labelled.pairs_not_checkable
 
@@ -177,12 +178,6 @@ def _refuse(problems: list[str], cases: int) -> None:
 def _structures(specs: Sequence[DatasetSpec], names: dict[str, dict[str, str]], joined: Joined) -> Structures:
     wished = list(dict.fromkeys(names[spec.name][structure] for spec in specs for structure in spec.annotated))
     regions = joined.combinations.regions(painting_order(joined.cases.values(), wished))
-    cases = {
-        case: CaseAnnotation(
-            source=annotation.source,
-            annotated=tuple(name for name in regions if name in annotation.annotated),
-            z_extent=annotation.z_extent,
-        )
-        for case, annotation in joined.cases.items()
-    }
-    return Structures(integers=regions, cases=cases)
+    cases = {case: annotation.subset(regions) for case, annotation in joined.cases.items()}
+    twins = tuple(tuple(same) for same in joined.images.values() if len(same) > 1)
+    return Structures(integers=regions, cases=cases, twins=twins)

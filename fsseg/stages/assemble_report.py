@@ -19,7 +19,7 @@ class Joined:
         cases: case of the assembly -> what it annotates.
         containing: structure -> number of cases in which it occurs.
         hashes: case -> SHA-256 of its image and of its labels.
-        images: SHA-256 of an image -> the first case that has it.
+        images: hash of an image's voxels -> the cases that have it.
         read: names of the specs whose data were there.
         problems: what forbids the assembly.
         warnings: what is worth knowing.
@@ -30,7 +30,7 @@ class Joined:
     cases: dict[str, CaseAnnotation] = field(default_factory=dict)
     containing: Counter[str] = field(default_factory=Counter)
     hashes: dict[str, dict[str, str]] = field(default_factory=dict)
-    images: dict[str, str] = field(default_factory=dict)
+    images: dict[str, list[str]] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

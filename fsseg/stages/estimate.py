@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fsseg.config.json_files import read_json, write_json
+from fsseg.data.splits import leave_one_out as folds_without_one
 from fsseg.data.volumes import Volume
 from fsseg.nnunet.prediction import Predictor
 from fsseg.stages.adaptation import Job, Target, build_adapted
@@ -62,18 +63,22 @@ def leave_one_out(job: Job, volumes: Sequence[Volume], done: FoldScores) -> dict
     Returns:
         Per structure: DSC of each held-out case, their mean, standard deviation and range, None where nothing can be
         estimated. The estimate is cautious: each training has one case less than the final one.
+
+    Raises:
+        UsageError: all support cases are the same image.
     """
-    for index, held_out in enumerate(volumes):
+    splits = folds_without_one([volume.case for volume in volumes], job.target.structures.twins)
+    for index, (held_out, split) in enumerate(zip(volumes, splits, strict=True)):
         if held_out.case not in done.folds:
             label = f"leave-one-out {index + 1}/{len(volumes)}"
-            done.add(held_out.case, _score_without(held_out, job, volumes, label))
+            rest = [volume for volume in volumes if volume.case in split["train"]]
+            done.add(held_out.case, _score_without(held_out, rest, job, label))
     folds = [(volume.case, done.folds[volume.case]) for volume in volumes]
     return {name: _spread({case: fold[name] for case, fold in folds if name in fold}) for name in job.target.names}
 
 
-def _score_without(held_out: Volume, job: Job, volumes: Sequence[Volume], label: str) -> dict[str, float]:
-    """Return the DSC of each structure that both the held-out case and another one show."""
-    rest = [volume for volume in volumes if volume is not held_out]
+def _score_without(held_out: Volume, rest: Sequence[Volume], job: Job, label: str) -> dict[str, float]:
+    """Return the DSC of each structure that both the held-out case and one of the rest show."""
     shown = tuple(name for name in job.target.names if any(name in volume.locations for volume in rest))
     if not set(shown) & held_out.locations.keys():
         return {}

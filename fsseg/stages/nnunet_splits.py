@@ -1,5 +1,6 @@
 """Stage: splits_final.json of nnU-Net for a dataset of few cases."""
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -7,8 +8,9 @@ from pydantic import Field
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import write_json
-from fsseg.data.splits import leave_one_out, make_split
-from fsseg.nnunet.environment import SPLITS_NAME, dataset_folder, preprocessed_folder
+from fsseg.data.splits import Twins, leave_one_out, make_split
+from fsseg.data.structures import load_structures, twins_of
+from fsseg.nnunet.environment import SPLITS_NAME, dataset_folder, preprocessed_folder, structures_folder
 
 _DEFAULT_FOLDS = 3
 
@@ -47,16 +49,23 @@ def run_splits(config: SplitsConfig) -> dict[str, Any]:
     cases = preprocessed_cases(folder)
     if not cases:
         raise FssegError(f"{folder} holds no preprocessed case.\n  Run `fsseg preprocess` first.")
-    splits = leave_one_out(cases) if config.shots is None else _few_shot(cases, config.shots, config.folds)
+    twins, shots = _twins(folder), config.shots
+    splits = leave_one_out(cases, twins) if shots is None else _few_shot(cases, shots, config.folds, twins)
     write_json(out, splits)
     return {"out": str(out), "dataset": folder.name, "splits": splits}
 
 
-def _few_shot(cases: list[str], shots: int, folds: int | None) -> list[dict[str, list[str]]]:
+def _few_shot(cases: list[str], shots: int, folds: int | None, twins: Twins) -> list[dict[str, list[str]]]:
     if shots >= len(cases):
         raise UsageError(
             f"{shots} shots leave none of {len(cases)} case(s) for validation.\n"
             "  Choose fewer, or leave --shots out: leave-one-out works from one case on."
         )
     drawn = [make_split(cases, shots=shots, seed=seed).support for seed in range(folds or _DEFAULT_FOLDS)]
-    return [{"train": sorted(few), "val": [case for case in cases if case not in few]} for few in drawn]
+    tested = [set(cases) - set(few) - twins_of(few, twins) for few in drawn]
+    return [{"train": sorted(few), "val": sorted(rest)} for few, rest in zip(drawn, tested, strict=True)]
+
+
+def _twins(folder: Path) -> Twins:
+    source = structures_folder(folder)  # the raw cases may be gone
+    return load_structures(source).twins if source.is_dir() else ()

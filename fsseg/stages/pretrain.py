@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -15,11 +16,12 @@ from fsseg.config.json_files import read_json
 from fsseg.config.manifest import Manifest
 from fsseg.config.pretraining import PLANS_KEY, PretrainSettings
 from fsseg.config.run_folder import new_run_folder, require_new, staging_of
-from fsseg.data.structures import load_structures
-from fsseg.nnunet.environment import dataset_folder, preprocessed_folder
+from fsseg.data.structures import STRUCTURES_NAME, load_structures
+from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, structures_folder
+from fsseg.nnunet.planning import CONFIGURATION, read_plans_file
 from fsseg.nnunet.preprocessed_dataset import require_all_cases
 from fsseg.nnunet.pretrain_objective import require_loss_fits
-from fsseg.stages.pretrain_notes import process_notes, recipe_notes
+from fsseg.stages.pretrain_notes import data_notes, process_notes, recipe_notes
 from fsseg.stages.pretrain_resume import require_same_training, training_block
 from fsseg.stages.pretraining_cost import pretraining_cost
 from fsseg.training.processes import Processes, several_processes
@@ -62,34 +64,31 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
         FssegError: a structure that no case shows, damaged data or checkpoint, no space left.
     """
     preprocessed = dataset_folder(preprocessed_folder(), config.dataset)
+    structures = load_structures(structures_folder(preprocessed))
     plans = _read_plans(preprocessed, config)
-    structures = load_structures(preprocessed)
+    plans[PLANS_KEY] = training_block(config.settings, preprocessed.name, structures, config.fold)
     require_all_cases(preprocessed, plans, structures)
     if config.fold not in ("0", "all"):
         raise UsageError(f"Unknown fold {config.fold!r}.\n  allowed: 0 (hold some cases out), all (train on all cases)")
     require_loss_fits(config.settings, structures)
     require_new(config.out, resume=config.resume)
+    block = plans["configurations"][CONFIGURATION]
     facts = {
         "dataset": preprocessed.name,
         "cases": len(structures.cases),
         "structures": list(structures.names),
-        "patch_size": plans["configurations"]["3d_fullres"]["patch_size"],
-        "batch_size": plans["configurations"]["3d_fullres"]["batch_size"],
+        "patch_size": block["patch_size"],
+        "batch_size": block["batch_size"],
     }
-    notes = recipe_notes(config.recipe, config.settings, plans)
     if dry_run:
-        with several_processes(resolve_device(config.device)) as (processes, device):
-            share = processes.share_of(facts["batch_size"])
-            cost = pretraining_cost(plans, preprocessed, config.settings, device, share)
-            facts |= {"steps": config.settings.steps, "out": str(config.out), "notes": notes}
-            return {**facts, **cost} if processes.writes else {}
+        return _cost(config, plans, preprocessed, facts)
     manifest = Manifest("pretrain", config.model_dump(mode="json"), config.settings.seed)
-    manifest.add_inputs(preprocessed / name for name in (f"{config.plans}.json", "structures.json", "dataset.json"))
+    manifest.add_inputs(_inputs(preprocessed, config))
     if config.resume:
         require_same_training(plans, staging_of(config.out))
     with several_processes(resolve_device(config.device)) as (processes, device), _run_folder(config) as staging:
         trainer = _trainer(config, plans, preprocessed, staging, device)
-        notes += process_notes(trainer.plain_network, processes.count)
+        notes = _notes(config, trainer)
         if processes.writes and notes:  # before the training, which may last for days
             logger.warning("\n".join(notes))
         manifest.add(**facts, notes=notes, processes=processes.count, held_out=trainer.do_split()[1])
@@ -100,6 +99,30 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
         manifest.add(validation_dice=_last_validation(staging))
         content = manifest.write(staging)
     return content
+
+
+def _cost(config: PretrainConfig, plans: dict[str, Any], preprocessed: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return what the training would cost, of the first of several processes."""
+    with several_processes(resolve_device(config.device)) as (processes, device), TemporaryDirectory() as folder:
+        processes.share_of(facts["batch_size"])
+        trainer = _trainer(config, plans, preprocessed, Path(folder), device)
+        facts |= {"notes": _notes(config, trainer), **pretraining_cost(trainer, preprocessed)}
+        return {**facts, "steps": config.settings.steps, "out": str(config.out)} if processes.writes else {}
+
+
+def _notes(config: PretrainConfig, trainer: Any) -> list[str]:
+    return [
+        *recipe_notes(config.recipe, config.settings, trainer.plans_manager.plans),
+        *process_notes(trainer.plain_network, trainer.processes.count),
+        *data_notes(trainer.structures, trainer.do_split()[1]),
+    ]
+
+
+def _inputs(preprocessed: Path, config: PretrainConfig) -> list[Path]:
+    """Return the files that say what is trained; structures.json may lie beside the raw cases, or be missing."""
+    files = [preprocessed / f"{config.plans}.json", preprocessed / "dataset.json"]
+    structures = structures_folder(preprocessed) / STRUCTURES_NAME
+    return [*files, structures] if structures.is_file() else files
 
 
 @contextmanager
@@ -124,11 +147,7 @@ def _read_plans(preprocessed: Path, config: PretrainConfig) -> dict[str, Any]:
         raise unknown_name(
             "plans", config.plans, known, f"Make plans with `fsseg preprocess --dataset {config.dataset}`."
         )
-    from fsseg.nnunet.planning import read_plans_file
-
-    plans = read_plans_file(file)
-    plans[PLANS_KEY] = training_block(config.settings, preprocessed, config.fold)
-    return plans
+    return read_plans_file(file)
 
 
 def _trainer(

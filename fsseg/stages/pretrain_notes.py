@@ -1,11 +1,13 @@
-"""What a user should know about a pretraining: where it differs from what its recipe was published with."""
+"""What a user should know about a pretraining before it runs: of its recipe, its data and its processes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from fsseg.config.pretraining import PretrainSettings
+from fsseg.data.structures import Structures, twins_of
 from fsseg.nnunet.normalization import ranges_beyond_unit
 from fsseg.nnunet.planning import CONFIGURATION
 
@@ -62,6 +64,23 @@ def process_notes(network: nn.Module, processes: int) -> list[str]:
         f"The batch norms of this network take the statistics of each process's share of a batch, so {processes}"
         " processes do not have the losses of one."
     ]
+
+
+def data_notes(structures: Structures, held_out: Sequence[str]) -> list[str]:
+    """Say what a training takes for granted, and which cases take no part in it.
+
+    Args:
+        structures: of the dataset.
+        held_out: cases for validation.
+    """
+    notes = []
+    known = [(case.annotated, case.z_extent) for case in structures.cases.values()]
+    if all(len(annotated) == len(structures.names) and not extents for annotated, extents in known):
+        notes.append("Every structure counts as annotated in every case: what is not labelled is background.")
+    left_out = sorted(twins_of(held_out, structures.twins))
+    if left_out:
+        notes.append(f"Not trained on, because they are the same image as a held-out case: {', '.join(left_out)}.")
+    return notes
 
 
 def _input_notes(recipe: str, plans: dict[str, Any]) -> list[str]:

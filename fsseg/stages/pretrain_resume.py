@@ -1,23 +1,22 @@
 """Whether `--resume` continues the training that an unfinished run was begun as."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 from fsseg.config.errors import UsageError
 from fsseg.config.json_files import read_json
-from fsseg.config.manifest import sha256_of_file
 from fsseg.config.pretraining import PLANS_KEY, PretrainSettings
-from fsseg.data.structures import STRUCTURES_NAME
+from fsseg.data.structures import Structures
 
 _MAY_CHANGE = ("workers", "checkpoint_minutes")  # what does not change the result
 _STATISTICS = "foreground_intensity_properties_per_channel"
 
 
-def training_block(settings: PretrainSettings, preprocessed: Path, fold: str) -> dict[str, Any]:
+def training_block(settings: PretrainSettings, dataset: str, structures: Structures, fold: str) -> dict[str, Any]:
     """Return what the plans of a run carry under the key "fsseg": its settings, and the data that it is trained on."""
-    structures = preprocessed / STRUCTURES_NAME
-    data = {"dataset": preprocessed.name, "fold": fold}
-    data["structures.json"] = f"sha256 {sha256_of_file(structures)[:12]}" if structures.is_file() else "absent"
+    digest = hashlib.sha256(structures.model_dump_json().encode()).hexdigest()
+    data = {"dataset": dataset, "fold": fold, "structures and annotated cases": f"sha256 {digest[:12]}"}
     return {"pretrain": settings.model_dump(mode="json"), "data": data}
 
 

@@ -1,62 +1,85 @@
-"""What a pretraining will cost, measured on two steps with made-up crops: seconds, memory, disk."""
+"""What a pretraining will cost, measured on some crops and two steps: seconds, memory, disk."""
 
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, default_collate
 
-from fsseg.config.json_files import read_json
-from fsseg.config.pretraining import PretrainSettings
-from fsseg.data.structures import load_structures
-from fsseg.models.networks import supports_deep_supervision
+from fsseg.config.manifest import peak_memory_mib
 from fsseg.training.cost import measure_step, mib_of
-from fsseg.training.losses import PUBLISHED_LOSSES, deep_supervision_loss
-from fsseg.training.placement import place
-from fsseg.training.step import gradient_scaler, optimisation_step
+from fsseg.training.processes import processes_of_host
+
+_MEASURED_CROPS = 8  # augmentation is random: one crop takes much longer than another
+_BATCHES_OF_A_WORKER = 3  # two wait, one is made
 
 
-def pretraining_cost(
-    plans: dict[str, Any], preprocessed: Path, settings: PretrainSettings, device: torch.device, batch_size: int
-) -> dict[str, float]:
-    """Return seconds a step, hours in all, memory of this process and disk in MiB.
+def pretraining_cost(trainer: Any, preprocessed: Path) -> dict[str, float]:
+    """Return seconds a step, steps a second, hours in all, and memory and disk in MiB.
 
-    Data loading is not part of it: enough `workers` hide it; nor is what several processes send to each other, each of
-    which takes `batch_size` crops. Gradients of all decoder stages are computed as in the training. Disk is the
-    preprocessed data, and the checkpoints while one replaces another.
+    Workers prepare crops while the network is trained, so a step takes what takes longer; without workers it takes
+    both. Validation and checkpoints are not part of it. Memory of the host is that of all processes of the training on
+    this machine: the peak of this one until now, with the foreground voxels of all cases, and the batches of its
+    workers. Disk is the preprocessed data, and the checkpoints while one replaces another.
+
+    Args:
+        trainer: an initialised partial-label trainer; its network is trained for two steps.
+        preprocessed: folder of the dataset.
     """
-    from fsseg.nnunet.model_folder import network_of_plans
-    from fsseg.nnunet.planning import CONFIGURATION
-
-    block = plans["configurations"][CONFIGURATION]
-    dataset_json = read_json(preprocessed / "dataset.json")
-    channels = len(load_structures(preprocessed).names)
-    deep = supports_deep_supervision(block["architecture"])
-    network = network_of_plans(plans, CONFIGURATION, dataset_json, output_channels=channels, deep_supervision=deep)
-    place(network, device).train()
-    image = torch.randn(batch_size, len(dataset_json["channel_names"]), *block["patch_size"], device=device)
-    optimizer = torch.optim.AdamW(network.parameters(), 1e-6)
-    scaler = gradient_scaler(device)
-    loss = PUBLISHED_LOSSES[settings.loss]
-
-    def compute_loss() -> Tensor:
-        logits = network(image) if deep else [network(image)]
-        everywhere = [torch.ones_like(level, dtype=torch.bool) for level in logits]
-        return deep_supervision_loss(loss, logits, everywhere, everywhere)
-
-    def step() -> None:
-        optimisation_step(
-            compute_loss, optimizer=optimizer, parameters=network.parameters(), device=device, scaler=scaler
-        )
-
-    cost = measure_step(network, compute_loss, step, device)
-    seconds = cost.seconds * settings.accumulate
+    settings = trainer.settings
+    loader = trainer.crops.training(trainer.do_split()[0], 0, trainer.device)
+    batch, loading = _prepared(loader)
+    trainer.dataloader_train = repeat(batch)  # of which a step takes several, where it accumulates
+    trainer.network.train()
+    step = measure_step(
+        trainer.plain_network,
+        lambda: trainer.objective.training_loss(trainer.parallel_network, batch),
+        lambda: trainer.train_step(batch),
+        trainer.device,
+    )
+    loading *= settings.accumulate
+    at_once = min(loader.num_workers, os.cpu_count() or 1)
+    seconds = max(step.seconds, loading / at_once) if at_once else step.seconds + loading
+    waiting = loader.num_workers * _BATCHES_OF_A_WORKER * sum(tensor.nbytes for tensor in batch.values()) / 2**20
     data = sum(file.stat().st_size for file in preprocessed.rglob("*") if file.is_file()) / 2**20
     of_a_checkpoint = 3 + (settings.ema is not None)  # weights, two moments, averaged weights
     return {
         "seconds_per_step": round(seconds, 4),
+        "steps_per_second": round(1 / seconds, 4),
+        "network_seconds": round(step.seconds, 4),
+        "loading_seconds": round(loading, 4),
+        "workers": loader.num_workers,
         "hours": round(seconds * settings.steps / 3600, 3),
-        "memory_mib": round(cost.memory_mib, 1),
+        "memory_mib": round(step.memory_mib, 1),
+        "host_memory_mib": round(processes_of_host() * (peak_memory_mib()["host"] + waiting), 1),
         "preprocessed_mib": round(data, 1),
-        "checkpoints_mib": round(2 * of_a_checkpoint * mib_of(network.parameters()), 1),
+        "checkpoints_mib": round(2 * of_a_checkpoint * mib_of(trainer.plain_network.parameters()), 1),
     }
+
+
+def _prepared(loader: DataLoader[dict[str, Tensor]]) -> tuple[dict[str, Tensor], float]:
+    """Return the first batch of a loader, and the seconds that one process takes to prepare a batch."""
+    crops, size = loader.dataset, len(next(iter(loader.batch_sampler)))  # type: ignore[arg-type]
+    count = min(len(crops), max(size, _MEASURED_CROPS))  # type: ignore[arg-type]
+    with _threads(1 if loader.num_workers else torch.get_num_threads()):  # a worker has one
+        crops[0]  # the first one sets things up
+        started = time.perf_counter()
+        prepared = [crops[number] for number in range(count)]
+        seconds = time.perf_counter() - started
+    return default_collate(prepared[:size]), seconds / count * size
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,12 +1,14 @@
 """Batches of augmented crops: seeded, so that crop number `i` is always the same."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from fsseg.config.errors import FssegError
 from fsseg.data.crops import CropSampler
 from fsseg.training.seeding import seeded
 
@@ -79,3 +81,32 @@ def batches(
     starts = range(part * share, len(crops), batch_size)
     own = [list(range(first, min(first + share, len(crops)))) for first in starts]
     return DataLoader(crops, batch_sampler=own, num_workers=workers, pin_memory=pin_memory)
+
+
+@contextmanager
+def worker_errors_named() -> Iterator[None]:
+    """Turn what torch says of a worker that died or failed into a message; it may come up anywhere in the block.
+
+    Raises:
+        FssegError: a worker was killed, could not read a file, or raised an `FssegError` itself.
+    """
+    try:
+        yield
+    except (RuntimeError, OSError, FssegError) as error:
+        lost = next((text for text in _messages(error) if text.startswith("DataLoader worker (pid")), None)
+        if lost is not None:
+            raise FssegError(
+                f"A process that prepares crops was lost: {lost.splitlines()[0]}\n"
+                "  Often the memory of the machine is used up: take fewer with --set workers=N. Give the command again"
+                " with --resume; the last checkpoint, if there is one, stays."
+            ) from error
+        if "in DataLoader worker process" in str(error) and not isinstance(error, RuntimeError):
+            raise FssegError(str(error).rpartition("Error: ")[2].rstrip()) from error  # without the worker's traceback
+        raise
+
+
+def _messages(error: BaseException | None) -> Iterator[str]:
+    """Yield the texts of an error and of its causes: a worker's death may interrupt the writing of a checkpoint."""
+    while error is not None:
+        yield str(error)
+        error = error.__cause__ or error.__context__

@@ -78,6 +78,11 @@ def started_by_torchrun() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def processes_of_host() -> int:
+    """Return how many processes of this training run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 @contextmanager
 def several_processes(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
     """Join the processes that `torchrun` started, if it did; give the device of this one.
@@ -85,24 +90,39 @@ def several_processes(device: torch.device) -> Iterator[tuple[Processes, torch.d
     Gloo connects processes on a CPU, NCCL those on CUDA devices, of which each process takes one.
 
     Raises:
-        FssegError: another process was lost.
+        UsageError: more processes than CUDA devices.
+        FssegError: another process was not found, or lost.
     """
     if not started_by_torchrun():
         yield Processes(), device
         return
-    if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
+        device = _own_device(device)
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         Processes.current().wait()  # all have checked their arguments before the first writes
         yield Processes.current(), device
     except RuntimeError as error:
-        if not any(sign in str(error).lower() for sign in _LOST_PEER):
+        if not isinstance(error, distributed.DistError) and not any(sign in str(error).lower() for sign in _LOST_PEER):
             raise
         raise FssegError(
             f"The connection to another process of this training was lost: {str(error).splitlines()[0]}\n"
             "  If that process stopped, its own message says why. Continue with --resume; the last checkpoint stays."
         ) from error
     finally:
-        distributed.destroy_process_group()
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def _own_device(device: torch.device) -> torch.device:
+    """Return the device of this process: of several CUDA devices the one with its number on this machine."""
+    if device.type != "cuda":
+        return device
+    processes, devices = processes_of_host(), torch.cuda.device_count()
+    if processes > devices:
+        raise UsageError(
+            f"{processes} processes were started on this machine, but it has {devices} CUDA device(s).\n"
+            f"  Each takes one: start at most {devices} (torchrun --nproc-per-node), or train with --device cpu."
+        )
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    torch.cuda.set_device(device)
+    return device
