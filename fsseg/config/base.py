@@ -62,7 +62,7 @@ def _problem(model: type[StrictModel], item: Any) -> str:
     if item["type"] == "missing":
         return f"missing key {location!r}"
     if item["type"] == "value_error" and isinstance(item["input"], dict):  # values that do not go together
-        return f"{location}: {item['ctx']['error']}"
+        return f"{location}: {item['ctx']['error']}" if item["loc"] else str(item["ctx"]["error"])
     problem = f"{location}: {item['msg']}, got {item['input']!r}"
     if item["type"] == "literal_error":
         problem += _did_you_mean(item["input"], re.findall(r"'([^']*)'", item["ctx"]["expected"]))
