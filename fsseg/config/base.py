@@ -61,7 +61,7 @@ def _problem(model: type[StrictModel], item: Any) -> str:
     if item["type"] == "missing":
         return f"missing key {location!r}"
     if item["type"] == "value_error" and isinstance(item["input"], dict):  # values that do not go together
-        return f"{location}: {item['ctx']['error']}"
+        return f"{location}: {item['ctx']['error']}" if item["loc"] else str(item["ctx"]["error"])
     message = f"{location}: {item['msg']}, got {item['input']!r}"
     if item["type"] == "literal_error":
         message += _advice(item["input"], re.findall(r"'([^']*)'", item["ctx"]["expected"]))

@@ -105,7 +105,7 @@ class Recipe(StrictModel):
         """
         if family not in self.learning_rates:
             raise UsageError(
-                f"recipe.learning_rates has no rate of the family {family!r}, to which the method belongs, got one of"
+                f"recipe.learning_rates has no rate of the family {family!r}, to which the method belongs; it has"
                 f" {', '.join(self.learning_rates) or 'none'}.\n"
                 f"  Add it, for example --set 'recipe.learning_rates={{{family}: 0.001}}'"
             )

@@ -38,7 +38,9 @@ class AdaLoRAOptions(LowRankOptions):
     @model_validator(mode="after")
     def _budget_falls(self) -> "AdaLoRAOptions":
         if self.target_rank > self.rank:
-            raise ValueError(f"target_rank={self.target_rank} is above rank={self.rank}, from which the budget falls")
+            raise ValueError(
+                f"target_rank={self.target_rank} is above rank={self.rank}, from which the budget falls: set both"
+            )
         if self.budget_end <= self.budget_start:
             raise ValueError(f"budget_end={self.budget_end} is not after budget_start={self.budget_start}")
         return self
