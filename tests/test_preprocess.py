@@ -357,6 +357,15 @@ def test_other_endings_are_checked_or_said_to_be_unchecked(
         assert "holds the integer 99" in err
 
 
+def test_a_file_of_text_is_told_from_an_image(site: Lab) -> None:
+    with_ending(site.target, ".nii")
+    file = site.target / "imagesTr" / f"{site.case(2)}_0000.nii"
+    file.write_text("no image " * 100)
+    err = fsseg(*words(site)).err
+    assert "1 problem in 4 cases" in err
+    assert f"{site.case(2)}: image truncated or damaged: {file} (it does not start as a NIfTI-1 file does)" in err
+
+
 # --- plans and dataset.json ---------------------------------------------------------------------------------------
 
 Change = Callable[[dict[str, Any], dict[str, Any]], Any]

@@ -14,9 +14,7 @@ from fsseg.config.errors import FssegError
 _HEADER_BYTES = 352  # NIfTI-1: header and extension flag
 _BLOCK_BYTES = 1 << 22
 _ENDINGS = (".nii.gz", ".nii")
-# Size of the header of NIfTI-1 and NIfTI-2 -> type and place of the dimensions, place of the bits of a voxel, type and
-# place of the offset of the first voxel.
-_HEADER_SIZES = {348: ("i2", 40, 72, "f4", 108), 540: ("i8", 16, 14, "i8", 168)}
+_HEADER_SIZE = 348  # as the header says itself, in the byte order of the file
 _FLOAT_TYPES = {16: "f4", 64: "f8"}  # NIfTI's code of the voxel type -> numpy's name
 
 
@@ -109,29 +107,24 @@ def _not_finite_values(path: Path) -> int:
 
 
 def _byte_order(header: bytes) -> str:
-    return "<" if header[:4] in (size.to_bytes(4, "little") for size in _HEADER_SIZES) else ">"
+    return "<" if header[:4] == _HEADER_SIZE.to_bytes(4, "little") else ">"
 
 
 def _bytes_needed(header: bytes) -> int:
     order = _byte_order(header)
-    integers, dimensions, bits_at, offsets, offset_at = _HEADER_SIZES[_header_size(header)]
-    axes, *sizes = np.frombuffer(header, order + integers, 8, offset=dimensions).tolist()
-    bits = int(np.frombuffer(header, f"{order}i2", 1, offset=bits_at)[0])
-    start = np.nan_to_num(np.frombuffer(header, order + offsets, 1, offset=offset_at)[0])
+    axes, *sizes = np.frombuffer(header, f"{order}i2", 8, offset=40).tolist()
+    bits = int(np.frombuffer(header, f"{order}i2", 1, offset=72)[0])
+    start = np.nan_to_num(np.frombuffer(header, f"{order}f4", 1, offset=108)[0])
     return int(start) + math.prod(sizes[:axes]) * bits // 8
-
-
-def _header_size(header: bytes) -> int:
-    return int(np.frombuffer(header, f"{_byte_order(header)}i4", 1)[0])
 
 
 def _float_type(header: bytes) -> np.dtype | None:
     if len(header) < _HEADER_BYTES:
         raise EOFError("too short for a NIfTI header")
-    if _header_size(header) not in _HEADER_SIZES:
-        raise EOFError("it does not start as a NIfTI file does")
     order = _byte_order(header)
-    # A longer header (extensions, NIfTI-2) would shift the values; then only the checksum or the length is looked at.
+    if np.frombuffer(header, f"{order}i4", 1)[0] != _HEADER_SIZE:  # ITK does not read NIfTI-2
+        raise EOFError("it does not start as a NIfTI-1 file does")
+    # A longer header (extensions) would shift the values; then only the checksum is looked at.
     if np.frombuffer(header, f"{order}f4", 1, offset=108)[0] != _HEADER_BYTES:
         return None
     code = int(np.frombuffer(header, f"{order}i2", 1, offset=70)[0])

@@ -49,7 +49,7 @@ def run_preprocess(config: PreprocessConfig, *, dry_run: bool = False) -> dict[s
     from fsseg.nnunet.preprocessed_dataset import new_preprocessed, preprocess_dataset, require_same_integers
     from fsseg.nnunet.sound_cases import require_sound_dataset
 
-    require_sound_dataset(raw)
+    require_sound_dataset(raw, config.workers)
     facts = {"dataset": raw.path.name, "cases": len(raw.cases)}
     if dry_run:
         return {**facts, "plans": config.plans, "out": str(preprocessed)}
