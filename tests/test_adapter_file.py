@@ -98,7 +98,7 @@ def test_another_format_is_refused(tmp_path: Path, version: int, message: str) -
     [
         ({"structures": {}, "integers": {}}, "structures: .*at least 1 item"),
         ({"structures": {"liver": -5, "stomach": None}}, r"structures\.liver: .*greater than or equal to 0, got -5"),
-        ({"integers": {}}, r"integers: .*the structures are \['liver', 'stomach'\], in this order, got {}"),
+        ({"integers": {}}, r"integers: .*the structures are \['liver', 'stomach'\], in this order, got \[\]"),
         ({"integers": {"stomach": [1], "liver": [2]}}, "integers: .*in this order"),
         ({"integers": {"liver": [], "stomach": [2]}}, r"integers\.liver: .*at least 1 item.*got \[\]"),
         ({"integers": {"liver": [0], "stomach": [2]}}, r"integers\.liver\.0: .*greater than or equal to 1, got 0"),

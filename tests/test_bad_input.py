@@ -629,7 +629,7 @@ def test_a_full_disk_at_the_end_of_an_adaptation_leaves_no_run(
 def test_a_full_disk_while_predicting_leaves_no_predictions(
     adapted: Path, tmp_path: Path, expand: Callable[[str], list[object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fsseg.nnunet.prediction.export_prediction_from_logits", no_space)
+    monkeypatch.setattr("fsseg.nnunet.label_map_file.export_prediction_from_logits", no_space)
     outcome = fsseg(*expand("predict OUT --device cpu"))
     assert_refused(outcome, 1, "Could not write", "No space left on device")
     assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 """Layouts of label maps: what a spec may not say, and what a folder may not hold."""
 
+import gzip
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -211,12 +212,16 @@ def test_a_case_with_two_files_is_refused(tmp_path: Path) -> None:
     assert "Livers: case a has two files: " in outcome.err
 
 
-def test_a_truncated_uncompressed_file_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "Livers" / "images" / "a.nii"
-    save(image_of(ct()), path)
-    path.write_bytes(path.read_bytes()[:-100])
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_a_file_with_fewer_voxels_than_its_header_says_is_refused(tmp_path: Path, ending: str) -> None:
+    plain = tmp_path / "whole.nii"
+    save(image_of(ct()), plain)
+    path = tmp_path / "Livers" / "images" / f"a{ending}"
+    path.parent.mkdir(parents=True)
+    content = plain.read_bytes()[:-100]
+    path.write_bytes(gzip.compress(content) if ending.endswith(".gz") else content)
     save(image_of(liver_labels()), tmp_path / "Livers" / "labels" / "a.nii.gz")
-    outcome = check(tmp_path, FILES | {"image": "images/{case}.nii"})
+    outcome = check(tmp_path, FILES | {"image": f"images/{{case}}{ending}"})
     assert outcome.code == 1
     assert "image truncated or damaged" in outcome.err
     assert "bytes that its header announces" in outcome.err

@@ -158,16 +158,25 @@ def test_moving_the_trained_tensors_moves_the_logits(case: Case) -> None:
 
 @every_case
 def test_every_trained_tensor_gets_a_gradient(case: Case) -> None:
-    """A head bias has a gradient of about one here; rounding error, as on a dead bias, is about 1e-8."""
+    """A head bias has a gradient of about one here; rounding error, as on a dead bias, is about 1e-8.
+
+    A tensor that lives may have hardly any gradient at one random point, and a dead one has none at any.
+    """
     adapted = case.adapt()
-    randomise(adapted)
     adapted.train_mode()
-    loss_of(adapted).backward()
-    adapted.method.before_step(adapted.network)
-    for name, parameter in trained_apart_from_rounding(adapted).items():
-        assert parameter.grad is not None, name
-        assert torch.isfinite(parameter.grad).all(), name
-        assert parameter.grad.square().mean().sqrt() > 1e-5, name
+    small = trained_apart_from_rounding(adapted)
+    for seed in (7, 8):
+        randomise(adapted, seed)
+        adapted.network.zero_grad()
+        loss_of(adapted).backward()
+        adapted.method.before_step(adapted.network)
+        for name, parameter in small.items():
+            assert parameter.grad is not None, name
+            assert torch.isfinite(parameter.grad).all(), name
+        small = {name: p for name, p in small.items() if p.grad is None or p.grad.square().mean().sqrt() <= 1e-5}
+        if not small:
+            break
+    assert not small
 
 
 @every_convolutional_case
@@ -393,6 +402,11 @@ def own_layers(case: Case, targets: str = "all") -> list[Layer]:
     return [layer for layer in LAYERS[case.network] if _is_own(case, targets, layer.part)]
 
 
+def updated_layers(case: Case, targets: str = "all") -> list[Layer]:
+    """Return the own layers that a low-rank update can change: not those that scale one channel in front of a norm."""
+    return [layer for layer in own_layers(case, targets) if layer.columns > 1 or not has_norm_behind(case, layer)]
+
+
 def own_blocks(case: Case, targets: str = "all") -> list[BlockOf]:
     """Return the blocks of the targeted part that are not trained whole."""
     return [block for block in BLOCKS[case.network] if _is_own(case, targets, block.part)]
@@ -413,10 +427,8 @@ def is_qkv(layer: Layer) -> bool:
 
 def low_rank(case: Case, rank: int = 4, gates: int = 0, targets: str = "all") -> int:
     """Count the factors, and `gates` values a term; query, key and value have `rank` terms each."""
-    own = own_layers(case, targets)
-    ranks = [
-        min(rank, each.rows, each.columns) for each in own
-    ]  # what reads the image through one voxel allows one only
+    own = updated_layers(case, targets)
+    ranks = [min(rank, each.rows, each.columns) for each in own]  # what reads the image may allow few only
     return sum(
         r * (each.rows + (3 if is_qkv(each) else 1) * (each.columns + gates))
         for r, each in zip(ranks, own, strict=True)
@@ -429,7 +441,7 @@ def joint_qkv(case: Case, rank: int, gates: int = 0) -> int:
 
 def tucker(case: Case, rank: int = 4) -> int:
     total = 0
-    for layer in own_layers(case):
+    for layer in updated_layers(case):
         if layer.kernel == 1:
             r = min(rank, layer.rows, layer.columns)
             total += r * layer.rows + r * (3 if is_qkv(layer) else 1) * layer.columns
@@ -606,7 +618,7 @@ def test_lora_rank_decides_the_count(network: str, rank: int) -> None:
     case = Case("lora", "frozen", network)
     report = case.adapt(rank=rank).report()
     assert report.trainable == low_rank(case, rank)
-    assert report.layers == len(LAYERS[network])
+    assert report.layers == len(updated_layers(case))
 
 
 @pytest.mark.parametrize("network", ARCHITECTURES)
@@ -614,7 +626,7 @@ def test_lora_rank_decides_the_count(network: str, rank: int) -> None:
 def test_lora_targets_decide_the_layers(network: str, targets: str) -> None:
     case = Case("lora", "frozen", network)
     adapted = case.adapt(targets=targets)
-    assert adapted.report().layers == len(own_layers(case, targets))
+    assert adapted.report().layers == len(updated_layers(case, targets))
     assert adapted.report().trainable == low_rank(case, targets=targets)
     own = [name for name in adapted.trainable() if "parametrizations" in name]
     assert own

@@ -91,18 +91,19 @@ def voxel_hash(image: SimpleITK.Image) -> str:
 
 
 def _not_finite_values(path: Path) -> int:
-    # Reads to the end also where nothing is counted, because the checksum comes last.
+    # Reads to the end also where nothing is counted, because the checksum of a compressed file comes last.
     count = 0
-    compressed = path.name.endswith(".gz")
-    with gzip.open(path) if compressed else path.open("rb") as file:
+    with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
         kind = _float_type(header)
-        if not compressed and path.stat().st_size < _bytes_needed(header):
-            raise EOFError(f"shorter than the {_bytes_needed(header)} bytes that its header announces")
+        read = len(header)
         while block := file.read(_BLOCK_BYTES):
+            read += len(block)
             if kind is not None:
                 whole = len(block) // kind.itemsize * kind.itemsize
                 count += int(np.count_nonzero(~np.isfinite(np.frombuffer(block[:whole], kind))))
+    if read < _bytes_needed(header):
+        raise EOFError(f"shorter than the {_bytes_needed(header)} bytes that its header announces")
     return count
 
 

@@ -71,7 +71,7 @@ class AdapterInfo(StrictModel):
     ) -> dict[str, tuple[int, ...]]:
         names = list(earlier.data.get("structures", integers))
         if list(integers) != names:
-            raise ValueError(f"the structures are {names}, in this order")
+            raise ValueError(f"the structures are {names}, in this order, got {list(integers)}")
         if earlier.data.get("activation") == "softmax" and integers != {name: (i + 1,) for i, name in enumerate(names)}:
             raise ValueError("the classes of a softmax are numbered from 1 in the order of its channels")
         return integers

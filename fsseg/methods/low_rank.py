@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 
 from fsseg.config.errors import UsageError
 from fsseg.methods.targets import TargetOptions, targeted_modules, why_nothing
-from fsseg.models.tracing import LAYERS
+from fsseg.models.tracing import LAYERS, scale_free_layers
 
 Layers = Literal["all", "convolution", "linear", "qkv"]
 _LAYER_CLASSES = {
@@ -31,7 +31,8 @@ class LowRankOptions(TargetOptions):
         rank: r; on a 3x3x3 kernel a rank costs r(27 Ci + Co) parameters, so 2 to 8 are usual. Layers that read the
             image itself, whose few channels may allow less, get as much as they allow.
         layers: all linear layers, convolutions and transposed convolutions; or only the "convolution"s (transposed ones
-            included), the "linear" ones, or the joint query-key-value projections of attention ("qkv").
+            included), the "linear" ones, or the joint query-key-value projections of attention ("qkv"). A convolution
+            that only scales the single channel of an image in front of a norm is left out: the norm undoes it.
         projections: "separate" gives query, key and value of a joint projection an update of rank r each; "joint"
             reads the projection as one matrix of rank r.
     """
@@ -66,11 +67,14 @@ def targeted_layers(
 def _chosen_layers(
     network: nn.Module, options: LowRankOptions, trained_whole: frozenset[nn.Parameter]
 ) -> list[tuple[str, nn.Module]]:
-    return [
+    chosen = [
         (name, module)
         for name, module in targeted_modules(network, options.targets, trained_whole)
         if isinstance(module, _LAYER_CLASSES[options.layers]) and (options.layers != _QKV or name.endswith(f".{_QKV}"))
     ]
+    scales = {layer for _, layer in chosen if isinstance(layer, nn.Conv3d) and layer.weight[0].numel() == 1}
+    undone = scales & scale_free_layers(network) if scales else set()
+    return [(name, layer) for name, layer in chosen if layer not in undone]
 
 
 def add_updates(
