@@ -16,7 +16,7 @@ from fsseg.nnunet.environment import structures_folder
 from fsseg.nnunet.preprocessing import case_zones, zone_axis
 from fsseg.nnunet.stored_array import closed
 
-KEPT_LOCATIONS = 1_000  # of a structure in a case
+KEPT_LOCATIONS = 10_000  # of a structure in a case; nnU-Net finds more in large ones only
 
 
 def structures_of_preprocessed(folder: Path) -> Structures:
@@ -30,10 +30,9 @@ def structures_of_preprocessed(folder: Path) -> Structures:
 def preprocessed_volume(case: str, dataset: nnUNetBaseDataset, structures: Structures, plans: Any) -> Volume:
     """Return a preprocessed case without opening it, with some foreground voxels of its annotated structures only.
 
-    nnU-Net keeps at least 10,000 voxels of each structure and case, as four 64-bit integers each: tens of GB for a
-    thousand cases with a hundred structures, in every process. `KEPT_LOCATIONS` of them are enough, because a crop is
-    drawn around one of them with jitter, and few are ever drawn of one structure in one case. They depend on the names
-    of case and structure only.
+    nnU-Net keeps 10,000 voxels of each structure and case, one percent of larger ones, as four 64-bit integers each:
+    tens of GB for a thousand cases with a hundred structures, in every process. Here they are three coordinates in the
+    smallest integers that hold them, at most `KEPT_LOCATIONS`, chosen by the names of case and structure only.
     """
     try:
         image, labels, _, properties = dataset.load_case(case)
