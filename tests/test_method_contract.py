@@ -612,6 +612,13 @@ def _differ(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     )
 
 
+@pytest.mark.parametrize("method", ["lora", "lora_tucker", "dora", "adalora", "arena"])
+def test_layers_that_a_norm_undoes_are_named(method: str) -> None:
+    adapted = Case(method, "frozen", "swin").adapt()
+    assert any("encoder1.layer.conv3.conv only scales one channel" in note for note in adapted.notes)
+    assert not any("only scales" in note for note in Case(method, "frozen", "plain").adapt().notes)
+
+
 @pytest.mark.parametrize("rank", [1, 2, 4])
 @pytest.mark.parametrize("network", ARCHITECTURES)
 def test_lora_rank_decides_the_count(network: str, rank: int) -> None:

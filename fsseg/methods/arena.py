@@ -32,7 +32,7 @@ class ARENA(GatedMethod):
     after a step that the gradient scaler skipped. B starts at zero, A Kaiming-uniform. Preset `paper` is the published
     setting: lambda 0.5 and v ~ U(-1, 1) on 3 * 8 joint terms of every Swin block's query-key-value projection. Its
     gates hardly reach zero in the few hundred steps of five shots, so here they start in a narrower range and shrink
-    faster: after 400 steps on phantoms 21 of 40 are left.
+    faster.
     """
 
     Options = ARENAOptions

@@ -10,6 +10,7 @@ from fsseg.methods.low_rank import (
     add_updates,
     full_precision,
     targeted_layers,
+    undone_notes,
     updates_of,
 )
 from fsseg.models.tracing import scale_free_layers
@@ -45,11 +46,13 @@ class DoRA(contract.Method):
         targets = targeted_layers(network, self.options, trained_whole, "DoRA")
         scale_free = scale_free_layers(network)
         dead = [name for name, layer in targets if layer in scale_free]
+        undone = undone_notes(network, self.options, trained_whole)
         if not dead:
-            return []
+            return undone
         return [
+            *undone,
             f"{len(dead)} of {len(targets)} layers feed a normalisation that takes their magnitude out again: DoRA"
-            " is LoRA there."
+            " is LoRA there.",
         ]
 
     def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:

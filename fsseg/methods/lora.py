@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import nn
 
 from fsseg.methods import contract
-from fsseg.methods.low_rank import LowRankOptions, LowRankUpdate, add_updates, targeted_layers, updates_of
+from fsseg.methods.low_rank import LowRankOptions, LowRankUpdate, add_updates, targeted_layers, undone_notes, updates_of
 
 
 class LoRAOptions(LowRankOptions):
@@ -30,6 +30,10 @@ class LoRA(contract.Method):
     Options = LoRAOptions
     options: LoRAOptions
     family = "low_rank"
+
+    def notes(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
+        """Say which layers get no update."""
+        return undone_notes(network, self.options, trained_whole)
 
     def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Add a low-rank update to every targeted weight that is not trained whole."""

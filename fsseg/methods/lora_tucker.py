@@ -13,6 +13,7 @@ from fsseg.methods.low_rank import (
     add_updates,
     full_precision,
     targeted_layers,
+    undone_notes,
     updates_of,
 )
 
@@ -34,6 +35,10 @@ class LoRATucker(contract.Method):
     Options = LoRATuckerOptions
     options: LoRATuckerOptions
     family = "low_rank"
+
+    def notes(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
+        """Say which layers get no update."""
+        return undone_notes(network, self.options, trained_whole)
 
     def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Add an update to every targeted weight that is not trained whole."""

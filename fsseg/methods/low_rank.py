@@ -1,7 +1,7 @@
 """The low-rank update of a weight, read as a matrix: what LoRA and its kin are made of."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, TypeVar
 
 import torch
@@ -72,9 +72,23 @@ def _chosen_layers(
         for name, module in targeted_modules(network, options.targets, trained_whole)
         if isinstance(module, _LAYER_CLASSES[options.layers]) and (options.layers != _QKV or name.endswith(f".{_QKV}"))
     ]
-    scales = {layer for _, layer in chosen if isinstance(layer, nn.Conv3d) and layer.weight[0].numel() == 1}
-    undone = scales & scale_free_layers(network) if scales else set()
-    return [(name, layer) for name, layer in chosen if layer not in undone]
+    undone = _undone(network, chosen)
+    return [(name, layer) for name, layer in chosen if name not in undone]
+
+
+def _undone(network: nn.Module, layers: Iterable[tuple[str, nn.Module]]) -> list[str]:
+    """Return the layers that do nothing but scale one channel in front of a norm, which takes the scale out again."""
+    scales = [(name, m) for name, m in layers if isinstance(m, nn.Conv3d) and m.weight[0].numel() == 1]
+    scale_free = scale_free_layers(network) if scales else set()
+    return [name for name, layer in scales if layer in scale_free]
+
+
+def undone_notes(network: nn.Module, options: LowRankOptions, trained_whole: frozenset[nn.Parameter]) -> list[str]:
+    """Say which layers get no update because a norm would undo it."""
+    undone = _undone(network, targeted_modules(network, options.targets, trained_whole))
+    if not undone or options.layers not in ("all", "convolution"):
+        return []
+    return [f"{', '.join(undone)} only scales one channel in front of a norm, which undoes it: no update there."]
 
 
 def add_updates(
