@@ -87,7 +87,7 @@ def test_mean_of_the_judged_methods_decides() -> None:
 def test_dry_run_says_what_would_be_done_and_makes_nothing(tmp_path: Path) -> None:
     outcome = fsseg("demo", "--out", tmp_path / "demo", "--dry-run")
     assert outcome.code == 0, outcome.err
-    assert outcome.out.startswith(f"would make {tmp_path / 'demo'}:\nphantoms: 3 source sets of 8 cases")
+    assert outcome.out.startswith(f"would make {tmp_path / 'demo'}:\nphantoms: 3 source sets of 10 cases")
     for method in METHODS:
         assert f"\n{method.label}: adapt to liver" in outcome.out
     assert fsseg("demo", "--out", tmp_path / "demo", "--dry-run", "--json").json["out"] == str(tmp_path / "demo")

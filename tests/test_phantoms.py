@@ -18,6 +18,8 @@ VOLUME_ML = {
     "kidney_right": (80, 250),
     "kidney_left": (80, 250),
     "aorta": (40, 120),
+    "inferior_vena_cava": (30, 130),
+    "gallbladder": (8, 40),
     "stomach": (100, 600),
     "pancreas": (30, 140),
 }
@@ -27,6 +29,8 @@ MEDIAN_HU = {
     "kidney_right": (120, 200),
     "kidney_left": (120, 200),
     "aorta": (130, 200),
+    "inferior_vena_cava": (80, 130),
+    "gallbladder": (-10, 30),
     "stomach": (-20, 80),
     "pancreas": (60, 110),
 }
@@ -105,7 +109,15 @@ def test_organs_lie_inside_the_body(phantoms: list[Phantom]) -> None:
 
 
 def test_structures_lie_on_their_sides_in_files(specs: list[Path]) -> None:
-    sides = {"liver": -1, "kidney_right": -1, "kidney_left": 1, "spleen": 1, "stomach": 1}
+    sides = {
+        "liver": -1,
+        "gallbladder": -1,
+        "inferior_vena_cava": -1,
+        "kidney_right": -1,
+        "kidney_left": 1,
+        "spleen": 1,
+        "stomach": 1,
+    }
     for spec in specs:
         integers, paths = label_paths(spec)
         for path in paths:

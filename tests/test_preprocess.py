@@ -45,6 +45,14 @@ def folder(site: Lab) -> Path:
     return site.root / "preprocessed" / TARGET
 
 
+@pytest.fixture
+def own_sources(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Copy the preprocessed sources into a folder of their own; return that of their cases."""
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
+    shutil.copytree(lab.preprocessed, tmp_path / SOURCES)
+    return tmp_path / SOURCES / DATA
+
+
 def words(site: Lab, *more: object) -> list[object]:
     return ["preprocess", "--dataset", "804", "--plans", site.plans, *more]
 
@@ -177,33 +185,30 @@ def test_the_manifest_names_what_the_cases_were_made_of(site: Lab) -> None:
 
 @pytest.mark.parametrize("part", [".b2nd", "_seg.b2nd", ".pkl"])
 def test_pretraining_refuses_cases_that_are_not_preprocessed(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+    lab: Lab, tmp_path: Path, own_sources: Path, part: str
 ) -> None:
-    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
-    shutil.copytree(lab.preprocessed, tmp_path / SOURCES)
-    data = tmp_path / SOURCES / DATA
-    case = next(data.glob("*South*.pkl")).stem
-    (data / f"{case}{part}").unlink()
+    case = next(own_sources.glob("*South*.pkl")).stem
+    (own_sources / f"{case}{part}").unlink()
     for more in ([], ["--dry-run"]):
         outcome = fsseg(*lab.pretrain_words(tmp_path / "out"), *more)
         assert outcome.code == 1
-        assert f"structures.json lists 6 cases, of which 1 is missing or incomplete in {data}: {case}\n" in outcome.err
+        assert (
+            f"structures.json lists 6 cases, of which 1 is missing or incomplete in {own_sources}: {case}\n"
+            in outcome.err
+        )
         assert "fsseg preprocess" in outcome.err
         assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("part", [".b2nd", "_seg.b2nd", ".pkl"])
 def test_pretraining_names_a_preprocessed_case_that_is_damaged(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+    lab: Lab, tmp_path: Path, own_sources: Path, part: str
 ) -> None:
-    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
-    shutil.copytree(lab.preprocessed, tmp_path / SOURCES)
-    data = tmp_path / SOURCES / DATA
-    case = next(data.glob("*South*.pkl")).stem
-    truncated(data / f"{case}{part}")
+    case = next(own_sources.glob("*South*.pkl")).stem
+    truncated(own_sources / f"{case}{part}")
     outcome = fsseg(*lab.pretrain_words(tmp_path / "out"))
     assert outcome.code == 1
-    assert f"The preprocessed case '{case}' in {data} is damaged" in outcome.err
+    assert f"The preprocessed case '{case}' in {own_sources} is damaged" in outcome.err
     assert "Traceback" not in outcome.err
     assert not (tmp_path / "out").exists()
 

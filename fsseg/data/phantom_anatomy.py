@@ -9,14 +9,24 @@ import numpy as np
 
 from fsseg.data.phantom_body import FAR_MM, Body, Look, Painter, intersect
 
-PHANTOM_STRUCTURES = ("liver", "spleen", "kidney_right", "kidney_left", "aorta", "stomach", "pancreas")
+PHANTOM_STRUCTURES = (
+    "liver",
+    "spleen",
+    "kidney_right",
+    "kidney_left",
+    "aorta",
+    "inferior_vena_cava",
+    "gallbladder",
+    "stomach",
+    "pancreas",
+)
 
 _VERTEBRA_PITCH_MM = 34.0
 _RIB_PITCH_MM = 27.0
 # Centre lines and radii, in mm of the standard body, of the organs that are curved tubes.
 _TUBES: dict[str, tuple[list[tuple[float, float, float]], list[float]]] = {
     "aorta": ([(8, 14, -125), (12, 12, -20), (13, 15, 125)], [8.5, 9.5, 11]),
-    "cava": ([(-15, 16, -125), (-20, 13, 10), (-24, 10, 65), (-19, 4, 100)], [9, 11, 12, 11]),
+    "inferior_vena_cava": ([(-15, 16, -125), (-20, 13, 10), (-24, 10, 65), (-19, 4, 100)], [9, 11, 12, 11]),
     "pancreas": (
         [(-34, -8, -46), (-32, -16, -26), (-8, -26, -16), (14, -22, -8), (44, -4, -2), (74, 14, 6)],
         [12, 14.5, 9.5, 10.5, 10.5, 8],
@@ -110,7 +120,7 @@ def _organs(body: Body) -> dict[str, np.ndarray]:
     """Return the fields of the organs, most rigid first: later ones give way to earlier ones."""
     return {
         "aorta": _vessel(body, "aorta"),
-        "cava": _vessel(body, "cava"),
+        "inferior_vena_cava": _vessel(body, "inferior_vena_cava"),
         "kidney_right": body.take(_kidney(body, -1, -30), gap_mm=3.5),
         "kidney_left": body.take(_kidney(body, 1, -20), gap_mm=3.5),
         "pancreas": body.take(body.tube(*_TUBES["pancreas"])),
@@ -182,7 +192,7 @@ def _fill_gas(body: Body, image: Painter, gut: np.ndarray, share: float) -> None
 
 def _paint_organs(body: Body, image: Painter, organs: dict[str, np.ndarray]) -> None:
     texture = body.wobble(4, 12)
-    for name in ("liver", "spleen", "pancreas", "cava", "aorta"):
+    for name in ("liver", "spleen", "pancreas", "inferior_vena_cava", "aorta"):
         image.fill(organs[name], image.level(name) + texture)
     image.fill(organs["gallbladder"], _FLUID_HU)
     vein_hu = image.level("vein")

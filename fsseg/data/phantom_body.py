@@ -27,7 +27,7 @@ _HU = {
     "kidney": (35, 110),
     "cortex": (38, 152),
     "aorta": (45, 125),
-    "cava": (42, 75),
+    "inferior_vena_cava": (42, 75),
     "vein": (42, 110),
     "stomach": (45, 30),
     "pancreas": (40, 50),

@@ -48,7 +48,7 @@ _SOURCES = (
     _Collection(
         "PhantomNorth",
         801,
-        {"liver": 1, "spleen": 2},
+        {"liver": 1, "spleen": 2, "gallbladder": 3},
         Look((4.5, 3.8, 3.8), noise_hu=9, blur_mm=1.0, enhancement=1.0, pose_degrees=2),
     ),
     _Collection(
@@ -61,7 +61,7 @@ _SOURCES = (
     _Collection(
         "PhantomSouth",
         803,
-        {"aorta": 1, "liver": 2},
+        {"aorta": 1, "liver": 2, "spleen": 3, "inferior_vena_cava": 4},
         Look((5.0, 3.5, 3.5), noise_hu=11, blur_mm=1.2, enhancement=1.15, pose_degrees=2),
     ),
 )

@@ -29,6 +29,7 @@ from fsseg.stages.evaluate import EvaluateConfig, run_evaluate
 from fsseg.stages.predict import PredictConfig, run_predict
 from fsseg.stages.preprocess import PreprocessConfig, run_preprocess
 from fsseg.stages.pretrain import PretrainConfig, run_pretrain
+from fsseg.training.placement import cpu_threads
 from fsseg.training.seeding import resolve_device
 
 logger = logging.getLogger(__name__)
@@ -49,17 +50,17 @@ class DemoSizes(StrictModel):
         recipe: learning rates, stop rule and cap on the steps, the same for every method.
     """
 
-    cases_per_source: int = Field(default=8, ge=1)
+    cases_per_source: int = Field(default=10, ge=1)
     shots: int = Field(default=5, ge=1)
     test_cases: int = Field(default=6, ge=2)
     pretraining: PretrainSettings = PretrainSettings(
-        steps=1000, steps_per_epoch=50, validation_crops=12, learning_rate=3e-3
+        steps=1200, steps_per_epoch=60, validation_crops=12, learning_rate=3e-3
     )
     recipe: Recipe = Recipe(
         learning_rates={"whole_network": 2e-3, "scratch": 1e-3, "decoder": 3e-3, "head": 3e-2, "low_rank": 3e-3},
         decoder_learning_rate=3e-3,
         head_learning_rate=3e-2,
-        max_steps=100,
+        max_steps=150,
         plateau_window=40,
         plateau_patience=50,
     )
@@ -117,7 +118,8 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
     """
     resolve_device(config.device)  # refused before any work is done
     manifest = Manifest("demo", config.model_dump(mode="json"), config.seed)
-    with new_run_folder(config.out) as staging, _inside(staging):
+    # Tensors are so small that handing parts of them to other threads takes longer than computing them.
+    with cpu_threads(1), new_run_folder(config.out) as staging, _inside(staging):
         seconds: dict[str, float] = {}
         files = _make_data(config, seconds)
         _pretrain(config, files, seconds)

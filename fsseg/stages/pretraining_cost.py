@@ -2,8 +2,6 @@
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from fsseg.config.manifest import peak_memory_mib
 from fsseg.training.cost import measure_step, mib_of
+from fsseg.training.placement import cpu_threads
 from fsseg.training.processes import processes_of_host
 
 _MEASURED_CROPS = 8  # augmentation is random: one crop takes much longer than another
@@ -67,19 +66,9 @@ def _prepared(loader: DataLoader[dict[str, Tensor]]) -> tuple[dict[str, Tensor],
     """Return the first batch of a loader, and the seconds that one process takes to prepare a batch."""
     crops, size = loader.dataset, len(next(iter(loader.batch_sampler)))  # type: ignore[arg-type]
     count = min(len(crops), max(size, _MEASURED_CROPS))  # type: ignore[arg-type]
-    with _threads(1 if loader.num_workers else torch.get_num_threads()):  # a worker has one
+    with cpu_threads(1 if loader.num_workers else torch.get_num_threads()):  # a worker has one
         crops[0]  # the first one sets things up
         started = time.perf_counter()
         prepared = [crops[number] for number in range(count)]
         seconds = time.perf_counter() - started
     return default_collate(prepared[:size]), seconds / count * size
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,5 +1,8 @@
 """Where and in which precision a network computes: the same for training and for cached features."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
@@ -24,3 +27,14 @@ def mixed_precision(device: torch.device) -> torch.autocast:
 def has_bfloat16(device: torch.device) -> bool:
     """Return whether a device computes in bfloat16, which has the range of float32 and needs no gradient scaler."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Compute with `count` threads on the CPU inside the `with` statement."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
