@@ -17,6 +17,12 @@ def add_behind(layer: nn.Module, name: str, adapter: nn.Module) -> None:
     layer.register_forward_hook(partial(_behind, name))
 
 
+def attached_to(layer: nn.Module) -> list[nn.Module]:
+    """Return the adapters that a layer calls beside itself or behind it."""
+    hooks = (hook for hook in layer._forward_hooks.values() if isinstance(hook, partial))
+    return [layer.get_submodule(hook.args[0]) for hook in hooks if hook.func in (_parallel, _behind)]
+
+
 def _attach(layer: nn.Module, name: str, adapter: nn.Module) -> None:
     device = next(layer.parameters()).device
     layer.register_module(name, adapter.to(device))

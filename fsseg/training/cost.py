@@ -35,7 +35,7 @@ def kept_for_backward(network: nn.Module) -> Iterator[Callable[[], float]]:
     """Count the memory that forward passes in the block keep for their backward pass, the network's weights excepted.
 
     What is kept by a graph that is gone, such as that of a frozen block, does not count. Of a checkpointed block the
-    input counts, and what an adapter beside it keeps; not what the backward pass computes anew, one block at a time.
+    input counts, not what the backward pass computes anew, one block at a time.
 
     Yields:
         A function that returns the MiB that are kept when it is called, every storage counted once. The loss must still
