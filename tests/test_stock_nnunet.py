@@ -111,7 +111,7 @@ def decided_run(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """LoRA with a tuned decoder, trained long enough to show both structures."""
     out = tmp_path_factory.mktemp("stock") / "decided"
     rates = ("recipe.learning_rates={low_rank: 0.02}", "recipe.decoder_learning_rate=0.02")
-    more = ("recipe.head_learning_rate=0.02", "recipe.foreground_probability=1.0", "recipe.max_steps=60")
+    more = ("recipe.head_learning_rate=0.02", "recipe.foreground_probability=1.0", "recipe.max_steps=120")
     succeed(*lab.adapt_words(out, "--shots", 3, "--decoder", "tuned", "--set", *rates, *more))
     return out
 
