@@ -116,14 +116,14 @@ def _markdown(
     summary: list[dict[str, Any]],
     command: str,
 ) -> str:
-    parts = [f"Made by `{command}`.\n"]
+    parts = [f"Made by `{command}`."]
     methods = list(dict.fromkeys(row["method"] for row in rows))
     for shots in sorted({row["shots"] for row in rows}):
         of_shots = [entry for entry in summary if entry["shots"] == shots]
         cases, seeds = of_shots[0]["cases"], of_shots[0]["seeds"]
         parts.append(
-            f"**{shots} shots.** DSC, mean over {cases} cases (values averaged over {seeds} seeds first)"
-            " ± sd over seeds of the mean.\n"
+            f"\n**{shots} shot{'s' if shots > 1 else ''}.** DSC, mean over {cases} cases"
+            f" (values averaged over {seeds} seeds first) ± sd over seeds of the mean.\n"
         )
         parts.append(_dsc_table(of_shots, zero, methods, groups, members))
         for baseline in (name for name in BASELINES if name in methods):
