@@ -158,25 +158,16 @@ def test_moving_the_trained_tensors_moves_the_logits(case: Case) -> None:
 
 @every_case
 def test_every_trained_tensor_gets_a_gradient(case: Case) -> None:
-    """A head bias has a gradient of about one here; rounding error, as on a dead bias, is about 1e-8.
-
-    A tensor that lives may have hardly any gradient at one random point, and a dead one has none at any.
-    """
+    """A head bias has a gradient of about one here; rounding error, as on a dead bias, is about 1e-8."""
     adapted = case.adapt()
+    randomise(adapted)
     adapted.train_mode()
-    small = trained_apart_from_rounding(adapted)
-    for seed in (7, 8):
-        randomise(adapted, seed)
-        adapted.network.zero_grad()
-        loss_of(adapted).backward()
-        adapted.method.before_step(adapted.network)
-        for name, parameter in small.items():
-            assert parameter.grad is not None, name
-            assert torch.isfinite(parameter.grad).all(), name
-        small = {name: p for name, p in small.items() if p.grad is None or p.grad.square().mean().sqrt() <= 1e-5}
-        if not small:
-            break
-    assert not small
+    loss_of(adapted).backward()
+    adapted.method.before_step(adapted.network)
+    for name, parameter in trained_apart_from_rounding(adapted).items():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.square().mean().sqrt() > 1e-5, name
 
 
 @every_convolutional_case
