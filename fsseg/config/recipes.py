@@ -52,8 +52,8 @@ class Recipe(StrictModel):
         plateau_patience: steps in which the averaged loss must fall.
         plateau_improvement: fall that counts.
         plateau_relative: the fall is a share of the earlier loss.
-        checkpoint_activations: blocks compute what they need for the backward pass a second time instead of keeping it;
-            for patches that do not fit into memory.
+        checkpoint_activations: blocks, and adapters beside them, compute what they need for the backward pass a second
+            time instead of keeping it; for patches that do not fit into memory.
         feature_crops: crops whose features are computed once, for methods that read the last features only. On phantoms
             100 do as well as crops that never recur; 25 do on known structures, not on novel ones.
         feature_cache_gib: memory that these may take on a CUDA device, and as much again on the host; without CUDA on
