@@ -3,14 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from fsseg.methods import contract
 from fsseg.methods.low_rank import (
+    LowRankMethod,
     LowRankOptions,
     LowRankUpdate,
     add_updates,
     full_precision,
     targeted_layers,
-    undone_notes,
     updates_of,
 )
 from fsseg.models.tracing import scale_free_layers
@@ -20,7 +19,7 @@ class DoRAOptions(LowRankOptions):
     """Options of DoRA: those of the low-rank methods."""
 
 
-class DoRA(contract.Method):
+class DoRA(LowRankMethod):
     """Weight-decomposed low-rank adaptation, W' = m (W + B A) / |W + B A| (Liu et al., ICML 2024).
 
     The norm is taken per output channel and is a constant in the backward pass, as in the paper; m starts at |W|. In
@@ -29,7 +28,6 @@ class DoRA(contract.Method):
 
     Options = DoRAOptions
     options: DoRAOptions
-    family = "low_rank"
 
     def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
         """Refuse a network on which no magnitude would live."""
@@ -42,11 +40,11 @@ class DoRA(contract.Method):
         return ""
 
     def notes(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
-        """Say how many layers have no magnitude."""
+        """Say how many layers have no magnitude, too."""
         targets = targeted_layers(network, self.options, trained_whole, "DoRA")
         scale_free = scale_free_layers(network)
         dead = [name for name, layer in targets if layer in scale_free]
-        undone = undone_notes(network, self.options, trained_whole)
+        undone = super().notes(network, trained_whole)
         if not dead:
             return undone
         return [

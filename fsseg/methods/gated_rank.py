@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fsseg.config.errors import FssegError
-from fsseg.methods import contract
-from fsseg.methods.low_rank import LowRankOptions, LowRankUpdate, undone_notes, updates_of
+from fsseg.methods.low_rank import LowRankMethod, LowRankUpdate, updates_of
 
 _INDEX = "live"  # in a saved file: which gates are not zero
 
@@ -29,15 +28,8 @@ class GatedUpdate(LowRankUpdate):
         return self.gate
 
 
-class GatedMethod(contract.Method):
+class GatedMethod(LowRankMethod):
     """A low-rank method whose gates become zero: the rank of a layer is the number of its other gates."""
-
-    options: LowRankOptions
-    family = "low_rank"
-
-    def notes(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
-        """Say which layers get no update."""
-        return undone_notes(network, self.options, trained_whole)
 
     def ranks(self, network: nn.Module) -> dict[str, int]:
         """Return how many gates of each layer are not zero."""

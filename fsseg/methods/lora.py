@@ -5,8 +5,14 @@ from functools import partial
 from pydantic import Field
 from torch import nn
 
-from fsseg.methods import contract
-from fsseg.methods.low_rank import LowRankOptions, LowRankUpdate, add_updates, targeted_layers, undone_notes, updates_of
+from fsseg.methods.low_rank import (
+    LowRankMethod,
+    LowRankOptions,
+    LowRankUpdate,
+    add_updates,
+    targeted_layers,
+    updates_of,
+)
 
 
 class LoRAOptions(LowRankOptions):
@@ -19,7 +25,7 @@ class LoRAOptions(LowRankOptions):
     alpha: float | None = Field(default=None, gt=0)
 
 
-class LoRA(contract.Method):
+class LoRA(LowRankMethod):
     """Low-rank adaptation, W' = W + (alpha / r) B A (Hu et al., ICLR 2022).
 
     The update is formed in the weight (`LowRankUpdate` says how a kernel is read as a matrix), which covers stride,
@@ -29,11 +35,6 @@ class LoRA(contract.Method):
 
     Options = LoRAOptions
     options: LoRAOptions
-    family = "low_rank"
-
-    def notes(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
-        """Say which layers get no update."""
-        return undone_notes(network, self.options, trained_whole)
 
     def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Add a low-rank update to every targeted weight that is not trained whole."""

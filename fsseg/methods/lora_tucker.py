@@ -6,14 +6,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fsseg.methods import contract
 from fsseg.methods.low_rank import (
+    LowRankMethod,
     LowRankOptions,
     LowRankUpdate,
     add_updates,
     full_precision,
     targeted_layers,
-    undone_notes,
     updates_of,
 )
 
@@ -24,7 +23,7 @@ class LoRATuckerOptions(LowRankOptions):
     rank: int = Field(default=8, ge=1)
 
 
-class LoRATucker(contract.Method):
+class LoRATucker(LowRankMethod):
     """LoRA whose update of a k^3 kernel is a Tucker decomposition (LyCORIS, Yeh et al., ICLR 2024).
 
     The update of a convolution is a 1x1x1 convolution to r channels, a k^3 one from r to r, and a 1x1x1 one from r, so
@@ -34,11 +33,6 @@ class LoRATucker(contract.Method):
 
     Options = LoRATuckerOptions
     options: LoRATuckerOptions
-    family = "low_rank"
-
-    def notes(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
-        """Say which layers get no update."""
-        return undone_notes(network, self.options, trained_whole)
 
     def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Add an update to every targeted weight that is not trained whole."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from fsseg.config.errors import UsageError
+from fsseg.methods.contract import Method
 from fsseg.methods.targets import TargetOptions, targeted_modules, why_nothing
 from fsseg.models.tracing import LAYERS, scale_free_layers
 
@@ -40,6 +41,20 @@ class LowRankOptions(TargetOptions):
     rank: int = Field(default=4, ge=1)
     layers: Layers = "all"
     projections: Literal["separate", "joint"] = "separate"
+
+
+class LowRankMethod(Method):
+    """A method that updates weights by a low-rank term."""
+
+    options: LowRankOptions
+    family = "low_rank"
+
+    def notes(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
+        """Say which layers get no update because a norm would undo it."""
+        undone = _undone(network, targeted_modules(network, self.options.targets, trained_whole))
+        if not undone or self.options.layers not in ("all", "convolution"):
+            return []
+        return [f"{', '.join(undone)} only scales one channel in front of a norm, which undoes it: no update there."]
 
 
 def targeted_layers(
@@ -81,14 +96,6 @@ def _undone(network: nn.Module, layers: Iterable[tuple[str, nn.Module]]) -> list
     scales = [(name, m) for name, m in layers if isinstance(m, nn.Conv3d) and m.weight[0].numel() == 1]
     scale_free = scale_free_layers(network) if scales else set()
     return [name for name, layer in scales if layer in scale_free]
-
-
-def undone_notes(network: nn.Module, options: LowRankOptions, trained_whole: frozenset[nn.Parameter]) -> list[str]:
-    """Say which layers get no update because a norm would undo it."""
-    undone = _undone(network, targeted_modules(network, options.targets, trained_whole))
-    if not undone or options.layers not in ("all", "convolution"):
-        return []
-    return [f"{', '.join(undone)} only scales one channel in front of a norm, which undoes it: no update there."]
 
 
 def add_updates(
