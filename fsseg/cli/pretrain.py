@@ -10,6 +10,7 @@ EXAMPLES = """examples:
   fsseg pretrain --dataset 901 --plans headneck_cpu --steps 2000 --out runs/headneck --resume
   fsseg pretrain --dataset 901 --plans headneck_cpu --steps 2000 --out runs/sgd --set optimizer=sgd learning_rate=0.01
   fsseg pretrain --dataset 901 --plans genesis_unet --recipe suprem --steps 200000 --out runs/suprem --set ema=0.999
+  fsseg pretrain --dataset 901 --plans models_genesis --steps 200000 --checkpoint runs/genesis --out runs/ct
   torchrun --nproc-per-node 4 -m fsseg pretrain --dataset 901 --plans multitalent_unet --recipe multitalent \\
       --steps 500000 --out runs/multitalent
 
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fold", default="0", help="0 holds out a tenth of every source, all trains on all (default: 0)"
     )
+    parser.add_argument("--checkpoint", help="start from the weights of this run (model folder), as of `fsseg import`")
     parser.add_argument("--resume", action="store_true", help="continue an unfinished run")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="further settings, see below")
     add_device_option(parser)
@@ -48,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     settings = {"steps": arguments.steps, "seed": arguments.seed}
     settings |= recipe_settings(arguments.recipe) | parse_set(arguments.set)
-    names = ("dataset", "plans", "out", "recipe", "fold", "device", "resume")
+    names = ("dataset", "plans", "out", "recipe", "fold", "device", "checkpoint", "resume")
     values = {name: getattr(arguments, name) for name in names} | {"settings": settings}
     result = run_pretrain(validated(PretrainConfig, values, "the options"), dry_run=arguments.dry_run)
     if result:  # the first of several processes speaks for all

@@ -76,6 +76,15 @@ class ModelFolder:
         return Structures(integers=structures_of_dataset_json(self.dataset_json, self.path).integers)
 
     @property
+    def licence(self) -> str:
+        """Licence of the weights, "unknown" where the file does not say."""
+        return str(self.dataset_json.get("licence", "unknown"))
+
+    def provenance(self) -> dict[str, str]:
+        """Return where the weights lie, their hash and their licence, for what is made of them."""
+        return {"path": str(self.path), "sha256": self.sha256, "licence": self.licence}
+
+    @property
     def has_head(self) -> bool:
         """Whether the head knows any structure; imported encoders have none, and a placeholder for a head."""
         return bool(self.structures.names)

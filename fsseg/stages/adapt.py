@@ -32,9 +32,9 @@ from fsseg.stages.adaptation import (
     support_volumes,
 )
 from fsseg.stages.adaptation_files import adapter_info, training_facts, write_losses
-from fsseg.stages.adaptation_notes import notes_of
+from fsseg.stages.adaptation_notes import notes_of, urgent_notes
 from fsseg.stages.adaptation_training import train
-from fsseg.stages.base_channels import ignored_channel_notes, require_same_channels
+from fsseg.stages.base_channels import require_same_channels
 from fsseg.stages.estimate import FoldScores, leave_one_out
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
 from fsseg.training.seeding import resolve_device
@@ -119,18 +119,18 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
     preprocessor = CasePreprocessor(base, cache=None if dry_run else cache)
     volumes = support_volumes(dataset, target, split.support, preprocessor)
     adapted = build_adapted(job, volumes)
-    ignored = ignored_channel_notes(base, adapted)
+    urgent = urgent_notes(base, adapted)
     facts = {
-        "base": {"path": str(base.path), "sha256": base.sha256, "licence": base.dataset_json.get("licence", "unknown")},
+        "base": base.provenance(),
         "structures": {name: "known" if name in base.head_rows() else "novel" for name in target.names},
         "parameters": adapted.report().as_dict(),
         "support": list(split.support),
         "licence": dataset.dataset_json.get("licence", "unknown"),
-        "notes": [*ignored, *notes_of(job, adapted)],
+        "notes": [*urgent, *notes_of(job, adapted)],
     }
     if dry_run:
         return {**facts, "max_steps": config.recipe.max_steps, "out": str(config.out)}
-    for note in ignored:  # the others may wait for the report; this one may be a reason to stop
+    for note in urgent:  # the others may wait for the report
         log.warning("%s", note)
     manifest.add_inputs([path for case in split.support for path in (*dataset.images(case), dataset.label(case))])
     with new_run_folder(config.out, checkpoints=_UNFINISHED, resume=True) as staging:

@@ -40,7 +40,7 @@ def adapter_info(
         tile_step_size=job.recipe.tile_step_size,
         base_sha256=job.base.sha256,
         base_settings=job.base.settings,
-        base_licence=str(job.base.dataset_json.get("licence", "unknown")),
+        base_licence=job.base.licence,
         support=tuple(support),
         ranks=job.method.ranks(adapted.network),
         training={name: fact for name, fact in training_facts(result).items() if name != "fit_seconds"},

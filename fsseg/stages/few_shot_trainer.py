@@ -18,9 +18,9 @@ from fsseg.nnunet.few_shot_trainer import FewShotTrainer
 from fsseg.nnunet.model_folder import TILE_STEP_KEY, read_model_folder
 from fsseg.stages.adaptation import Job, build_adapted, make_target, require_classes, require_learnable, require_rate
 from fsseg.stages.adaptation_files import adapter_info, write_losses
-from fsseg.stages.adaptation_notes import notes_of
+from fsseg.stages.adaptation_notes import notes_of, urgent_notes
 from fsseg.stages.adaptation_training import train
-from fsseg.stages.base_channels import ignored_channel_notes, require_channels
+from fsseg.stages.base_channels import require_channels
 from fsseg.stages.load_adapted import base_differences
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
 
@@ -87,8 +87,7 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
         require_learnable(volumes, self.job.target)
         adapted = build_adapted(self.job, volumes)
         self.network = adapted.network
-        ignored = ignored_channel_notes(self.job.base, adapted)
-        for note in [*ignored, *notes_of(self.job, adapted)]:
+        for note in [*urgent_notes(self.job.base, adapted), *notes_of(self.job, adapted)]:
             self.print_to_log_file(note)
         facts = {**self.settings.model_dump(mode="json"), **self.job.decides()}
         checkpoint = FitCheckpoint(self.fold_folder / LATEST_NAME, fingerprint_of(facts, volumes))

@@ -12,7 +12,7 @@ from fsseg.checkpoints.container import Checkpoint, open_checkpoint
 from fsseg.checkpoints.family import Family, Translation
 from fsseg.checkpoints.input_channels import channel_map
 from fsseg.checkpoints.registry import AUTO, family_of
-from fsseg.checkpoints.transfer import TransferReport, transfer
+from fsseg.checkpoints.transfer import TRANSFER_NAME, TransferReport, transfer
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import write_json
@@ -24,8 +24,6 @@ from fsseg.stages.import_input import with_input
 from fsseg.stages.import_report import expectations, facts_of, summary_of
 from fsseg.stages.zero_shot import prepare_zero_shot, run_zero_shot
 from fsseg.training.seeding import resolve_device, seeded
-
-TRANSFER_NAME = "transfer.json"
 
 
 class ImportConfig(StrictModel):

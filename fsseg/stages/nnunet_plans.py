@@ -22,8 +22,8 @@ from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, raw_fo
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
 from fsseg.nnunet.raw_dataset import read_raw_dataset
 from fsseg.stages.adaptation import make_target, require_classes, require_rate
-from fsseg.stages.adaptation_notes import idle_notes, recipe_notes
-from fsseg.stages.base_channels import ignored_channel_notes, require_same_channels
+from fsseg.stages.adaptation_notes import idle_notes, recipe_notes, urgent_notes
+from fsseg.stages.base_channels import require_same_channels
 
 
 class NnunetPlansConfig(StrictModel):
@@ -104,4 +104,4 @@ def _notes(base: ModelFolder, config: NnunetPlansConfig, structures: int) -> lis
     replace_heads(network, [0.5] * structures)
     adapted = AdaptedNetwork(network, create_method(config.method, config.method_options), config.decoder)
     of_settings = [*idle_notes(adapted, config.recipe), *recipe_notes(base, config.recipe)]
-    return [*ignored_channel_notes(base, adapted), *adapted.notes, *of_settings]
+    return [*urgent_notes(base, adapted), *adapted.notes, *of_settings]

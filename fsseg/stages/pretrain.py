@@ -4,6 +4,8 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,11 +20,13 @@ from fsseg.config.pretraining import PLANS_KEY, PretrainSettings
 from fsseg.config.run_folder import new_run_folder, require_new, staging_of
 from fsseg.data.structures import STRUCTURES_NAME, load_structures
 from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, structures_folder
+from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
 from fsseg.nnunet.planning import CONFIGURATION, read_plans_file
 from fsseg.nnunet.preprocessed_dataset import require_all_cases
 from fsseg.nnunet.pretrain_objective import require_loss_fits
 from fsseg.stages.pretrain_notes import data_notes, process_notes, recipe_notes
 from fsseg.stages.pretrain_resume import require_same_training, training_block
+from fsseg.stages.pretrain_start import inherited, input_notes, require_fits, start_from, start_notes
 from fsseg.stages.pretraining_cost import pretraining_cost
 from fsseg.training.processes import Processes, several_processes
 from fsseg.training.seeding import resolve_device
@@ -41,6 +45,7 @@ class PretrainConfig(StrictModel):
         recipe: whose settings these are, to say where plans differ from what it was published with.
         fold: 0 holds out a share of every source for validation, "all" trains on everything.
         device: auto, cpu, cuda or mps.
+        checkpoint: model folder whose weights the training starts from; None for random ones.
         resume: continue an unfinished run.
     """
 
@@ -51,7 +56,23 @@ class PretrainConfig(StrictModel):
     recipe: str = "default"
     fold: str = "0"
     device: str = "auto"
+    checkpoint: Path | None = None
     resume: bool = False
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One training: its plans with the settings, its preprocessed dataset, and the base that it starts from if any."""
+
+    config: PretrainConfig
+    plans: dict[str, Any]
+    preprocessed: Path
+    base: ModelFolder | None
+
+    @cached_property
+    def dataset_json(self) -> dict[str, Any]:
+        """The dataset.json of the preprocessed dataset."""
+        return read_json(self.preprocessed / "dataset.json")
 
 
 def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, Any]:
@@ -66,12 +87,16 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
     preprocessed = dataset_folder(preprocessed_folder(), config.dataset)
     structures = load_structures(structures_folder(preprocessed))
     plans = _read_plans(preprocessed, config)
-    plans[PLANS_KEY] = training_block(config.settings, preprocessed.name, structures, config.fold)
+    base = None if config.checkpoint is None else read_model_folder(config.checkpoint)
+    plans[PLANS_KEY] = training_block(config.settings, preprocessed.name, structures, config.fold, base)
     require_all_cases(preprocessed, plans, structures)
     if config.fold not in ("0", "all"):
         raise UsageError(f"Unknown fold {config.fold!r}.\n  allowed: 0 (hold some cases out), all (train on all cases)")
     require_loss_fits(config.settings, structures)
     require_new(config.out, resume=config.resume)
+    job = _Job(config, plans, preprocessed, base)
+    if base is not None:
+        require_fits(base, plans, job.dataset_json, preprocessed.name)
     block = plans["configurations"][CONFIGURATION]
     facts = {
         "dataset": preprocessed.name,
@@ -79,16 +104,16 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
         "structures": list(structures.names),
         "patch_size": block["patch_size"],
         "batch_size": block["batch_size"],
+        "base": None if base is None else base.provenance(),
     }
     if dry_run:
-        return _cost(config, plans, preprocessed, facts)
+        return _cost(job, facts)
     manifest = Manifest("pretrain", config.model_dump(mode="json"), config.settings.seed)
     manifest.add_inputs(_inputs(preprocessed, config))
     if config.resume:
         require_same_training(plans, staging_of(config.out))
     with several_processes(resolve_device(config.device)) as (processes, device), _run_folder(config) as staging:
-        trainer = _trainer(config, plans, preprocessed, staging, device)
-        notes = _notes(config, trainer)
+        trainer, notes = _trainer(job, staging, device)
         if processes.writes and notes:  # before the training, which may last for days
             logger.warning("\n".join(notes))
         manifest.add(**facts, notes=notes, processes=processes.count, held_out=trainer.do_split()[1])
@@ -101,13 +126,14 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
     return content
 
 
-def _cost(config: PretrainConfig, plans: dict[str, Any], preprocessed: Path, facts: dict[str, Any]) -> dict[str, Any]:
+def _cost(job: _Job, facts: dict[str, Any]) -> dict[str, Any]:
     """Return what the training would cost, of the first of several processes."""
-    with several_processes(resolve_device(config.device)) as (processes, device), TemporaryDirectory() as folder:
+    with several_processes(resolve_device(job.config.device)) as (processes, device), TemporaryDirectory() as folder:
         processes.share_of(facts["batch_size"])
-        trainer = _trainer(config, plans, preprocessed, Path(folder), device)
-        facts |= {"notes": _notes(config, trainer), **pretraining_cost(trainer, preprocessed)}
-        return {**facts, "steps": config.settings.steps, "out": str(config.out)} if processes.writes else {}
+        trainer, notes = _trainer(job, Path(folder), device)
+        facts |= {"notes": notes, **pretraining_cost(trainer, job.preprocessed)}
+        out = str(job.config.out)
+        return {**facts, "steps": job.config.settings.steps, "out": out} if processes.writes else {}
 
 
 def _notes(config: PretrainConfig, trainer: Any) -> list[str]:
@@ -150,22 +176,30 @@ def _read_plans(preprocessed: Path, config: PretrainConfig) -> dict[str, Any]:
     return read_plans_file(file)
 
 
-def _trainer(
-    config: PretrainConfig, plans: dict[str, Any], preprocessed: Path, staging: Path, device: torch.device
-) -> Any:
+def _trainer(job: _Job, folder: Path, device: torch.device) -> tuple[Any, list[str]]:
+    """Return the trainer, with the weights that it starts from, and what a user should know of the training."""
     from fsseg.nnunet.pretraining import make_trainer
 
-    fold = staging / f"fold_{config.fold}"
+    config, base = job.config, job.base
+    of_fold = folder / f"fold_{config.fold}"
     # A final checkpoint alone: the run was trained to its end, and then its folder could not be completed.
-    found = [file for name in ("latest", "final") if (file := fold / f"checkpoint_{name}.pth").is_file()]
-    return make_trainer(
-        plans=plans,
+    found = [file for name in ("latest", "final") if (file := of_fold / f"checkpoint_{name}.pth").is_file()]
+    resume_from = found[0] if config.resume and found else None
+    trainer = make_trainer(
+        plans=job.plans,
         fold=config.fold if config.fold == "all" else int(config.fold),
-        dataset_json=read_json(preprocessed / "dataset.json"),
+        dataset_json=job.dataset_json if base is None else inherited(job.dataset_json, base),
         device=device,
-        folder=staging,
-        resume_from=found[0] if config.resume and found else None,
+        folder=folder,
+        resume_from=resume_from,
     )
+    notes = _notes(config, trainer)
+    if base is not None:
+        notes += input_notes(base, job.plans, job.dataset_json)
+        notes += start_notes(base, trainer.structures.names)
+        if resume_from is None:
+            start_from(trainer.plain_network, base, trainer.structures.names, config.settings.seed)
+    return trainer, notes
 
 
 def _last_validation(folder: Path) -> dict[str, float | None]:

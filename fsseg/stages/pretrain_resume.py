@@ -8,15 +8,20 @@ from fsseg.config.errors import UsageError
 from fsseg.config.json_files import read_json
 from fsseg.config.pretraining import PLANS_KEY, PretrainSettings
 from fsseg.data.structures import Structures
+from fsseg.nnunet.model_folder import ModelFolder
 
 _MAY_CHANGE = ("workers", "checkpoint_minutes")  # what does not change the result
 _STATISTICS = "foreground_intensity_properties_per_channel"
 
 
-def training_block(settings: PretrainSettings, dataset: str, structures: Structures, fold: str) -> dict[str, Any]:
-    """Return what the plans of a run carry under the key "fsseg": its settings, and the data that it is trained on."""
+def training_block(
+    settings: PretrainSettings, dataset: str, structures: Structures, fold: str, base: ModelFolder | None
+) -> dict[str, Any]:
+    """Return what the plans of a run carry under the key "fsseg": its settings, what it starts from, and its data."""
     digest = hashlib.sha256(structures.model_dump_json().encode()).hexdigest()
     data = {"dataset": dataset, "fold": fold, "structures and annotated cases": f"sha256 {digest[:12]}"}
+    if base is not None:
+        data["base"] = f"sha256 {base.sha256[:12]}"
     return {"pretrain": settings.model_dump(mode="json"), "data": data}
 
 
@@ -49,5 +54,5 @@ def require_same_training(plans: dict[str, Any], unfinished: Path) -> None:
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     old, new = ({**block["data"], **block["pretrain"]} for block in (before, now))
-    keys = [key for key in new if old.get(key) != new[key] and key not in _MAY_CHANGE]
-    return [f"  - {key}: {old.get(key)} before, {new[key]} now" for key in keys]
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key) and key not in _MAY_CHANGE]
+    return [f"  - {key}: {old.get(key)} before, {new.get(key)} now" for key in keys]
