@@ -18,6 +18,7 @@ from fsseg.stages.base_channels import require_channels
 from fsseg.stages.import_report import expectations
 from fsseg.training.seeding import seeded
 
+_OF_IMAGES = ("spacing_mm", "axes", "orientation", "intensities")
 _NEW_ROW = 0.5  # as a frequency: a logit of zero, as heads of random networks start with
 
 
@@ -80,7 +81,7 @@ def input_notes(base: ModelFolder, plans: dict[str, Any], dataset_json: dict[str
     """Say how the images of a training differ from those that the base was trained on."""
     ours = replace(base, plans=plans, dataset_json=dataset_json, configuration=CONFIGURATION)
     before, now = expectations(base), expectations(ours)
-    differing = [f"{key} {before[key]} before, {now[key]} now" for key in before if before[key] != now[key]]
+    differing = [f"{key} {before[key]} before, {now[key]} now" for key in _OF_IMAGES if before[key] != now[key]]
     return [f"The base was made for other images: {'; '.join(differing)}."] if differing else []
 
 
