@@ -36,6 +36,9 @@ class Compacter(contract.Method):
     In an attention block one adapter sits behind the attention and one behind the MLP; in a network of convolutions one
     sits behind every block, as 1x1x1 convolutions. The s of Up start at zero. The norms' affine parameters are trained
     too, as in the paper.
+
+    FSEFT's code has something else of this name, which is in none of its tables and no preset here: it sends the outputs
+    of attention and MLP through one Kronecker layer each, without a residual, so that a block starts from noise.
     """
 
     Options = CompacterOptions
