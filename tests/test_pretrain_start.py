@@ -183,6 +183,7 @@ def test_a_public_checkpoint_is_trained_further_on_its_own_plans(lab: Lab, tmp_p
     out = tmp_path / "run"
     manifest = succeed(*words, "--checkpoint", base, "--out", out, "--device", "cpu", "--set", TINY_RATE)
     assert f"Starts from {base}, whose head knows none of the structures." in manifest["notes"]
+    assert not any("starts from random" in note for note in manifest["notes"])
     before, after = read_model_folder(base).weights, weights(out)
     encoder = [name for name in before if name.startswith("down_") and before[name].is_floating_point()]
     assert encoder

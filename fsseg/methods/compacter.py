@@ -37,8 +37,8 @@ class Compacter(contract.Method):
     sits behind every block, as 1x1x1 convolutions. The s of Up start at zero. The norms' affine parameters are trained
     too, as in the paper.
 
-    FSEFT's code has something else of this name, which is in none of its tables and no preset here: it sends the outputs
-    of attention and MLP through one Kronecker layer each, without a residual, so that a block starts from noise.
+    FSEFT's code has something else of this name, which is in none of its tables and no preset here: the outputs of
+    attention and MLP pass through one Kronecker layer each, without a residual, so that a block starts from noise.
     """
 
     Options = CompacterOptions

@@ -24,7 +24,7 @@ from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
 from fsseg.nnunet.planning import CONFIGURATION, read_plans_file
 from fsseg.nnunet.preprocessed_dataset import require_all_cases
 from fsseg.nnunet.pretrain_objective import require_loss_fits
-from fsseg.stages.pretrain_notes import data_notes, process_notes, recipe_notes
+from fsseg.stages.pretrain_notes import data_notes, process_notes, random_start_notes, recipe_notes
 from fsseg.stages.pretrain_resume import require_same_training, training_block
 from fsseg.stages.pretrain_start import inherited, input_notes, require_fits, start_from, start_notes
 from fsseg.stages.pretraining_cost import pretraining_cost
@@ -194,7 +194,9 @@ def _trainer(job: _Job, folder: Path, device: torch.device) -> tuple[Any, list[s
         resume_from=resume_from,
     )
     notes = _notes(config, trainer)
-    if base is not None:
+    if base is None:
+        notes += random_start_notes(config.recipe)
+    else:
         notes += input_notes(base, job.plans, job.dataset_json)
         notes += start_notes(base, trainer.structures.names)
         if resume_from is None:

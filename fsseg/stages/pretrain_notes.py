@@ -21,19 +21,27 @@ class PublishedInput:
         spacing: of the images.
         window: in HU, scaled to [0, 1]; None for z-scores.
         plans: the shipped plans that say all this.
+        start: families of `fsseg import` that it started from; none for random weights.
     """
 
     patch: tuple[int, ...]
     spacing: tuple[float, ...]
     window: tuple[int, int] | None
     plans: tuple[str, ...]
+    start: tuple[str, ...] = ()
 
 
 _WINDOW = (-175, 250)
 PUBLISHED_INPUT = {
-    "multitalent": PublishedInput((96, 192, 192), (1.5, 1.0, 1.0), None, ("multitalent_unet",)),
-    "suprem": PublishedInput((96, 96, 96), (1.5, 1.5, 1.5), _WINDOW, ("genesis_unet", "swinunetr_fseft", "seg_resnet")),
-    "fseft": PublishedInput((96, 96, 96), (1.5, 1.5, 1.5), _WINDOW, ("swinunetr_fseft",)),
+    "multitalent": PublishedInput((96, 192, 192), (1.5, 1.0, 1.0), None, plans=("multitalent_unet",)),
+    "suprem": PublishedInput(
+        (96, 96, 96),
+        (1.5, 1.5, 1.5),
+        _WINDOW,
+        plans=("genesis_unet", "swinunetr_fseft", "seg_resnet"),
+        start=("models_genesis", "swin_btcv"),
+    ),
+    "fseft": PublishedInput((96, 96, 96), (1.5, 1.5, 1.5), _WINDOW, plans=("swinunetr_fseft",), start=("swin_btcv",)),
 }
 
 
@@ -54,6 +62,17 @@ def recipe_notes(recipe: str, settings: PretrainSettings, plans: dict[str, Any])
             f" by {', '.join(beyond)}."
         )
     return notes
+
+
+def random_start_notes(recipe: str) -> list[str]:
+    """Say that a recipe was published with another start than random weights."""
+    published = PUBLISHED_INPUT.get(recipe)
+    if published is None or not published.start:
+        return []
+    return [
+        f"{recipe} was published from pretrained weights (of `fsseg import --family {' or '.join(published.start)}`);"
+        " this training starts from random ones. Use --checkpoint."
+    ]
 
 
 def process_notes(network: nn.Module, processes: int) -> list[str]:
