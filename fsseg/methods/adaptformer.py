@@ -3,9 +3,9 @@
 from pydantic import Field
 from torch import Tensor, nn
 
-from fsseg.methods import contract
 from fsseg.methods.attached import add_parallel
-from fsseg.methods.targets import TargetOptions, idle_bias_notes, targeted_blocks, why_no_block
+from fsseg.methods.block_adapter import BlockAdapterMethod
+from fsseg.methods.targets import TargetOptions
 from fsseg.models.blocks import Block
 
 _NAME = "adaptformer"
@@ -23,7 +23,7 @@ class AdaptFormerOptions(TargetOptions):
     scale: float = Field(default=0.1, gt=0)
 
 
-class AdaptFormer(contract.Method):
+class AdaptFormer(BlockAdapterMethod):
     """Parallel bottlenecks, x + MLP(LN(x)) + s Up(ReLU(Down(x))) (Chen et al., NeurIPS 2022).
 
     Down starts Kaiming-uniform, Up and the biases at zero. In an attention block Down reads the tokens in front of the
@@ -33,20 +33,11 @@ class AdaptFormer(contract.Method):
 
     Options = AdaptFormerOptions
     options: AdaptFormerOptions
-    family = "adapter"
     not_merged_because = "its bottlenecks have a ReLU between their projections"
-
-    def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
-        """Refuse a part of a network without blocks."""
-        return why_no_block(network, self.options.targets, trained_whole)
-
-    def notes(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
-        """Say which bias has no effect."""
-        return idle_bias_notes(network, self.options.targets, trained_whole)
 
     def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Add a bottleneck to every targeted block."""
-        blocks = targeted_blocks(network, self.options.targets, trained_whole)
+        blocks = self.blocks(network, trained_whole)
         for block in blocks:
             self._add(block)
         return [block.name for block in blocks]

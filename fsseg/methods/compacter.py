@@ -7,10 +7,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fsseg.config.errors import UsageError
-from fsseg.methods import contract
 from fsseg.methods.attached import add_behind
 from fsseg.methods.biases import norm_parameters
-from fsseg.methods.targets import Target, TargetOptions, idle_bias_notes, targeted_blocks, why_no_block
+from fsseg.methods.block_adapter import BlockAdapterMethod
+from fsseg.methods.targets import Target, TargetOptions
 from fsseg.models.blocks import Block
 
 _NAME = "compacter"
@@ -29,7 +29,7 @@ class CompacterOptions(TargetOptions):
     products: int = Field(default=4, ge=1)
 
 
-class Compacter(contract.Method):
+class Compacter(BlockAdapterMethod):
     """h + Up(GELU(Down(h))) with weights sum_i A_i (x) s_i t_i' (Mahabadi et al., NeurIPS 2021).
 
     The A are shared by all adapters: one set for Down, one for Up, as their sizes depend on `products` alone.
@@ -43,20 +43,11 @@ class Compacter(contract.Method):
 
     Options = CompacterOptions
     options: CompacterOptions
-    family = "adapter"
     not_merged_because = "its adapters have a GELU between their projections"
-
-    def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
-        """Refuse a part of a network without blocks."""
-        return why_no_block(network, self.options.targets, trained_whole)
-
-    def notes(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
-        """Say which bias has no effect."""
-        return idle_bias_notes(network, self.options.targets, trained_whole)
 
     def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Add the adapters."""
-        blocks = targeted_blocks(network, self.options.targets, trained_whole)
+        blocks = self.blocks(network, trained_whole)
         self._require_divisible(blocks)
         n = self.options.products
         device = next(network.parameters()).device  # of the start: moving the adapters one by one would part them

@@ -6,9 +6,7 @@ from typing import Literal
 from torch import nn
 
 from fsseg.methods.contract import MethodOptions
-from fsseg.models.blocks import Block, blocks_of
 from fsseg.models.parts import parts_of
-from fsseg.models.tracing import by_own_statistics, normalised_outputs
 
 Target = Literal["encoder", "decoder", "all"]
 
@@ -38,12 +36,6 @@ def targeted_modules(
             yield name, module
 
 
-def targeted_blocks(network: nn.Module, targets: Target, trained_whole: frozenset[nn.Parameter]) -> list[Block]:
-    """Return the blocks of the targeted part that are not trained whole."""
-    inside = {module for _, module in targeted_modules(network, targets, trained_whole)}
-    return [block for block in blocks_of(network) if inside.issuperset(block.module.modules())]
-
-
 def why_nothing(
     find: Callable[[frozenset[nn.Parameter]], Iterable[object]], trained_whole: frozenset[nn.Parameter], otherwise: str
 ) -> str:
@@ -62,22 +54,3 @@ def why_nothing(
             "  Use targets=encoder, or --decoder frozen."
         )
     return otherwise
-
-
-def why_no_block(network: nn.Module, targets: Target, trained_whole: frozenset[nn.Parameter]) -> str:
-    """Return why a method that sits next to blocks is not defined; "" if there are blocks."""
-    otherwise = f"there is no block in targets={targets}.\n  Use targets=encoder."
-    return why_nothing(lambda whole: targeted_blocks(network, targets, whole), trained_whole, otherwise)
-
-
-def idle_bias_notes(network: nn.Module, targets: Target, trained_whole: frozenset[nn.Parameter]) -> list[str]:
-    """Say beside which blocks an adapter's last bias has no effect, because a normalisation takes it out again."""
-    norms = normalised_outputs(network)
-    names = [
-        block.name
-        for block in targeted_blocks(network, targets, trained_whole)
-        if block.module in norms and by_own_statistics(norms[block.module])
-    ]
-    if not names:
-        return []
-    return [f"The last bias of the adapter at {', '.join(names)} has no effect: a normalisation takes it out again."]
