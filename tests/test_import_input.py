@@ -382,6 +382,13 @@ def test_a_deeper_network_is_partly_random(tmp_path: Path) -> None:
     assert any("The new levels are random" in note for note in result["notes"])
     report = json.loads((tmp_path / "out" / "transfer.json").read_text(encoding="utf-8"))
     assert {name.split(".")[2] for name in report["missing"] if name.startswith("decoder.stages")} == {"0"}
+    random = read_model_folder(tmp_path / "out").random_tensors
+    assert set(random) == {name for name in report["missing"] if "seg_layers" not in name}
+    again = tmp_path / "out" / "fold_0" / "checkpoint_final.pth"
+    deepest = written(plans_of(5), tmp_path / "five.json")
+    succeed("import", again, "--plans", deepest, "--allow-partial", "--out", tmp_path / "again")
+    renumbered = {name.replace("decoder.stages.0.", "decoder.stages.1.") for name in random if "decoder.stages" in name}
+    assert renumbered <= set(read_model_folder(tmp_path / "again").random_tensors)
 
 
 @pytest.mark.parametrize("stages", [3, 4])
@@ -430,7 +437,7 @@ def test_strides_of_an_encoder_without_a_decoder(tmp_path: Path) -> None:
     succeed("import", file, "--plans", written(plans, tmp_path / "same.json"), "--out", tmp_path / "same")
     plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["strides"][5] = [1, 2, 2]
     outcome = refused_import(tmp_path / "out", file, "--plans", written(plans, tmp_path / "other.json"))
-    refused(outcome, "other strides", "Give plans whose first 6 levels are those of the checkpoint")
+    refused(outcome, "other strides", "Give plans that agree in these; spacing, patch and depth may differ")
 
 
 def test_strides_written_as_one_number_are_the_same(tmp_path: Path) -> None:

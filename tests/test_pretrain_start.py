@@ -3,17 +3,19 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import checkpoint_files
 import pytest
 import torch
-from conftest import PLANS_NAME, Lab, succeed
+from conftest import Lab, succeed
 from test_pretraining import equal, losses, refused, stop_before_epoch, weights
 from tiny import ARCHITECTURES, SMOKE_ARCHITECTURES, tiny_network
 
 from fsseg.data.splits import SUPPORT_KEY
+from fsseg.data.structures import load_structures
 from fsseg.models.parts import parts_of
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder, write_model_folder
 from fsseg.stages.pretrain_start import start_from
@@ -80,34 +82,65 @@ def test_structures_that_the_base_lacks_start_anew(lab: Lab, tmp_path: Path) -> 
     assert abs(new.bias[0]) < 1e-9
 
 
-@pytest.mark.parametrize("name", [*ARCHITECTURES, *SMOKE_ARCHITECTURES])
-def test_every_network_takes_weights_and_rows(lab: Lab, name: str) -> None:
+def started(lab: Lab, name: str, changes: dict[str, Any], names: list[str]) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Return a network of zeros that started from a tiny one with changes of its dataset.json, and the tiny one."""
     pretrained, network = tiny_network(name), tiny_network(name)
     with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.zero_()
+        for tensor in network.state_dict(keep_vars=True).values():
+            tensor.zero_()
     model = read_model_folder(lab.base)
-    names = [f"structure {row}" for row in range(parts_of(network).head.out_channels)]
-    labels = {"background": 0, **{structure: [row, row] for row, structure in enumerate(names, 1)}}
-    order = list(range(1, len(names) + 1))
-    base = replace(model, dataset_json={**model.dataset_json, "labels": labels, "regions_class_order": order})
+    kept = {key: value for key, value in model.dataset_json.items() if key != "regions_class_order"}
+    base = replace(model, dataset_json={**kept, **changes})
     object.__setattr__(base, "build_network", lambda: pretrained)
-    start_from(network, base, list(reversed(names)), seed=0)
+    start_from(network, base, names, seed=0)
+    return network, tiny_network(name)
+
+
+@pytest.mark.parametrize("name", [*ARCHITECTURES, *SMOKE_ARCHITECTURES])
+def test_every_network_takes_weights_buffers_and_rows(lab: Lab, name: str) -> None:
+    names = [f"structure {row}" for row in range(parts_of(tiny_network(name)).head.out_channels)]
+    labels = {"background": 0, **{structure: [row, row] for row, structure in enumerate(names, 1)}}
+    changes = {"labels": labels, "regions_class_order": list(range(1, len(names) + 1))}
+    network, pretrained = started(lab, name, changes, names[::-1])
     heads = {id(p) for p in parts_of(network).heads.parameters()}
-    for ours, theirs in zip(network.parameters(), tiny_network(name).parameters(), strict=True):
-        assert torch.equal(ours, theirs.flip(0) if id(ours) in heads else theirs)
+    theirs = pretrained.state_dict()
+    for key, ours in network.state_dict(keep_vars=True).items():
+        assert torch.equal(ours, theirs[key].flip(0) if id(ours) in heads else theirs[key]), key
 
 
+def test_the_classes_of_a_softmax_start_against_its_background(lab: Lab) -> None:
+    classes = [f"class {row}" for row in range(1, parts_of(tiny_network("plain")).head.out_channels)]
+    labels = {"background": 0, **{name: row for row, name in enumerate(classes, 1)}}
+    network, pretrained = started(
+        lab, "plain", {"labels": labels}, [classes[0], "another", *classes[1:]][: len(classes) + 1]
+    )
+    ours, theirs = parts_of(network).head, parts_of(pretrained).head
+    assert ours.bias is not None
+    assert theirs.bias is not None
+    assert torch.equal(ours.weight[0], theirs.weight[1] - theirs.weight[0])
+    assert torch.equal(ours.bias[0], theirs.bias[1] - theirs.bias[0])
+    assert 0 < ours.weight[1].abs().max() < 0.1
+
+
+@pytest.mark.parametrize("setting", ["ema=None", "ema=0.5"])
 def test_a_stopped_training_goes_on_to_the_same_result(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
 ) -> None:
-    words = {name: [*lab.pretrain_words(tmp_path / name), "--checkpoint", lab.base] for name in ("whole", "stopped")}
-    succeed(*words["whole"])
-    stop_before_epoch(monkeypatch, 2, words["stopped"])
-    assert "base: sha256" in refused(*lab.pretrain_words(tmp_path / "stopped"), "--resume")
-    succeed(*words["stopped"], "--resume")
+    def words(name: str, *base: object) -> list[object]:
+        return [*lab.pretrain_words(tmp_path / name, *([] if setting == "ema=None" else [setting])), *base]
+
+    succeed(*words("whole", "--checkpoint", lab.base))
+    stop_before_epoch(monkeypatch, 2, words("stopped", "--checkpoint", lab.base))
+    another = copy_of(lab.base, tmp_path / "another", lambda model: replace(model, weights=shifted(model.weights)))
+    for base in ([], ["--checkpoint", another]):
+        assert "base: sha256" in refused(*words("stopped", *base), "--resume")
+    succeed(*words("stopped", "--checkpoint", lab.base), "--resume")
     assert losses(tmp_path / "whole") == losses(tmp_path / "stopped")
     assert equal(tmp_path / "whole", tmp_path / "stopped")
+
+
+def shifted(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor + 1 for name, tensor in tensors.items()}
 
 
 def test_licence_and_seen_cases_go_on(lab: Lab, tmp_path: Path) -> None:
@@ -119,22 +152,76 @@ def test_licence_and_seen_cases_go_on(lab: Lab, tmp_path: Path) -> None:
     assert content[SUPPORT_KEY] == ["seen_case"]
 
 
-def test_other_images_are_named(lab: Lab, tmp_path: Path) -> None:
+def with_plans(**changes: Any) -> Callable[[ModelFolder], ModelFolder]:
+    """Return a change of plans: of the statistics of the first channel, or of entries of the configuration."""
+
     def change(model: ModelFolder) -> ModelFolder:
         plans = json.loads(json.dumps(model.plans))
-        plans["configurations"][model.configuration]["spacing"] = [3.0, 1.0, 1.0]
+        statistics = plans["foreground_intensity_properties_per_channel"]["0"]
+        block = plans["configurations"][model.configuration]
+        for key, value in changes.items():
+            (statistics if key in statistics else block)[key] = value
         return replace(model, plans=plans)
 
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (with_plans(spacing=[3.0, 1.0, 1.0]), "spacing [3.0, 1.0, 1.0] before, [8.0, 8.0, 8.0] now"),
+        (with_plans(mean=70.5), "mean 70.5, sd"),
+        (with_plans(use_mask_for_norm=[True]), "use_mask_for_norm [True] before, [False] now"),
+    ],
+)
+def test_other_images_are_named(
+    lab: Lab, tmp_path: Path, change: Callable[[ModelFolder], ModelFolder], words: str
+) -> None:
     base = copy_of(lab.base, tmp_path / "base", change)
-    facts = succeed(*lab.pretrain_words(tmp_path / "run"), "--checkpoint", base, "--dry-run")
-    assert any("made for other images: spacing_mm [3.0, 1.0, 1.0] before, [" in note for note in facts["notes"])
+    (note,) = (
+        note
+        for note in succeed(*lab.pretrain_words(tmp_path / "run"), "--checkpoint", base, "--dry-run")["notes"]
+        if "made for other images" in note
+    )
+    assert words in note
+
+
+def test_the_same_images_and_other_patches_are_no_news(lab: Lab, tmp_path: Path) -> None:
+    base = copy_of(lab.base, tmp_path / "base", with_plans(patch_size=[32, 32, 32], median=1.0))
+    notes = succeed(*lab.pretrain_words(tmp_path / "run"), "--checkpoint", base, "--dry-run")["notes"]
+    assert not any("other images" in note for note in notes)
+
+
+def test_held_out_cases_that_the_base_was_trained_on_are_named(lab: Lab, tmp_path: Path) -> None:
+    file = lab.preprocessed / "splits_final.json"
+    first, *others = load_structures(lab.preprocessed).cases
+    file.write_text(json.dumps([{"train": others, "val": [first]}]), encoding="utf-8")
+    said = f"The base was trained on held-out cases: {first}."
+    try:
+        succeed(*lab.pretrain_words(tmp_path / "all", steps=2), "--fold", "all")
+        succeed(*lab.pretrain_words(tmp_path / "others", steps=2))
+        for name, expected in (("all", True), ("others", False)):
+            words = [*lab.pretrain_words(tmp_path / "run", steps=2), "--checkpoint", tmp_path / name, "--dry-run"]
+            assert any(said in note for note in succeed(*words)["notes"]) == expected
+    finally:
+        file.unlink()
+
+
+def deeper(model: ModelFolder) -> ModelFolder:
+    arguments = model.plans["configurations"][model.configuration]["architecture"]["arch_kwargs"]
+    lists = {key: [*value, value[-1]] for key, value in arguments.items() if isinstance(value, list)}
+    return with_arguments(**lists, n_stages=arguments["n_stages"] + 1)(model)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (with_dataset_json(channel_names={"0": "CT", "1": "PET"}), "takes the channels ['CT', 'PET']"),
-        (with_arguments(features_per_stage=[4, 8, 8]), "networks of different sizes"),
+        (
+            with_arguments(features_per_stage=[4, 8, 8]),
+            "networks of different sizes: encoder.stages.2.0.convs.0.conv.weight",
+        ),
+        (deeper, "networks of different sizes: encoder.stages.3.0.convs.0.conv.weight ("),
         (with_arguments(kernel_sizes=[[1, 3, 3], [3, 3, 3], [3, 3, 3]]), "other kernel sizes"),
     ],
 )
@@ -142,33 +229,29 @@ def test_a_base_that_does_not_fit_is_refused(
     lab: Lab, tmp_path: Path, change: Callable[[ModelFolder], ModelFolder], message: str
 ) -> None:
     base = copy_of(lab.base, tmp_path / "base", change)
-    assert message in refused(*lab.pretrain_words(tmp_path / "run"), "--checkpoint", base)
+    said = refused(*lab.pretrain_words(tmp_path / "run"), "--checkpoint", base)
+    assert message in said
+    assert len(said) < 1000
     assert not (tmp_path / "run").exists()
     assert not (tmp_path / "run.partial").exists()
 
 
-def test_a_network_of_another_class_is_refused(lab: Lab, tmp_path: Path) -> None:
+def test_a_network_of_another_class_is_refused_and_what_to_do_fits_the_base(lab: Lab, tmp_path: Path) -> None:
     plans = json.loads(lab.plans.read_text(encoding="utf-8"))
     architecture = plans["configurations"]["3d_fullres"]["architecture"]
-    other = {
-        "network_class_name": architecture["network_class_name"].replace("PlainConvUNet", "ResidualEncoderUNet"),
-        "arch_kwargs": {
-            **architecture["arch_kwargs"],
-            "n_blocks_per_stage": architecture["arch_kwargs"]["n_conv_per_stage"],
-        },
-    }
-    del other["arch_kwargs"]["n_conv_per_stage"]
-    architecture.update(other)
-    base = copy_of(lab.base, tmp_path / "base", lambda model: replace(model, plans=plans))
-    message = refused(*lab.pretrain_words(tmp_path / "run"), "--checkpoint", base)
-    assert "The base is a ResidualEncoderUNet, but the plans describe a PlainConvUNet" in message
-    assert f"--plans {base}/plans.json" in message
-
-
-def test_the_plans_of_a_base_preprocess_a_dataset_for_it(lab: Lab) -> None:
-    """What a refusal advises is possible: the base's plans are plans for `fsseg preprocess`."""
-    facts = succeed("preprocess", "--dataset", "901", "--plans", lab.base / "plans.json", "--dry-run")
-    assert facts["plans"] in (PLANS_NAME, str(lab.base / "plans.json"))
+    architecture["network_class_name"] = architecture["network_class_name"].replace("PlainConv", "ResidualEncoder")
+    architecture["arch_kwargs"]["n_blocks_per_stage"] = architecture["arch_kwargs"].pop("n_conv_per_stage")
+    renamed_plans = {**plans, "plans_name": "of_base"}
+    lowres = {**plans, "configurations": {"3d_lowres": plans["configurations"]["3d_fullres"]}}
+    for name, changes, advice in (
+        ("base", {"plans": plans}, "give a copy of {folder}/plans.json another plans_name"),
+        ("named", {"plans": renamed_plans}, "--plans {folder}/plans.json, then pretrain with --plans of_base"),
+        ("lowres", {"plans": lowres, "configuration": "3d_lowres"}, "Write the base's configuration '3d_lowres' as"),
+    ):
+        base = copy_of(lab.base, tmp_path / name, partial(replace, **changes))
+        message = refused(*lab.pretrain_words(tmp_path / "run"), "--checkpoint", base)
+        assert "The base is a ResidualEncoderUNet, but the plans describe a PlainConvUNet" in message
+        assert advice.format(folder=base) in message
 
 
 def test_a_public_checkpoint_is_trained_further_on_its_own_plans(lab: Lab, tmp_path: Path) -> None:

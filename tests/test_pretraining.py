@@ -21,7 +21,7 @@ from fsseg.data.structures import CaseAnnotation, Structures
 from fsseg.nnunet.augmentation import turn_and_shift
 from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
 from fsseg.nnunet.pretrain_data import source_weights, stratified_holdout
-from fsseg.stages.pretrain_notes import PUBLISHED_INPUT, PublishedInput, process_notes, recipe_notes
+from fsseg.stages.pretrain_notes import PUBLISHED_INPUT, PublishedInput, process_notes, random_start_notes, recipe_notes
 from fsseg.training.processes import Processes, several_processes
 from fsseg.training.schedule import WarmupCosine
 from fsseg.training.seeding import seeded
@@ -94,7 +94,7 @@ def test_plans_that_do_not_go_with_a_recipe_are_named(lab: Lab, tmp_path: Path) 
     notes = succeed(*words)["notes"]
     assert notes[0].startswith("suprem was published with patches of 96 x 96 x 96 at 1.5 x 1.5 x 1.5 mm")
     assert "shifts intensities by up to 0.1" in notes[1]
-    assert notes[2].startswith("suprem was published from pretrained weights (of `fsseg import --family models_genesis")
+    assert len(notes) == 2  # no published start is of this network
     assert all(note in fsseg(*words).out for note in notes)
     assert succeed(*lab.pretrain_words(tmp_path / "run"), "--dry-run")["notes"] == []
 
@@ -105,6 +105,23 @@ def test_shipped_plans_go_with_their_recipe(recipe: str, published: PublishedInp
     for name in published.plans:
         plans = json.loads((REPOSITORY / "plans" / f"{name}.json").read_text(encoding="utf-8"))
         assert recipe_notes(recipe, settings, plans) == []
+
+
+@pytest.mark.parametrize(
+    ("recipe", "plans", "family"),
+    [
+        ("suprem", "genesis_unet", "models_genesis"),
+        ("suprem", "swinunetr_fseft", "swin_btcv"),
+        ("suprem", "seg_resnet", None),
+        ("fseft", "swinunetr_fseft", "swin_btcv"),
+        ("multitalent", "multitalent_unet", None),
+        ("default", "swinunetr_fseft", None),
+    ],
+)
+def test_a_recipe_names_the_weights_that_it_was_published_from(recipe: str, plans: str, family: str | None) -> None:
+    content = json.loads((REPOSITORY / "plans" / f"{plans}.json").read_text(encoding="utf-8"))
+    notes = random_start_notes(recipe, content)
+    assert [f"--family {family}`" in note for note in notes] == ([True] if family else [])
 
 
 def test_batch_norms_in_several_processes_are_named() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from fsseg.checkpoints.transfer import TransferReport
-from fsseg.config.errors import UsageError
+from fsseg.config.errors import UsageError, first_of
 
 LEAST_SHARE = 0.9
 _SHOWN = 5
@@ -65,19 +65,14 @@ def _shares(report: TransferReport, parts: Sequence[str], *, counts: bool = Fals
 
 
 def _details(report: TransferReport) -> list[str]:
-    lines = [f"  missing: {_some(report.missing)}"] if report.missing else []
+    lines = [f"  missing: {first_of(report.missing, _SHOWN)}"] if report.missing else []
     if report.reshaped:
-        lines.append(f"  of another shape: {_some([_shapes(*item) for item in report.reshaped.items()])}")
+        lines.append(f"  of another shape: {first_of([_shapes(*item) for item in report.reshaped.items()], _SHOWN)}")
     if report.unplaced:
-        lines.append(f"  layers that the network lacks: {_some(report.unplaced)}")
+        lines.append(f"  layers that the network lacks: {first_of(report.unplaced, _SHOWN)}")
     others = [name for name in report.dropped if name not in report.unplaced]
-    return [*lines, f"  not used: {_some(others)}"] if others else lines
+    return [*lines, f"  not used: {first_of(others, _SHOWN)}"] if others else lines
 
 
 def _shapes(name: str, shapes: dict[str, list[int]]) -> str:
     return f"{name} {tuple(shapes['file'])} in the file, {tuple(shapes['network'])} in the network"
-
-
-def _some(items: Sequence[str]) -> str:
-    more = f", and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-    return ", ".join(items[:_SHOWN]) + more

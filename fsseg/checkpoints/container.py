@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.errors import FssegError, UsageError, first_of
 from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
 
 # Under which key published files keep their tensors; in this order, because some files hold two of these.
@@ -56,10 +56,9 @@ class Checkpoint:
     def description(self) -> str:
         """Return what is in the file, for messages."""
         shapes = [f"{name} {tuple(tensor.shape)}" for name, tensor in self.weights.items()]
-        more = f", and {len(shapes) - _SHOWN} more" if len(shapes) > _SHOWN else ""
         where = f"under {self.wrapper!r}" if self.wrapper else "as the whole file"
         others = ", ".join(map(str, self.rest)) or "nothing"
-        return f"{len(shapes)} tensors {where}: {', '.join(shapes[:_SHOWN])}{more}; beside them: {others}"
+        return f"{len(shapes)} tensors {where}: {first_of(shapes, _SHOWN)}; beside them: {others}"
 
 
 def open_checkpoint(path: Path) -> Checkpoint:

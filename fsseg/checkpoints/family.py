@@ -33,6 +33,8 @@ class Translation:
         mirroring_axes: axes that test-time mirroring may flip.
         file_ending: of the images.
         licence: of this file, where the file says more than its family.
+        random: tensors that hold random values in the file, as it says itself.
+        carried: further entries of its dataset.json that go on.
         plans_missing: what the file does not say.
         inputs: other files that were read.
         notes: what a user should know: assumptions, and what does not come from the file.
@@ -48,6 +50,8 @@ class Translation:
     mirroring_axes: tuple[int, ...] | None = None
     file_ending: str = ".nii.gz"
     licence: str | None = None
+    random: tuple[str, ...] = ()
+    carried: Mapping[str, Any] = field(default_factory=dict)
     plans_missing: str = ""
     inputs: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()

@@ -13,23 +13,25 @@ _SEEN = {
     *("conv_bias", "feature_size", "depths", "init_filters", "blocks_down", "blocks_up", "base_features"),
     *("dropout_op", "dropout_op_kwargs", "deep_supervision"),
 }
+ADVICE = "Give plans that agree in these; spacing, patch and depth may differ."
 _OF_LAYERS = "_kwargs"  # norm_op_kwargs are the arguments of norm_op
 _AXES = 3
 
 
-def require_same_meaning(old: dict[str, Any], new: dict[str, Any]) -> None:
+def require_same_meaning(old: dict[str, Any], new: dict[str, Any], advice: str = ADVICE) -> None:
     """Refuse plans in which weights would load and mean something else, which names and shapes do not show.
 
     Args:
         old: architecture block of the checkpoint's own plans.
         new: architecture block of the plans to use; one of another class is left to the names of its tensors.
+        advice: what to do, for the message.
 
     Raises:
         UsageError: strides or kernel sizes of a level that both have differ, or another argument, such as the norm.
     """
     if old["network_class_name"] != new["network_class_name"]:
         return
-    _require_same_levels(old, new)
+    _require_same_levels(old, new, advice)
     ours, theirs = _comparable(arguments_of(old)), _comparable(arguments_of(new))
     keys = (ours.keys() & theirs.keys()) - _SEEN - set(_BY_LEVEL)
     different = sorted(key for key in keys if ours[key] != theirs[key])
@@ -37,11 +39,11 @@ def require_same_meaning(old: dict[str, Any], new: dict[str, Any]) -> None:
         lines = [f"  {key}: checkpoint {_shown(ours[key])}, plans {_shown(theirs[key])}" for key in different]
         raise UsageError(
             "The plans describe another network than the checkpoint's. Its weights would load and mean something"
-            " else.\n" + "\n".join(lines) + "\n  Give plans that agree in these; spacing, patch and depth may differ."
+            " else.\n" + "\n".join(lines) + f"\n  {advice}"
         )
 
 
-def _require_same_levels(old: dict[str, Any], new: dict[str, Any]) -> None:
+def _require_same_levels(old: dict[str, Any], new: dict[str, Any], advice: str) -> None:
     if not same_unet(old, new):
         return
     for key in _BY_LEVEL:
@@ -51,9 +53,7 @@ def _require_same_levels(old: dict[str, Any], new: dict[str, Any]) -> None:
             raise UsageError(
                 f"The plans have other {key.replace('_', ' ')} than the network of the checkpoint. Its weights would"
                 " load and mean something else.\n"
-                f"  checkpoint: {levels[0]}\n  plans:      {levels[1]}\n"
-                f"  Give plans whose first {shared} levels are those of the checkpoint; spacing, patch and depth may"
-                " differ."
+                f"  checkpoint: {levels[0]}\n  plans:      {levels[1]}\n  {advice}"
             )
 
 

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from fsseg.config.errors import FssegError
 from fsseg.models.parts import parts_of
 
-TRANSFER_NAME = "transfer.json"  # the report, beside the model that was filled
-
 
 @dataclass(frozen=True)
 class TransferReport:

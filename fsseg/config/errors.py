@@ -52,6 +52,12 @@ def require_known(kind: str, received: Iterable[str], allowed: Iterable[str], hi
             raise unknown_name(kind, name, names, hint)
 
 
+def first_of(items: Sequence[object], most: int) -> str:
+    """Return the first items in one line, and how many more there are."""
+    more = f", and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(map(str, items[:most])) + more
+
+
 def listed_problems(problems: Sequence[str], where: str) -> str:
     """Return a count of problems, where they are and a line for each of the first ones; advice may follow.
 

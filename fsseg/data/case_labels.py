@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK
 
+from fsseg.config.errors import first_of
 from fsseg.data.assembly import Combinations
 from fsseg.data.case_checks import checked_image, checked_labels
 from fsseg.data.case_files import CaseFiles
@@ -17,6 +18,8 @@ from fsseg.data.orientation import swapped_pairs, z_extents
 from fsseg.data.sides import split_sides
 from fsseg.data.specs import DatasetSpec
 from fsseg.data.structures import CaseAnnotation
+
+_SHOWN = 10
 
 
 @dataclass
@@ -93,9 +96,9 @@ class CaseReader:
         present = np.unique(array).tolist()
         unknown = [value for value in present if value not in meanings]
         if unknown:
-            named = _listed(sorted(meanings), len(meanings))
+            named = ", ".join(map(str, sorted(meanings)))
             result.problems.append(
-                f"labels hold values that the spec does not name: {_listed(unknown)} (named: {named})"
+                f"labels hold values that the spec does not name: {first_of(unknown, _SHOWN)} (named: {named})"
             )
             return None, []
         may_be_linked = path.name.endswith(FILE_ENDING) and array.dtype == np.uint8
@@ -111,7 +114,7 @@ class CaseReader:
     ) -> tuple[LabelCodes | None, list[str]]:
         others = sorted(set(files.labels) - {str(label) for label in self.spec.labels})
         if others:
-            result.warnings.append(f"masks that the spec does not name are not used: {_listed(others)}")
+            result.warnings.append(f"masks that the spec does not name are not used: {first_of(others, _SHOWN)}")
         # A structure made of several masks is annotated only where all of them exist.
         absent = {name for label, meant in self.spec.meanings.items() if label not in files.labels for name in meant}
         gone = {part for name in absent for part in self.spec.parts(name)}
@@ -132,7 +135,9 @@ class CaseReader:
             if array is not None:
                 values = np.unique(array)
                 if values[0] < 0 or values[values > 0].size > 1:
-                    problems.append(f"mask {path.name} must hold one value besides 0, got {_listed(values.tolist())}")
+                    problems.append(
+                        f"mask {path.name} must hold one value besides 0, got {first_of(values.tolist(), _SHOWN)}"
+                    )
                 else:
                     yield names, array > 0
             result.problems += problems
@@ -170,8 +175,3 @@ class CaseReader:
         result.annotation = CaseAnnotation(
             source=self.spec.name, collection=self.spec.collection, annotated=known, z_extent=extents
         )
-
-
-def _listed(values: list, most: int = 10) -> str:
-    text = ", ".join(str(value) for value in values[:most])
-    return text + (f" and {len(values) - most} more" if len(values) > most else "")

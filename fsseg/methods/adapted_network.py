@@ -1,5 +1,6 @@
 """A pretrained network with a method applied: freezing, counting, saving and merging, the same for all methods."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -110,6 +111,11 @@ class AdaptedNetwork:
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, tensor in self._changing().items()
         }
+
+    def untouched(self, names: Iterable[str]) -> list[str]:
+        """Return those of the plain network's tensors that the adaptation leaves as they are."""
+        changing = self._changing()
+        return [name for name in names if name not in changing]
 
     def compact_state(self) -> dict[str, Tensor]:
         """Return `state` as it is saved: the method leaves out what has become zero."""

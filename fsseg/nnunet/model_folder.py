@@ -33,7 +33,9 @@ from fsseg.nnunet.configurations import deciding_settings, resolved
 
 TILE_STEP_SIZE = 0.5  # nnU-Net's
 TILE_STEP_KEY = "inference_tile_step_size"  # of a checkpoint; stock nnU-Net takes the step from its command only
+RANDOM_KEY = "random_tensors"  # of dataset.json: what neither a checkpoint nor a training has filled
 _PLANS_KEYS = ("configurations", "plans_name", "transpose_forward", "transpose_backward", "image_reader_writer")
+_OF_THE_MODEL_ALONE = ("labels", "regions_class_order", "name", RANDOM_KEY)
 _DATASET_KEYS = ("labels", "channel_names", "file_ending")
 
 
@@ -107,20 +109,26 @@ class ModelFolder:
             return {name: integers[0] for name, integers in structures.integers.items()}
         return {name: row for row, name in enumerate(structures.names)}
 
+    @property
+    def random_tensors(self) -> tuple[str, ...]:
+        """Tensors that hold random values, because the checkpoint that was imported has none for them."""
+        return tuple(self.dataset_json.get(RANDOM_KEY, ()))
+
     def dataset_json_with(
         self,
         integers: dict[str, tuple[int, ...]],
         activation: Activation = "sigmoid",
         support: Iterable[str] = (),
+        random: Iterable[str] = (),
     ) -> dict[str, Any]:
         """Return the dataset.json of an adaptation: this model's, with the adapted structures instead of its own.
 
         Its support cases, and those that this model was adapted to before, stand in it, because nnU-Net copies the file
-        to the predictions, where `fsseg evaluate` looks for them.
+        to the predictions, where `fsseg evaluate` looks for them. So do the `random` tensors that it left as they were.
         """
-        kept = {k: v for k, v in self.dataset_json.items() if k not in ("labels", "regions_class_order", "name")}
-        seen = sorted({*kept.get(SUPPORT_KEY, ()), *support})
-        return {**kept, **head_labels(integers, activation), **({SUPPORT_KEY: seen} if seen else {})}
+        kept = {key: value for key, value in self.dataset_json.items() if key not in _OF_THE_MODEL_ALONE}
+        lists = {SUPPORT_KEY: sorted({*kept.get(SUPPORT_KEY, ()), *support}), RANDOM_KEY: list(random)}
+        return {**kept, **head_labels(integers, activation), **{key: names for key, names in lists.items() if names}}
 
     def plans_manager(self) -> PlansManager:
         """Return nnU-Net's view of the plans."""
@@ -211,6 +219,7 @@ def checked_model(
     """
     resolved(plans, configuration, str(path / "plans.json"))
     _require_labels(plans, dataset_json, path / "dataset.json")
+    _require_lists_of_names(dataset_json, path / "dataset.json")
     return ModelFolder(path, plans, dataset_json, configuration, weights, mirroring_axes)
 
 
@@ -267,6 +276,13 @@ def _tile_step_size(checkpoint: dict[str, Any], file: Path) -> float:
     if not isinstance(step, float) or not 0 < step <= 1:
         raise FssegError(f"{file} is damaged: its {TILE_STEP_KEY} is {step!r}, allowed is a share above 0, up to 1.")
     return step
+
+
+def _require_lists_of_names(dataset_json: dict[str, Any], where: Path) -> None:
+    for key in (SUPPORT_KEY, RANDOM_KEY):
+        names = dataset_json.get(key, [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise FssegError(f"{where} is damaged: {key} must be a list of names, got {names!r}.")
 
 
 def _require_labels(plans: dict[str, Any], dataset_json: dict[str, Any], where: Path) -> None:

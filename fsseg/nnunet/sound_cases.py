@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK
 from tqdm import tqdm
 
-from fsseg.config.errors import FssegError, listed_problems
+from fsseg.config.errors import FssegError, first_of, listed_problems
 from fsseg.data.case_checks import checked_channel, checked_labels
 from fsseg.data.structures import Structures
 from fsseg.nnunet.raw_dataset import RawDataset
@@ -94,9 +94,8 @@ def _dataset_case_problems(dataset: RawDataset, case: str, images: list[Path]) -
 
 
 def _listing(what: str, values: Sequence[float]) -> str:
-    text = ", ".join(f"{value:g}" for value in values[:_MOST_VALUES])
-    more = f" and {len(values) - _MOST_VALUES} more" if len(values) > _MOST_VALUES else ""
-    return f"the {what}{'s' if len(values) > 1 else ''} {text}{more}"
+    text = first_of([f"{value:g}" for value in values], _MOST_VALUES)
+    return f"the {what}{'s' if len(values) > 1 else ''} {text}"
 
 
 @cache

@@ -35,6 +35,7 @@ from fsseg.stages.adaptation_files import adapter_info, training_facts, write_lo
 from fsseg.stages.adaptation_notes import notes_of, urgent_notes
 from fsseg.stages.adaptation_training import train
 from fsseg.stages.base_channels import require_same_channels
+from fsseg.stages.base_gaps import left_random
 from fsseg.stages.estimate import FoldScores, leave_one_out
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
 from fsseg.training.seeding import resolve_device
@@ -182,7 +183,7 @@ def _write_estimate(folder: Path, estimate: dict[str, Any] | None) -> None:
 
 
 def _write_merged(folder: Path, job: Job, adapted: AdaptedNetwork, support: Sequence[str]) -> None:
-    model = job.model(support)
+    model = job.model(support, left_random(job.base, adapted))
     write_model_folder(
         folder,
         plans={key: value for key, value in model.plans.items() if key != "fsseg"},

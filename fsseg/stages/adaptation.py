@@ -67,9 +67,14 @@ class Job:
         """What the channels of the head stand for."""
         return ((BACKGROUND,) if self.recipe.activation == "softmax" else ()) + self.target.names
 
-    def model(self, support: Sequence[str] = ()) -> ModelFolder:
-        """Return the model folder of the adaptation to support cases, but for its weights."""
-        dataset_json = self.base.dataset_json_with(self.integers(), self.recipe.activation, support)
+    def model(self, support: Sequence[str] = (), random: Sequence[str] = ()) -> ModelFolder:
+        """Return the model folder of the adaptation to support cases, but for its weights.
+
+        Args:
+            support: the cases.
+            random: tensors of the base that are random, and that the adaptation leaves so.
+        """
+        dataset_json = self.base.dataset_json_with(self.integers(), self.recipe.activation, support, random)
         axes, step = self.mirror_axes or None, self.recipe.tile_step_size
         return replace(self.base, dataset_json=dataset_json, mirroring_axes=axes, tile_step_size=step)
 

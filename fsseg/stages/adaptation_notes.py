@@ -8,19 +8,19 @@ from fsseg.nnunet.model_folder import TILE_STEP_SIZE, ModelFolder
 from fsseg.nnunet.normalization import ranges_beyond_unit
 from fsseg.stages.adaptation import Job
 from fsseg.stages.base_channels import ignored_channel_notes
-from fsseg.stages.base_gaps import random_notes
+from fsseg.stages.base_gaps import left_random_notes, trained_random_notes
 
 
 def notes_of(job: Job, adapted: AdaptedNetwork) -> list[str]:
     """Return what the report is to say, of the method on this network first."""
     of_settings = [*idle_notes(adapted, job.recipe), *batch_statistics_notes(adapted)]
     of_job = [*_head_notes(job), *_background_notes(job), *_integer_notes(job), *recipe_notes(job.base, job.recipe)]
-    return [*adapted.notes, *of_settings, *of_job]
+    return [*adapted.notes, *of_settings, *of_job, *trained_random_notes(job.base, adapted)]
 
 
 def urgent_notes(base: ModelFolder, adapted: AdaptedNetwork) -> list[str]:
     """Return what may be a reason to stop at once: parts of the base, or of the image, that cannot work here."""
-    return [*ignored_channel_notes(base, adapted), *random_notes(base, adapted)]
+    return [*ignored_channel_notes(base, adapted), *left_random_notes(base, adapted)]
 
 
 def _head_notes(job: Job) -> list[str]:

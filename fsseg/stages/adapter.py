@@ -12,6 +12,7 @@ from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.methods.adapter_file import load_adapter
 from fsseg.methods.interpolation import interpolated_state_dict
 from fsseg.nnunet.model_folder import read_model_folder, write_model_folder
+from fsseg.stages.base_gaps import left_random
 from fsseg.stages.load_adapted import base_with_heads, head_of, load_adapted
 
 
@@ -78,7 +79,9 @@ def merge_adapter(config: MergeConfig) -> dict[str, Any]:
         write_model_folder(
             staging,
             plans={key: value for key, value in base.plans.items() if key != "fsseg"},
-            dataset_json=base.dataset_json_with(info.integers, info.activation, info.support),
+            dataset_json=base.dataset_json_with(
+                info.integers, info.activation, info.support, left_random(base, adapted)
+            ),
             configuration=base.configuration,
             weights=weights,
             mirroring_axes=info.mirroring_axes or None,

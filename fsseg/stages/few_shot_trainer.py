@@ -1,5 +1,6 @@
 """`fsseg adapt` as a trainer of nnU-Net's own commands."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ from torch import nn
 
 from fsseg.config.errors import UsageError, require_known
 from fsseg.config.few_shot import few_shot_settings
+from fsseg.config.json_files import write_json
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork, require_decoder_choice
 from fsseg.methods.adapter_file import save_adapter
@@ -21,6 +23,7 @@ from fsseg.stages.adaptation_files import adapter_info, write_losses
 from fsseg.stages.adaptation_notes import notes_of, urgent_notes
 from fsseg.stages.adaptation_training import train
 from fsseg.stages.base_channels import require_channels
+from fsseg.stages.base_gaps import left_random
 from fsseg.stages.load_adapted import base_differences
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
 
@@ -87,6 +90,8 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
         require_learnable(volumes, self.job.target)
         adapted = build_adapted(self.job, volumes)
         self.network = adapted.network
+        self.dataset_json = self.job.model(random=left_random(self.job.base, adapted)).dataset_json
+        write_json(Path(str(self.output_folder_base)) / "dataset.json", self.dataset_json)
         for note in [*urgent_notes(self.job.base, adapted), *notes_of(self.job, adapted)]:
             self.print_to_log_file(note)
         facts = {**self.settings.model_dump(mode="json"), **self.job.decides()}

@@ -12,18 +12,21 @@ from fsseg.checkpoints.container import Checkpoint, open_checkpoint
 from fsseg.checkpoints.family import Family, Translation
 from fsseg.checkpoints.input_channels import channel_map
 from fsseg.checkpoints.registry import AUTO, family_of
-from fsseg.checkpoints.transfer import TRANSFER_NAME, TransferReport, transfer
+from fsseg.checkpoints.transfer import TransferReport, transfer
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest
 from fsseg.config.run_folder import new_run_folder, require_new
+from fsseg.models.parts import parts_of
 from fsseg.nnunet.augmentation import mirror_axes_for
-from fsseg.nnunet.model_folder import ModelFolder, checked_model, write_model_folder
+from fsseg.nnunet.model_folder import RANDOM_KEY, ModelFolder, checked_model, write_model_folder
 from fsseg.stages.import_input import with_input
 from fsseg.stages.import_report import expectations, facts_of, summary_of
 from fsseg.stages.zero_shot import prepare_zero_shot, run_zero_shot
 from fsseg.training.seeding import resolve_device, seeded
+
+TRANSFER_NAME = "transfer.json"
 
 
 class ImportConfig(StrictModel):
@@ -126,6 +129,7 @@ def _model(config: ImportConfig, name: str, family: Family, translation: Transla
         "name": name,
         "licence": translation.licence or family.licence,
         "reference": family.reference,
+        **translation.carried,
     }
     model = checked_model(
         config.out,
@@ -155,7 +159,17 @@ def _filled(
             f" {model.output_channels} rows for them: it is damaged, or its labels belong to another network."
         )
     weights = {name: tensor.detach() for name, tensor in network.state_dict().items()}
-    return replace(model, weights=weights), network, report, random
+    unfilled = _unfilled(network, report, translation)
+    dataset_json = model.dataset_json | ({RANDOM_KEY: unfilled} if unfilled else {})
+    return replace(model, weights=weights, dataset_json=dataset_json), network, report, random
+
+
+def _unfilled(network: nn.Module, report: TransferReport, translation: Translation) -> list[str]:
+    """Return the tensors of the network that are random, here or in the file already; heads are made anew anyway."""
+    of_heads = {id(parameter) for parameter in parts_of(network).heads.parameters()}
+    names = {name for name, tensor in network.state_dict(keep_vars=True).items() if id(tensor) not in of_heads}
+    found = [*report.missing, *report.reshaped, *(name for name in translation.random if name in report.matched)]
+    return [name for name in found if name in names]
 
 
 def _write(folder: Path, model: ModelFolder, report: TransferReport) -> None:

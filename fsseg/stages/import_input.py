@@ -71,6 +71,7 @@ def _with_plans(translation: Translation, file: Path, plans_file: Path, channels
     old, new = resolved(translation.plans, translation.configuration), resolved(plans, CONFIGURATION)
     require_same_meaning(old["architecture"], new["architecture"])
     renumbered = at_depth(translation.weights, old["architecture"], new["architecture"])
+    random = {name: translation.weights[name] for name in translation.random if name in translation.weights}
     notes = [_note(plans_file, _spacing(plans, new), _spacing(translation.plans, old))]
     notes += [renumbered.note] if renumbered.note else []
     return replace(
@@ -78,6 +79,7 @@ def _with_plans(translation: Translation, file: Path, plans_file: Path, channels
         plans=plans,
         configuration=CONFIGURATION,
         weights=renumbered.weights,
+        random=tuple(at_depth(random, old["architecture"], new["architecture"]).weights),
         dropped={**translation.dropped, **renumbered.dropped},
         notes=(*translation.notes, *notes),
     )

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,13 +19,13 @@ from fsseg.config.pretraining import PLANS_KEY, PretrainSettings
 from fsseg.config.run_folder import new_run_folder, require_new, staging_of
 from fsseg.data.structures import STRUCTURES_NAME, load_structures
 from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, structures_folder
-from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
+from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.nnunet.planning import CONFIGURATION, read_plans_file
 from fsseg.nnunet.preprocessed_dataset import require_all_cases
 from fsseg.nnunet.pretrain_objective import require_loss_fits
 from fsseg.stages.pretrain_notes import data_notes, process_notes, random_start_notes, recipe_notes
 from fsseg.stages.pretrain_resume import require_same_training, training_block
-from fsseg.stages.pretrain_start import inherited, input_notes, require_fits, start_from, start_notes
+from fsseg.stages.pretrain_start import inherited, require_fits, seen_cases, seen_notes, start_from, start_notes
 from fsseg.stages.pretraining_cost import pretraining_cost
 from fsseg.training.processes import Processes, several_processes
 from fsseg.training.seeding import resolve_device
@@ -62,17 +61,25 @@ class PretrainConfig(StrictModel):
 
 @dataclass(frozen=True)
 class _Job:
-    """One training: its plans with the settings, its preprocessed dataset, and the base that it starts from if any."""
+    """One training, checked.
+
+    Attributes:
+        config: as the user gave it.
+        preprocessed: folder of its dataset.
+        plans: with the settings.
+        dataset_json: of the run to make.
+        facts: for the manifest.
+        notes: on what it starts from.
+        seen: cases that the base was trained on.
+    """
 
     config: PretrainConfig
-    plans: dict[str, Any]
     preprocessed: Path
-    base: ModelFolder | None
-
-    @cached_property
-    def dataset_json(self) -> dict[str, Any]:
-        """The dataset.json of the preprocessed dataset."""
-        return read_json(self.preprocessed / "dataset.json")
+    plans: dict[str, Any]
+    dataset_json: dict[str, Any]
+    facts: dict[str, Any]
+    notes: list[str]
+    seen: set[str]
 
 
 def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, Any]:
@@ -81,42 +88,22 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
     Of several processes the first returns the manifest and the others nothing.
 
     Raises:
-        UsageError: unknown dataset or plans, or the output folder exists.
+        UsageError: unknown dataset or plans, a base that does not fit, or the output folder exists.
         FssegError: a structure that no case shows, damaged data or checkpoint, no space left.
     """
-    preprocessed = dataset_folder(preprocessed_folder(), config.dataset)
-    structures = load_structures(structures_folder(preprocessed))
-    plans = _read_plans(preprocessed, config)
-    base = None if config.checkpoint is None else read_model_folder(config.checkpoint)
-    plans[PLANS_KEY] = training_block(config.settings, preprocessed.name, structures, config.fold, base)
-    require_all_cases(preprocessed, plans, structures)
-    if config.fold not in ("0", "all"):
-        raise UsageError(f"Unknown fold {config.fold!r}.\n  allowed: 0 (hold some cases out), all (train on all cases)")
-    require_loss_fits(config.settings, structures)
-    require_new(config.out, resume=config.resume)
-    job = _Job(config, plans, preprocessed, base)
-    if base is not None:
-        require_fits(base, plans, job.dataset_json, preprocessed.name)
-    block = plans["configurations"][CONFIGURATION]
-    facts = {
-        "dataset": preprocessed.name,
-        "cases": len(structures.cases),
-        "structures": list(structures.names),
-        "patch_size": block["patch_size"],
-        "batch_size": block["batch_size"],
-        "base": None if base is None else base.provenance(),
-    }
+    job = _checked(config)
     if dry_run:
-        return _cost(job, facts)
+        return _cost(job)
     manifest = Manifest("pretrain", config.model_dump(mode="json"), config.settings.seed)
-    manifest.add_inputs(_inputs(preprocessed, config))
+    manifest.add_inputs(_inputs(job))
     if config.resume:
-        require_same_training(plans, staging_of(config.out))
+        require_same_training(job.plans, staging_of(config.out))
     with several_processes(resolve_device(config.device)) as (processes, device), _run_folder(config) as staging:
-        trainer, notes = _trainer(job, staging, device)
+        trainer = _trainer(job, staging, device)
+        notes = _notes(job, trainer)
         if processes.writes and notes:  # before the training, which may last for days
             logger.warning("\n".join(notes))
-        manifest.add(**facts, notes=notes, processes=processes.count, held_out=trainer.do_split()[1])
+        manifest.add(**job.facts, notes=notes, processes=processes.count, held_out=trainer.do_split()[1])
         manifest.add(parameters=sum(p.numel() for p in trainer.network.parameters()))
         trainer.run_training()
         if not processes.writes:
@@ -126,28 +113,61 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
     return content
 
 
-def _cost(job: _Job, facts: dict[str, Any]) -> dict[str, Any]:
+def _checked(config: PretrainConfig) -> _Job:
+    """Check what was asked for, before anything is written; no weights stay in memory."""
+    preprocessed = dataset_folder(preprocessed_folder(), config.dataset)
+    structures = load_structures(structures_folder(preprocessed))
+    plans = _read_plans(preprocessed, config)
+    require_all_cases(preprocessed, plans, structures)
+    if config.fold not in ("0", "all"):
+        raise UsageError(f"Unknown fold {config.fold!r}.\n  allowed: 0 (hold some cases out), all (train on all cases)")
+    require_loss_fits(config.settings, structures)
+    require_new(config.out, resume=config.resume)
+    dataset_json = read_json(preprocessed / "dataset.json")
+    base = None if config.checkpoint is None else read_model_folder(config.checkpoint)
+    notes, seen = random_start_notes(config.recipe, plans), set[str]()
+    if base is not None:
+        require_fits(base, plans, dataset_json, preprocessed.name)
+        dataset_json = inherited(dataset_json, base)
+        notes, seen = start_notes(base, plans, structures.names), seen_cases(base)
+    plans[PLANS_KEY] = training_block(config.settings, preprocessed.name, structures, config.fold, base)
+    block = plans["configurations"][CONFIGURATION]
+    facts = {
+        "dataset": preprocessed.name,
+        "cases": len(structures.cases),
+        "structures": list(structures.names),
+        "patch_size": block["patch_size"],
+        "batch_size": block["batch_size"],
+        "base": None if base is None else base.provenance(),
+    }
+    return _Job(config, preprocessed, plans, dataset_json, facts, notes, seen)
+
+
+def _cost(job: _Job) -> dict[str, Any]:
     """Return what the training would cost, of the first of several processes."""
     with several_processes(resolve_device(job.config.device)) as (processes, device), TemporaryDirectory() as folder:
-        processes.share_of(facts["batch_size"])
-        trainer, notes = _trainer(job, Path(folder), device)
-        facts |= {"notes": notes, **pretraining_cost(trainer, job.preprocessed)}
+        processes.share_of(job.facts["batch_size"])
+        trainer = _trainer(job, Path(folder), device)
+        facts = {**job.facts, "notes": _notes(job, trainer), **pretraining_cost(trainer, job.preprocessed)}
         out = str(job.config.out)
         return {**facts, "steps": job.config.settings.steps, "out": out} if processes.writes else {}
 
 
-def _notes(config: PretrainConfig, trainer: Any) -> list[str]:
+def _notes(job: _Job, trainer: Any) -> list[str]:
+    held_out = trainer.do_split()[1]
     return [
-        *recipe_notes(config.recipe, config.settings, trainer.plans_manager.plans),
+        *recipe_notes(job.config.recipe, job.config.settings, job.plans),
+        *job.notes,
+        *seen_notes(job.seen, held_out),
         *process_notes(trainer.plain_network, trainer.processes.count),
-        *data_notes(trainer.structures, trainer.do_split()[1]),
+        *data_notes(trainer.structures, held_out),
     ]
 
 
-def _inputs(preprocessed: Path, config: PretrainConfig) -> list[Path]:
+def _inputs(job: _Job) -> list[Path]:
     """Return the files that say what is trained; structures.json may lie beside the raw cases, or be missing."""
-    files = [preprocessed / f"{config.plans}.json", preprocessed / "dataset.json"]
-    structures = structures_folder(preprocessed) / STRUCTURES_NAME
+    files = [job.preprocessed / f"{job.config.plans}.json", job.preprocessed / "dataset.json"]
+    structures = structures_folder(job.preprocessed) / STRUCTURES_NAME
     return [*files, structures] if structures.is_file() else files
 
 
@@ -176,11 +196,11 @@ def _read_plans(preprocessed: Path, config: PretrainConfig) -> dict[str, Any]:
     return read_plans_file(file)
 
 
-def _trainer(job: _Job, folder: Path, device: torch.device) -> tuple[Any, list[str]]:
-    """Return the trainer, with the weights that it starts from, and what a user should know of the training."""
+def _trainer(job: _Job, folder: Path, device: torch.device) -> Any:
+    """Return the trainer, with the weights that it starts from or goes on with."""
     from fsseg.nnunet.pretraining import make_trainer
 
-    config, base = job.config, job.base
+    config = job.config
     of_fold = folder / f"fold_{config.fold}"
     # A final checkpoint alone: the run was trained to its end, and then its folder could not be completed.
     found = [file for name in ("latest", "final") if (file := of_fold / f"checkpoint_{name}.pth").is_file()]
@@ -188,20 +208,15 @@ def _trainer(job: _Job, folder: Path, device: torch.device) -> tuple[Any, list[s
     trainer = make_trainer(
         plans=job.plans,
         fold=config.fold if config.fold == "all" else int(config.fold),
-        dataset_json=job.dataset_json if base is None else inherited(job.dataset_json, base),
+        dataset_json=job.dataset_json,
         device=device,
         folder=folder,
         resume_from=resume_from,
     )
-    notes = _notes(config, trainer)
-    if base is None:
-        notes += random_start_notes(config.recipe)
-    else:
-        notes += input_notes(base, job.plans, job.dataset_json)
-        notes += start_notes(base, trainer.structures.names)
-        if resume_from is None:
-            start_from(trainer.plain_network, base, trainer.structures.names, config.settings.seed)
-    return trainer, notes
+    if config.checkpoint is not None and resume_from is None:
+        base = read_model_folder(config.checkpoint)
+        start_from(trainer.plain_network, base, trainer.structures.names, config.settings.seed)
+    return trainer
 
 
 def _last_validation(folder: Path) -> dict[str, float | None]:

@@ -21,14 +21,12 @@ class PublishedInput:
         spacing: of the images.
         window: in HU, scaled to [0, 1]; None for z-scores.
         plans: the shipped plans that say all this.
-        start: families of `fsseg import` that it started from; none for random weights.
     """
 
     patch: tuple[int, ...]
     spacing: tuple[float, ...]
     window: tuple[int, int] | None
     plans: tuple[str, ...]
-    start: tuple[str, ...] = ()
 
 
 _WINDOW = (-175, 250)
@@ -39,9 +37,15 @@ PUBLISHED_INPUT = {
         (1.5, 1.5, 1.5),
         _WINDOW,
         plans=("genesis_unet", "swinunetr_fseft", "seg_resnet"),
-        start=("models_genesis", "swin_btcv"),
     ),
-    "fseft": PublishedInput((96, 96, 96), (1.5, 1.5, 1.5), _WINDOW, plans=("swinunetr_fseft",), start=("swin_btcv",)),
+    "fseft": PublishedInput((96, 96, 96), (1.5, 1.5, 1.5), _WINDOW, plans=("swinunetr_fseft",)),
+}
+
+
+# By the class of the network: families of `fsseg import` that recipes were published from.
+_PUBLISHED_START = {
+    "suprem": {"GenesisUNet": "models_genesis", "SwinUNETR": "swin_btcv"},
+    "fseft": {"SwinUNETR": "swin_btcv"},
 }
 
 
@@ -64,14 +68,20 @@ def recipe_notes(recipe: str, settings: PretrainSettings, plans: dict[str, Any])
     return notes
 
 
-def random_start_notes(recipe: str) -> list[str]:
-    """Say that a recipe was published with another start than random weights."""
-    published = PUBLISHED_INPUT.get(recipe)
-    if published is None or not published.start:
+def random_start_notes(recipe: str, plans: dict[str, Any]) -> list[str]:
+    """Say that a recipe was published with another start than random weights.
+
+    Args:
+        recipe: its name.
+        plans: of a training that starts from random weights.
+    """
+    network = plans["configurations"][CONFIGURATION]["architecture"]["network_class_name"].rpartition(".")[2]
+    family = _PUBLISHED_START.get(recipe, {}).get(network)
+    if family is None:
         return []
     return [
-        f"{recipe} was published from pretrained weights (of `fsseg import --family {' or '.join(published.start)}`);"
-        " this training starts from random ones. Use --checkpoint."
+        f"{recipe} was published from pretrained weights (`fsseg import --family {family}`); this training starts from"
+        " random ones. Use --checkpoint."
     ]
 
 

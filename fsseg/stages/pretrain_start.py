@@ -1,25 +1,30 @@
 """What a pretraining starts from, where that is not a random network: the weights of a base."""
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import nn
 
 from fsseg.checkpoints.same_architecture import require_same_meaning
-from fsseg.config.errors import UsageError
+from fsseg.config.errors import UsageError, first_of
+from fsseg.config.json_files import read_json
+from fsseg.config.manifest import MANIFEST_NAME
 from fsseg.data.splits import SUPPORT_KEY
+from fsseg.data.structures import STRUCTURES_NAME, load_structures
 from fsseg.models.heads import replace_heads, row_sources
-from fsseg.nnunet.configurations import resolved
-from fsseg.nnunet.model_folder import ModelFolder
+from fsseg.models.parts import parts_of
+from fsseg.nnunet.configurations import deciding_settings
+from fsseg.nnunet.model_folder import ModelFolder, network_of_plans
+from fsseg.nnunet.normalization import CT_SCHEME
 from fsseg.nnunet.planning import CONFIGURATION
 from fsseg.stages.base_channels import require_channels
-from fsseg.stages.import_report import expectations
 from fsseg.training.seeding import seeded
 
-_OF_IMAGES = ("spacing_mm", "axes", "orientation", "intensities")
 _NEW_ROW = 0.5  # as a frequency: a logit of zero, as heads of random networks start with
+_SHOWN = 3
+_HELD_OUT = "held_out"  # of a pretraining's manifest
+_STATISTICS, _SCHEMES = "foreground_intensity_properties_per_channel", "normalization_schemes"
 
 
 def require_fits(base: ModelFolder, plans: dict[str, Any], dataset_json: dict[str, Any], dataset: str) -> None:
@@ -36,11 +41,15 @@ def require_fits(base: ModelFolder, plans: dict[str, Any], dataset_json: dict[st
     """
     theirs = list(dataset_json["channel_names"].values())
     require_channels(base, theirs, dataset, lambda words: f"`fsseg import FILE --channels {words}` makes such a base.")
-    old, new = base.settings["architecture"], resolved(plans, CONFIGURATION)["architecture"]
-    if old["network_class_name"] != new["network_class_name"]:
-        names = [block["network_class_name"].rpartition(".")[2] for block in (old, new)]
-        raise UsageError(f"The base is a {names[0]}, but the plans describe a {names[1]}.\n  {_remedy(base)}")
-    require_same_meaning(old, new)
+    remedy = _remedy(base, plans, dataset)
+    old, new = (each["architecture"] for each in (base.settings, deciding_settings(plans, CONFIGURATION)))
+    classes = [block["network_class_name"].rpartition(".")[2] for block in (old, new)]
+    if classes[0] != classes[1]:
+        raise UsageError(f"The base is a {classes[0]}, but the plans describe a {classes[1]}.\n  {remedy}")
+    require_same_meaning(old, new, remedy)
+    different = _different_tensors(base, plans, dataset_json)
+    if different:
+        raise UsageError(f"The base and the plans describe networks of different sizes: {different}\n  {remedy}")
 
 
 def start_from(network: nn.Module, base: ModelFolder, names: Sequence[str], seed: int) -> None:
@@ -51,9 +60,6 @@ def start_from(network: nn.Module, base: ModelFolder, names: Sequence[str], seed
         base: the model to start from, for which `require_fits` passed.
         names: structures of the training, in channel order.
         seed: decides the head rows of the others.
-
-    Raises:
-        UsageError: the networks are not of one size.
     """
     rows = base.head_rows()
     sources, minus = row_sources(
@@ -62,27 +68,42 @@ def start_from(network: nn.Module, base: ModelFolder, names: Sequence[str], seed
     pretrained = base.build_network()
     with seeded(seed):
         replace_heads(pretrained, sources, minus)
-    try:
-        network.load_state_dict(pretrained.state_dict())
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip()
-        raise UsageError(
-            f"The base and the plans describe networks of different sizes: {first}\n  {_remedy(base)}"
-        ) from None
+    network.load_state_dict(pretrained.state_dict())
 
 
-def start_notes(base: ModelFolder, names: Sequence[str]) -> list[str]:
-    """Say which structures start from the head of a base."""
+def start_notes(base: ModelFolder, plans: dict[str, Any], names: Sequence[str]) -> list[str]:
+    """Say which structures start from the head of a base, and how its images differ from those of a training.
+
+    Args:
+        base: the model to start from.
+        plans: of the training.
+        names: its structures.
+    """
     known = [name for name in names if name in base.head_rows()]
-    return [f"Starts from {base.path}, whose head knows {', '.join(known) or 'none of the structures'}."]
+    notes = [f"Starts from {base.path}, whose head knows {', '.join(known) or 'none of the structures'}."]
+    before, now = (_input_of(settings) for settings in (base.settings, deciding_settings(plans, CONFIGURATION)))
+    differing = [f"{key} {before[key]} before, {now[key]} now" for key in before if before[key] != now[key]]
+    return [*notes, f"The base was made for other images: {'; '.join(differing)}."] if differing else notes
 
 
-def input_notes(base: ModelFolder, plans: dict[str, Any], dataset_json: dict[str, Any]) -> list[str]:
-    """Say how the images of a training differ from those that the base was trained on."""
-    ours = replace(base, plans=plans, dataset_json=dataset_json, configuration=CONFIGURATION)
-    before, now = expectations(base), expectations(ours)
-    differing = [f"{key} {before[key]} before, {now[key]} now" for key in _OF_IMAGES if before[key] != now[key]]
-    return [f"The base was made for other images: {'; '.join(differing)}."] if differing else []
+def seen_cases(base: ModelFolder) -> set[str]:
+    """Return the cases that a base was trained on, as far as its folder says: support cases, and a pretraining's."""
+    seen = set(base.dataset_json.get(SUPPORT_KEY, ()))
+    if (base.path / STRUCTURES_NAME).is_file() and (base.path / MANIFEST_NAME).is_file():
+        held_out = read_json(base.path / MANIFEST_NAME).get(_HELD_OUT, ())
+        seen |= set(load_structures(base.path).cases) - set(held_out)
+    return seen
+
+
+def seen_notes(seen: Iterable[str], held_out: Iterable[str]) -> list[str]:
+    """Say which held-out cases the base was trained on."""
+    both = sorted(set(seen) & set(held_out))
+    if not both:
+        return []
+    return [
+        f"The base was trained on held-out cases: {first_of(both, _SHOWN)}. The validation Dice says nothing about new"
+        " cases."
+    ]
 
 
 def inherited(dataset_json: dict[str, Any], base: ModelFolder) -> dict[str, Any]:
@@ -92,6 +113,44 @@ def inherited(dataset_json: dict[str, Any], base: ModelFolder) -> dict[str, Any]
     return {**dataset_json, "licence": licence, **({SUPPORT_KEY: seen} if seen else {})}
 
 
-def _remedy(base: ModelFolder) -> str:
-    file = shlex.quote(str(base.path / "plans.json"))
-    return f"Preprocess the dataset with the base's own: fsseg preprocess --dataset N --plans {file}"
+def _remedy(base: ModelFolder, plans: dict[str, Any], dataset: str) -> str:
+    """Say how to train on the plans of a base, without replacing what the dataset has under their name."""
+    file, name = shlex.quote(str(base.path / "plans.json")), base.plans["plans_name"]
+    if base.configuration != CONFIGURATION:
+        return (
+            f"Write the base's configuration {base.configuration!r} as {CONFIGURATION!r} into a copy of {file} with"
+            f" another plans_name, then: fsseg preprocess --dataset {dataset} --plans COPY"
+        )
+    if name == plans["plans_name"]:
+        return (
+            f"Train on the base's own plans, which have the same name as these: give a copy of {file} another"
+            f" plans_name, then: fsseg preprocess --dataset {dataset} --plans COPY"
+        )
+    return (
+        f"Train on the base's own plans: fsseg preprocess --dataset {dataset} --plans {file}, then pretrain with"
+        f" --plans {name}"
+    )
+
+
+def _different_tensors(base: ModelFolder, plans: dict[str, Any], dataset_json: dict[str, Any]) -> str:
+    """Return the first tensors, those of heads aside, that the base and the network of plans do not share."""
+    network = network_of_plans(plans, CONFIGURATION, dataset_json, output_channels=base.output_channels)
+    heads = {id(parameter) for parameter in parts_of(network).heads.parameters()}
+    state = network.state_dict(keep_vars=True)
+    of_heads = {name for name, tensor in state.items() if id(tensor) in heads}
+    shapes = [{name: tuple(tensor.shape) for name, tensor in each.items()} for each in (base.weights, state)]
+    names = [name for name in {**shapes[0], **shapes[1]} if name not in of_heads]
+    different = [name for name in names if shapes[0].get(name) != shapes[1].get(name)]
+    lines = [f"{name} {shapes[0].get(name, 'missing')} and {shapes[1].get(name, 'missing')}" for name in different]
+    return first_of(lines, _SHOWN)
+
+
+def _input_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return what settings say of the images that a network takes, intensities in words."""
+    kept = {key: value for key, value in settings.items() if key not in ("architecture", _STATISTICS, _SCHEMES)}
+    words = []
+    for channel, scheme in enumerate(settings[_SCHEMES]):
+        values = (settings[_STATISTICS] or {}).get(str(channel)) or {}
+        low, high, mean, sd = (values.get(key) for key in ("percentile_00_5", "percentile_99_5", "mean", "std"))
+        words.append(f"{scheme} ({low} to {high} HU, mean {mean}, sd {sd})" if scheme == CT_SCHEME else scheme)
+    return {**kept, "intensities": ", ".join(words)}

@@ -8,6 +8,8 @@ from fsseg.checkpoints.container import Checkpoint
 from fsseg.checkpoints.family import Family, Translation
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import missing_keys, read_json
+from fsseg.data.splits import SUPPORT_KEY
+from fsseg.nnunet.model_folder import RANDOM_KEY
 
 _PLAN_KEYS = ("configurations", "transpose_forward", "transpose_backward", "image_reader_writer", "plans_name")
 _LABEL_KEYS = ("labels", "regions_class_order")
@@ -41,6 +43,8 @@ def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
         mirroring_axes=tuple(axes) if axes else None,
         file_ending=str(dataset_json.get("file_ending", ".nii.gz")),
         licence=str(dataset_json.get("licence", "unknown")),
+        random=tuple(dataset_json.get(RANDOM_KEY, ())),
+        carried={SUPPORT_KEY: dataset_json[SUPPORT_KEY]} if SUPPORT_KEY in dataset_json else {},
         inputs=tuple(_beside(checkpoint, argument) for argument in _FILES if not _inside(checkpoint, argument)),
     )
 
