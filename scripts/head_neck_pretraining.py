@@ -1,10 +1,10 @@
 """How to pretrain, on real CT: recipes, one network per dataset, and the mistake of taking unknown for background.
 
 Every encoder is trained for the same number of steps on datasets 101, 102 and 103, of which a fifth of the cases is
-held out. Two questions are asked of each: how well does it segment what the held-out cases annotate, and how well does
-it adapt to five cases of dataset 104 (full fine-tuning for 400 steps, five known and two novel structures, three
-seeds)? The steps are few on purpose: at 1,000 even from-scratch has caught up (README), and encoders can hardly be told
-apart. Resumable.
+held out. Three questions are asked of each: how well does it segment what the held-out cases annotate; how well, as it
+is, the known structures of another site (the pool of dataset 104); and how well does it adapt to five cases of that
+site (full fine-tuning for 400 steps, five known and two novel structures, three seeds)? Adaptations are short on
+purpose: at 1,000 steps even from-scratch has caught up (README), and encoders can hardly be told apart. Resumable.
 
     python scripts/head_neck_pretraining.py --data ../shared/data
 """
@@ -65,6 +65,11 @@ class Encoder:
         """Scores on the held-out source cases."""
         return self.folder / "held_out" / "metrics.csv"
 
+    @property
+    def zero_shot_metrics(self) -> Path:
+        """Scores on the pool of the target site, without adaptation."""
+        return self.folder / "zero_shot" / "metrics.csv"
+
     def adapted_metrics(self, seed: int) -> Path:
         """Scores of an adaptation on the test cases."""
         return self.folder / f"seed{seed}" / "metrics.csv"
@@ -82,6 +87,7 @@ def main() -> None:
     encoders = _encoders(out, arguments.steps)
     _run(pretrain, [(e,) for e in encoders if not e.run.is_dir()], arguments.workers)
     _run(score_held_out, [(e, out) for e in encoders if not e.held_out_metrics.is_file()], arguments.workers)
+    _run(score_zero_shot, [(e, out) for e in encoders if not e.zero_shot_metrics.is_file()], arguments.workers)
     jobs = [(e, seed, out) for seed in range(SEEDS) for e in encoders if not e.adapted_metrics(seed).is_file()]
     _run(adapt_and_score, jobs, arguments.workers)
     command = " ".join(["python", "scripts/head_neck_pretraining.py", *sys.argv[1:]])
@@ -150,6 +156,14 @@ def score_held_out(encoder: Encoder, out: Path) -> None:
     _predict_and_evaluate(encoder.run, encoder.held_out_metrics, raw, tuple(cases))
 
 
+def score_zero_shot(encoder: Encoder, out: Path) -> None:
+    """Score the encoder's own head on the pool of the target site."""
+    from fsseg.data.splits import read_case_list
+
+    raw = out / "nnUNet_raw" / "Dataset104_HeadNeckTarget"
+    _predict_and_evaluate(encoder.run, encoder.zero_shot_metrics, raw, tuple(read_case_list(out / "test_support.txt")))
+
+
 def adapt_and_score(encoder: Encoder, seed: int, out: Path) -> None:
     """Adapt by full fine-tuning to five cases of the target site, and score its test cases."""
     from fsseg.config.recipes import Recipe
@@ -196,7 +210,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder with Dataset101_HeadNeckNerve and so on")
     parser.add_argument("--out", type=Path, default=Path("runs/head_neck_pretraining"), help="kept between calls")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), help="where the tables go")
-    parser.add_argument("--steps", type=int, default=1000, help="steps of every pretraining (default: 1000)")
+    parser.add_argument("--steps", type=int, default=2000, help="steps of every pretraining (default: 2000)")
     parser.add_argument("--workers", type=int, default=2, help="processes with one thread each")
     return parser.parse_args()
 

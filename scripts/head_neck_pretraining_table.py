@@ -1,4 +1,4 @@
-"""Tables of scripts/head_neck_pretraining.py: held-out source cases, and adaptation to the target site."""
+"""Tables of scripts/head_neck_pretraining.py: held-out source cases; the target site before and after adaptation."""
 
 import csv
 import json
@@ -27,19 +27,17 @@ def write_tables(
     """Write per-case CSV, JSON summary and Markdown; return their paths.
 
     Args:
-        encoders: finished encoders with label, run, held_out_metrics and adapted_metrics(seed).
+        encoders: finished encoders with label, run, held_out_metrics, zero_shot_metrics and adapted_metrics(seed).
         results: folder to write into.
         known, novel: structures.
         seeds: adaptations of every encoder.
         command: the command that made the tables.
     """
     results.mkdir(parents=True, exist_ok=True)
-    held_out = [{"encoder": e.label, "seed": "", **row} for e in encoders for row in read_rows(e.held_out_metrics)]
+    held_out = [row for e in encoders for row in _rows("held out", e, e.held_out_metrics)]
+    zero_shot = [row for e in encoders for row in _rows("zero-shot", e, e.zero_shot_metrics)]
     adapted = [
-        {"encoder": e.label, "seed": seed, **row}
-        for e in encoders
-        for seed in range(seeds)
-        for row in read_rows(e.adapted_metrics(seed))
+        row for e in encoders for seed in range(seeds) for row in _rows("adapted", e, e.adapted_metrics(seed), seed)
     ]
     stem = results / "head_neck_pretraining"
     per_case, summary_file, table = (
@@ -48,13 +46,21 @@ def write_tables(
     with per_case.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(held_out[0]))
         writer.writeheader()
-        writer.writerows(held_out + adapted)
+        writer.writerows(held_out + zero_shot + adapted)
     labels = [encoder.label for encoder in encoders]
     groups = {name: [name] for name in (*known, *novel)} | {"mean of known": list(known), "mean of novel": list(novel)}
-    summary = {"held_out": _held_out(held_out, labels, known), "adapted": _adapted(adapted, labels, groups, seeds)}
+    summary = {
+        "held_out": _unadapted(held_out, labels, known),
+        "zero_shot": _unadapted(zero_shot, labels, known),
+        "adapted": _adapted(adapted, labels, groups, seeds),
+    }
     summary_file.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     table.write_text(_markdown(summary, labels, known, groups, encoders, command), encoding="utf-8")
     return [per_case, summary_file, table]
+
+
+def _rows(scored: str, encoder: Any, file: Path, seed: int | None = None) -> list[dict[str, Any]]:
+    return [{"scored": scored, "encoder": encoder.label, "seed": seed, **row} for row in read_rows(file)]
 
 
 def _per_case(rows: list[dict], names: Sequence[str]) -> PerCase:
@@ -70,7 +76,7 @@ def _interval(summary: Any) -> dict[str, float]:
     return {"dsc": summary.mean, "low": summary.low, "high": summary.high, "cases": summary.n}
 
 
-def _held_out(rows: list[dict], labels: Sequence[str], names: Sequence[str]) -> list[dict[str, Any]]:
+def _unadapted(rows: list[dict], labels: Sequence[str], names: Sequence[str]) -> list[dict[str, Any]]:
     entries = []
     for label in labels:
         own = [row for row in rows if row["encoder"] == label]
@@ -111,17 +117,22 @@ def _markdown(
     command: str,
 ) -> str:
     steps = encoders[0].steps
+    others = [label for label in labels if label != BASELINE]
     parts = [
         f"Made by `{command}`: {steps} steps of pretraining for every encoder.\n",
         "**Held-out source cases**, DSC of annotated structures, mean over cases [95 % bootstrap interval]:\n",
         _table(summary["held_out"], labels, known, _with_interval),
         f"\nPaired difference to {BASELINE}:\n",
-        _table(summary["held_out"], [label for label in labels if label != BASELINE], known, _gap),
+        _table(summary["held_out"], others, known, _gap),
+        "\n**The target site without adaptation** (its pool), DSC, mean over cases [95 % bootstrap interval]:\n",
+        _table(summary["zero_shot"], labels, known, _with_interval),
+        f"\nPaired difference to {BASELINE}:\n",
+        _table(summary["zero_shot"], others, known, _gap),
         "\n**After adaptation to five cases of the target site** (full fine-tuning), DSC on its test cases ± sd over"
         " seeds:\n",
         _table(summary["adapted"], labels, list(groups), _with_sd),
         f"\nPaired difference to {BASELINE}:\n",
-        _table(summary["adapted"], [label for label in labels if label != BASELINE], list(groups), _gap),
+        _table(summary["adapted"], others, list(groups), _gap),
     ]
     return "\n".join(parts) + "\n"
 
