@@ -376,11 +376,14 @@ def torchrun(*words: object, processes: int = 2) -> subprocess.Popen:
     )
 
 
-@pytest.mark.parametrize("loss", ["multitalent", "fseft"])
-def test_two_processes_train_as_one_does_on_the_same_batches(lab: Lab, tmp_path: Path, loss: str) -> None:
+@pytest.mark.parametrize(("loss", "from_base"), [("multitalent", False), ("fseft", True)])
+def test_two_processes_train_as_one_does_on_the_same_batches(
+    lab: Lab, tmp_path: Path, loss: str, *, from_base: bool
+) -> None:
     settings = (f"loss={loss}", "optimizer=sgd", "learning_rate=0.01", "ema=0.5")
-    succeed(*lab.pretrain_words(tmp_path / "one", *settings, steps=6))
-    process = torchrun(*lab.pretrain_words(tmp_path / "two", *settings, steps=6), "--json")
+    base = ("--checkpoint", lab.base) if from_base else ()
+    succeed(*lab.pretrain_words(tmp_path / "one", *settings, steps=6), *base)
+    process = torchrun(*lab.pretrain_words(tmp_path / "two", *settings, steps=6), *base, "--json")
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert json.loads(out)["processes"] == 2  # the first alone speaks
