@@ -51,8 +51,8 @@ def _require_same_levels(old: dict[str, Any], new: dict[str, Any], advice: str) 
         shared = min(map(len, levels))
         if levels[0][:shared] != levels[1][:shared]:
             raise UsageError(
-                f"The plans have other {key.replace('_', ' ')} than the network of the checkpoint. Its weights would"
-                " load and mean something else.\n"
+                f"The plans have other {key.replace('_', ' ')} in the first {shared} levels than the network of the"
+                " checkpoint. Its weights would load and mean something else.\n"
                 f"  checkpoint: {levels[0]}\n  plans:      {levels[1]}\n  {advice}"
             )
 
