@@ -36,19 +36,25 @@ class SigmoidSums(torch.autograd.Function):
         probability = torch.sigmoid(logits)
         shown = target & valid
         ctx.save_for_backward(probability, shown)
-        t = shown.to(logits.dtype)
+        t = _as_numbers(shown, logits.dtype)
         # softplus(x) = max(x, 0) - log max(p, 1 - p); F.softplus is several times slower on a CPU.
-        cross_entropy = logits.clamp(min=0).sub_((probability - 0.5).abs_().add_(0.5).log_())
-        cross_entropy.addcmul_(logits, t, value=-1)
-        return cross_entropy.sum(-1), (probability * t).sum(-1), probability.sum(-1), t.sum(-1)
+        scratch = (probability - 0.5).abs_().add_(0.5).log_()
+        cross_entropy = logits.clamp(min=0).sub_(scratch).addcmul_(logits, t, value=-1)
+        overlap = torch.mul(probability, t, out=scratch)
+        return cross_entropy.sum(-1), overlap.sum(-1), probability.sum(-1), t.sum(-1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         """Return the gradient of the logits."""
         probability, shown = ctx.saved_tensors
-        t = shown.to(probability.dtype)
+        t = _as_numbers(shown, probability.dtype)
         of_entropy, of_overlap, of_predicted = (gradient.unsqueeze(-1) for gradient in gradients[:3])
         gradient = torch.addcmul(of_predicted, t, of_overlap).mul_(probability)
         gradient.addcmul_(gradient, probability, value=-1)
-        gradient.addcmul_(probability - t, of_entropy)
+        gradient.addcmul_(torch.sub(probability, t, out=t), of_entropy)
         return gradient, None, None
+
+
+def _as_numbers(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return 0 and 1; from bytes, because a conversion from bool is four times slower on a CPU."""
+    return mask.view(torch.uint8).to(dtype)
