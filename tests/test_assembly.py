@@ -1,6 +1,9 @@
 """Integers and channel order of joined label sets."""
 
-from fsseg.data.assembly import painting_order, region_labels, renumbered
+import numpy as np
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+from fsseg.data.assembly import paintable, painting_order, region_labels, renumbered
 from fsseg.data.structures import CaseAnnotation, Structures
 
 
@@ -31,3 +34,33 @@ def test_a_contained_structure_is_painted_after_the_one_that_contains_it() -> No
     assert list(rendered["labels"]) == ["background", "liver", "tumour"]
     assert rendered["labels"]["tumour"] == [2, 2]  # a single integer twice: nnU-Net must not fall back to softmax
     assert rendered["regions_class_order"] == [1, 2]
+
+
+def test_what_lies_in_either_of_two_structures_is_painted_as_itself() -> None:
+    """Painted as "tumour of the right kidney", a tumour would turn a part of the left kidney into right kidney."""
+    kidneys = {"kidney_right": (1, 3), "kidney_left": (2, 4), "kidney_tumour": (3, 4)}
+    integers = paintable(kidneys)
+    assert integers == {**kidneys, "kidney_tumour": (3, 4, 5)}
+    rendered = region_labels(integers)
+    manager = LabelManager(rendered["labels"], rendered["regions_class_order"])
+    channels = np.array([[1, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 1]], dtype=np.float32)  # kidneys, then with a tumour
+    painted = manager.convert_probabilities_to_segmentation(channels[:, :, None, None]).ravel()
+    assert painted.tolist() == [1, 2, 5, 5]
+    dataset = structures(kidneys, {})
+    assert renumbered(dataset, dataset.names)["kidney_tumour"] == (3, 4, 5)
+
+
+def test_a_union_is_painted_as_no_part_of_it() -> None:
+    assert paintable({"kidneys": (1, 2), "right": (1,), "left": (2,)})["kidneys"] == (1, 2, 3)
+
+
+def test_an_added_integer_leaves_containment_and_taken_integers_alone() -> None:
+    body = (1, 2, 3, 4, 5)
+    integers = paintable({"body": body, "a": (1, 3), "b": (2, 4), "cyst": (3, 4)}, highest=9)
+    assert integers == {"body": (*body, 10), "a": (1, 3), "b": (2, 4), "cyst": (3, 4, 10)}
+    assert paintable(integers) == integers
+
+
+def test_simple_nesting_needs_no_added_integer() -> None:
+    nested = {"whole": (1, 2, 3), "core": (2, 3), "enhancing": (3,)}
+    assert paintable(nested) == nested

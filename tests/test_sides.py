@@ -103,8 +103,14 @@ def test_nothing_labelled_is_nothing_on_both_sides() -> None:
     assert not sides.right.any()
 
 
-def kidneys(root: Path, cases: dict[str, dict[int, np.ndarray]], monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Path]:
+def kidneys(
+    root: Path,
+    cases: dict[str, dict[int, np.ndarray]],
+    monkeypatch: pytest.MonkeyPatch,
+    split: tuple[str, ...] = ("kidney",),
+) -> tuple[Any, Path]:
     """Assemble label maps with 1 kidney, 2 tumour in a kidney, 3 liver."""
+    annotated = [part for name in ("kidney", "kidney_tumour") for part in sided(name, split)]
     (root / "raw").mkdir()
     monkeypatch.setenv("nnUNet_raw", str(root / "raw"))
     for case, labels in cases.items():
@@ -121,13 +127,18 @@ def kidneys(root: Path, cases: dict[str, dict[int, np.ndarray]], monkeypatch: py
         "citation": "nobody",
         "layout": {"kind": "label_map", "image": "{case}.nii.gz", "labels": "labels/{case}.nii.gz"},
         "labels": {1: "kidney", 2: ["kidney", "kidney_tumour"], 3: "liver"},
-        "split_sides": ["kidney"],
-        "annotated": ["kidney_right", "kidney_left", "kidney_tumour", "liver"],
+        "split_sides": list(split),
+        "annotated": [*annotated, "liver"],
     }
     (root / "spec.yaml").write_text(yaml.safe_dump(spec))
     config = AssembleConfig(specs=(root / "spec.yaml",), root=root, dataset_id=901, name="Joined")
     content = run_assemble(config)
     return content["report"], Path(content["out"])
+
+
+def sided(name: str, split: tuple[str, ...]) -> list[str]:
+    """Return the parts of a structure."""
+    return [f"{name}_right", f"{name}_left"] if name in split else [name]
 
 
 def joined(out: Path, case: str, name: str) -> np.ndarray:
@@ -147,9 +158,21 @@ def test_tumours_go_with_their_kidney_and_integers_do_not_depend_on_the_data(tmp
     assert np.array_equal(joined(out, "a", "kidney_right"), mask_of(RIGHT))
     assert np.array_equal(joined(out, "a", "kidney_tumour"), mask_of(TUMOUR))
     integers = load_structures(out).integers
-    assert integers == {"kidney_right": (1, 3), "kidney_left": (2, 4), "kidney_tumour": (3, 4), "liver": (5,)}
+    assert integers == {"kidney_right": (1, 3), "kidney_left": (2, 4), "kidney_tumour": (3, 4, 6), "liver": (5,)}
     assert report["pairs"]["checked"] == 1
-    assert report["warnings"] == []
+    (warning,) = report["warnings"]  # no label says on which side a predicted tumour lies
+    assert "where a prediction has kidney_tumour, it has no kidney_right and no kidney_left" in warning
+
+
+def test_a_tumour_with_sides_is_painted_as_a_part_of_its_kidney(tmp_path, monkeypatch) -> None:
+    cases = {"a": {1: mask_of(RIGHT, LEFT), 2: mask_of(TUMOUR)}}
+    report, out = kidneys(tmp_path, cases, monkeypatch, split=("kidney", "kidney_tumour"))
+    assert np.array_equal(joined(out, "a", "kidney_left"), mask_of(LEFT, TUMOUR))
+    assert np.array_equal(joined(out, "a", "kidney_tumour_left"), mask_of(TUMOUR))
+    integers = load_structures(out).integers
+    for side in ("right", "left"):
+        assert set(integers[f"kidney_tumour_{side}"]) < set(integers[f"kidney_{side}"])
+    assert not any("where a prediction has" in text for text in report["warnings"])
 
 
 def test_a_horseshoe_kidney_has_no_sides_but_its_tumour_and_other_organs_stay(tmp_path, monkeypatch) -> None:
@@ -166,7 +189,7 @@ def test_a_horseshoe_kidney_has_no_sides_but_its_tumour_and_other_organs_stay(tm
     assert np.array_equal(joined(out, "horseshoe", "kidney_tumour"), mask_of(TUMOUR))
     assert not joined(out, "horseshoe", "kidney_left").any()
     assert np.array_equal(joined(out, "horseshoe", "liver"), mask_of(LIVER))
-    warnings = [text for text in report["warnings"] if "kidney" in text]
+    warnings = [text for text in report["warnings"] if ": kidney: " in text]
     assert len(warnings) == 2
     assert warnings[0].startswith("Kidneys_horseshoe: kidney: a connected part reaches across")
     assert warnings[0].endswith("its sides count as not annotated in this case")

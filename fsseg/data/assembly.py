@@ -42,14 +42,8 @@ class Combinations:
         wanted = set(integers)
         return frozenset().union(*(names for names, integer in self._integers.items() if integer in wanted))
 
-    def require_representable(self) -> None:
-        """Raise `FssegError` if there are more integers than a prediction file of nnU-Net can hold."""
-        if len(self._integers) > HIGHEST_INTEGER:
-            raise FssegError(
-                f"The structures overlap in {len(self._integers)} different combinations, but nnU-Net writes "
-                f"predictions as 8-bit integers: at most {HIGHEST_INTEGER} are possible.\n"
-                "  Take structures that overlap much out of the specs, or assemble fewer datasets."
-            )
+    def __len__(self) -> int:
+        return len(self._integers)
 
     def regions(self, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
         """Return structure -> its integers, a containing structure before the ones it contains.
@@ -71,6 +65,37 @@ def register_spec(combinations: Combinations, spec: DatasetSpec, names: dict[str
             for side in range(len(SIDES)):
                 parts = (spec.parts(structure) for structure in spec.meanings[label])
                 combinations.integer(names[sides[side % len(sides)]] for sides in parts)
+
+
+def require_representable(count: int) -> None:
+    """Raise `FssegError` if there are more integers than a prediction file of nnU-Net can hold."""
+    if count > HIGHEST_INTEGER:
+        raise FssegError(
+            f"The structures overlap in {count} different combinations, but nnU-Net writes "
+            f"predictions as 8-bit integers: at most {HIGHEST_INTEGER} are possible.\n"
+            "  Take structures that overlap much out of the specs, or assemble fewer datasets."
+        )
+
+
+def paintable(integers: dict[str, tuple[int, ...]], highest: int = 0) -> dict[str, tuple[int, ...]]:
+    """Add an integer to each structure that nnU-Net could only paint as another structure, too.
+
+    nnU-Net paints all voxels of a region with one integer. It must stand for the structure and what always contains
+    it, and for nothing else: a tumour that occurs in either kidney, painted as "tumour in the right kidney", would
+    turn a part of the left kidney into right kidney. No label map needs to have the added integers.
+
+    Args:
+        integers: structure -> its integers.
+        highest: integers up to this one are taken.
+    """
+    result = dict(integers)
+    for name, own in integers.items():
+        containing = {other for other, values in integers.items() if set(own) <= set(values)}
+        owners = [{other for other, values in result.items() if integer in values} for integer in result[name]]
+        if containing not in owners:
+            highest = max([highest, *(max(values) for values in result.values())]) + 1
+            result |= {other: (*result[other], highest) for other in containing}
+    return result
 
 
 def class_order(regions: dict[str, tuple[int, ...]]) -> list[int]:
@@ -128,7 +153,7 @@ def renumbered(structures: Structures, names: Sequence[str]) -> dict[str, tuple[
     combinations = Combinations()
     for integer in sorted(members, key=lambda i: (len(members[i]), [names.index(name) for name in members[i]])):
         combinations.integer(members[integer])
-    return combinations.regions(names)
+    return paintable(combinations.regions(names))
 
 
 def dataset_json(structures: Structures, specs: Sequence[DatasetSpec], name: str) -> dict[str, Any]:

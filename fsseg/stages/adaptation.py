@@ -10,7 +10,7 @@ import torch
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.recipes import HeadStart, Recipe
-from fsseg.data.assembly import HIGHEST_INTEGER, renumbered
+from fsseg.data.assembly import HIGHEST_INTEGER, paintable, renumbered
 from fsseg.data.structures import Structures
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork
@@ -90,7 +90,7 @@ class Job:
         compares like with like. The classes of a softmax are numbered by its channels, and nnU-Net writes 8 bits.
         """
         structures, names = self.target.structures, self.target.names
-        used = {name: structures.integers[name] for name in names}
+        used = paintable({name: structures.integers[name] for name in names}, structures.highest_integer)
         if self.recipe.activation == "softmax" or max(map(max, used.values())) > HIGHEST_INTEGER:
             return renumbered(structures, names)
         return used

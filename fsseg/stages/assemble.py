@@ -12,7 +12,14 @@ from fsseg.config.errors import FssegError, UsageError, listed_problems
 from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest
 from fsseg.config.run_folder import new_run_folder
-from fsseg.data.assembly import Combinations, dataset_json, painting_order, register_spec
+from fsseg.data.assembly import (
+    Combinations,
+    dataset_json,
+    paintable,
+    painting_order,
+    register_spec,
+    require_representable,
+)
 from fsseg.data.case_files import CaseFiles, contradictions, find_cases
 from fsseg.data.case_labels import CaseReader, LabelledCase
 from fsseg.data.conflicts import Channels, half_defined, resolved_names
@@ -118,7 +125,7 @@ def _join(
     joined = Joined(Combinations(), warnings=half_defined(specs, names))
     for spec in specs:
         register_spec(joined.combinations, spec, names[spec.name])
-    joined.combinations.require_representable()
+    require_representable(len(joined.combinations))
     cases = list(_cases(specs, folders, joined))
     for spec, files in tqdm(cases, desc="cases", disable=None):
         labelled = CaseReader(spec, names[spec.name], joined.combinations).read(files)
@@ -126,7 +133,6 @@ def _join(
         if staging and not joined.problems:
             write_case(staging, f"{spec.name}_{files.case}", files, labelled)
     _refuse(joined.problems, len(cases))
-    joined.combinations.require_representable()
     return joined
 
 
@@ -177,7 +183,10 @@ def _refuse(problems: list[str], cases: int) -> None:
 
 def _structures(specs: Sequence[DatasetSpec], names: dict[str, dict[str, str]], joined: Joined) -> Structures:
     wished = list(dict.fromkeys(names[spec.name][structure] for spec in specs for structure in spec.annotated))
-    regions = joined.combinations.regions(painting_order(joined.cases.values(), wished))
+    regions = paintable(
+        joined.combinations.regions(painting_order(joined.cases.values(), wished)), len(joined.combinations)
+    )
+    require_representable(max(map(max, regions.values()), default=0))
     cases = {case: annotation.subset(regions) for case, annotation in joined.cases.items()}
     twins = tuple(tuple(same) for same in joined.images.values() if len(same) > 1)
     return Structures(integers=regions, cases=cases, twins=twins)

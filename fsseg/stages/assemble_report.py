@@ -75,8 +75,25 @@ def assemble_report(
         "integers": {str(integer): list(members) for integer, members in joined.combinations.listing().items()},
         "left_out": _left_out(names, structures, joined, annotating),
         "pairs": dict(joined.pairs),
-        "warnings": joined.warnings,
+        "warnings": [*joined.warnings, *_cut_by_others(structures)],
     }
+
+
+def _cut_by_others(structures: Structures) -> list[str]:
+    """Say which structures a prediction will show without the part that they share with a later one.
+
+    nnU-Net paints a voxel with one integer, so of two structures that overlap, and of which none contains the other,
+    the one that is painted later stands alone where both are.
+    """
+    cut: dict[str, list[str]] = {}
+    for earlier, later in structures.overlapping():
+        if not set(structures.integers[later]) <= set(structures.integers[earlier]):
+            cut.setdefault(later, []).append(earlier)
+    return [
+        f"where a prediction has {later}, it has no {' and no '.join(earlier)}: they overlap, none contains the other, "
+        "and nnU-Net paints one label a voxel"
+        for later, earlier in cut.items()
+    ]
 
 
 def _left_out(
