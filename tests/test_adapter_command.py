@@ -95,6 +95,8 @@ def test_a_method_that_merges_names_no_other_command(lab: Lab, tmp_path: Path) -
 
 def test_merge_gives_the_weights_of_the_run(lab: Lab, known: Path, tmp_path: Path) -> None:
     succeed("adapter", "merge", adapter(known), "--base", lab.base, "--out", tmp_path / "merged")
+    # An adapter that is trained on either fits the other.
+    assert read_model_folder(tmp_path / "merged").sha256 == read_model_folder(known).sha256
     merged, run = read_model_folder(tmp_path / "merged"), read_model_folder(known)
     assert merged.dataset_json == run.dataset_json
     assert merged.plans == run.plans
@@ -262,21 +264,64 @@ def test_one_prediction_with_two_adapters_shows_what_each_shows(
 
 
 @pytest.mark.parametrize(
-    ("second", "joined"),
+    ("dataset", "second", "joined"),
     [
-        ({"c": (7,)}, {"a": (2, 5), "b": (5,), "c": (7,)}),  # as two structures of one dataset
-        ({"c": (5,)}, {"a": (1, 2), "b": (2,), "c": (3,)}),  # of another dataset, where 5 means something else
+        ("other", {"c": (7,)}, {"a": (2, 5), "b": (5,), "c": (7,)}),
+        ("other", {"c": (5,)}, {"a": (1, 2), "b": (2,), "c": (3,)}),  # where 5 means something else
+        (None, {"c": (5,)}, {"a": (1, 2), "b": (2,), "c": (3,)}),  # it numbers its own
+        ("first", {"c": (5,)}, {"a": (2, 5), "b": (5,), "c": (5,)}),
+        ("first", {"c": (2, 5, 6)}, {"c": (2, 5, 6), "a": (2, 5), "b": (5,)}),  # what contains is painted first
     ],
 )
-def test_adapters_keep_their_integers_unless_they_share_one(
-    second: dict[str, tuple[int, ...]], joined: dict[str, tuple[int, ...]]
+def test_adapters_of_one_dataset_keep_its_integers(
+    dataset: str | None,
+    second: dict[str, tuple[int, ...]],
+    joined: dict[str, tuple[int, ...]],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     from types import SimpleNamespace
 
     from fsseg.stages.predict import _joined_integers
 
-    infos = [SimpleNamespace(integers=integers) for integers in ({"a": (2, 5), "b": (5,)}, second)]
-    assert _joined_integers(infos) == joined  # type: ignore[arg-type]
+    infos: Any = [
+        SimpleNamespace(integers={"a": (2, 5), "b": (5,)}, dataset="first"),
+        SimpleNamespace(integers=second, dataset=dataset),
+    ]
+    assert list(_joined_integers(infos).items()) == list(joined.items())
+    assert ("the adapter that is named later has it" in caplog.text) == (dataset != "first")
+
+
+def test_adapters_for_an_organ_and_what_lies_in_it_show_both(lab: Lab, tmp_path: Path, monkeypatch) -> None:
+    """One integer stands for both, whichever adapter is named first."""
+    copy = lab.copy_target(tmp_path / "raw")
+    (tmp_path / "preprocessed").mkdir()
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    labels = json.loads((copy.target / "dataset.json").read_text(encoding="utf-8"))["labels"]
+    known, novel = labels[KNOWN][0], labels[NOVEL][0]
+    for name in ("dataset.json", "structures.json"):  # KNOWN now means both together
+        content = json.loads((copy.target / name).read_text(encoding="utf-8"))
+        content["labels" if name == "dataset.json" else "integers"][KNOWN] = [known, novel]
+        (copy.target / name).write_text(json.dumps(content), encoding="utf-8")
+    settings = ("--set", "recipe.max_steps=4", "recipe.new_head_rows=random")
+    for name in (KNOWN, NOVEL):
+        succeed(*copy.adapt_words(tmp_path / name, "--structure", name, *settings, method="full"))
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "case_0000.nii.gz").symlink_to(copy.image(1))
+    masks = {}
+    for name in (KNOWN, NOVEL):
+        succeed("predict", "--run", tmp_path / name, "--input", images, "--output", tmp_path / f"{name}_alone")
+        masks[name] = array(tmp_path / f"{name}_alone") > 0
+    for first, second in ((KNOWN, NOVEL), (NOVEL, KNOWN)):
+        adapters = (adapter(tmp_path / first), adapter(tmp_path / second))
+        words = ("--base", copy.base, "--adapter", *adapters, "--input", images)
+        facts = succeed("predict", *words, "--output", tmp_path / f"{first}_first")
+        assert facts["structures"] == [KNOWN, NOVEL]
+        shown = array(tmp_path / f"{first}_first")
+        assert ((shown == novel) == masks[NOVEL]).all()
+        assert ((shown > 0) == (masks[KNOWN] | masks[NOVEL])).all()
+    assert masks[NOVEL].any()
 
 
 def array(folder: Path):

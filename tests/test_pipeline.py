@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from fsseg.config.few_shot import few_shot_settings
 from fsseg.config.manifest import sha256_of_file
-from fsseg.config.recipes import HeadStart, Recipe
+from fsseg.config.recipes import HeadStart, Recipe, named_recipe
 from fsseg.config.run_folder import MARKER_NAME, staging_of
 from fsseg.data.structures import CaseAnnotation, Structures, load_structures
 from fsseg.data.volumes import Volume
@@ -293,7 +293,7 @@ def job_and_volumes(
 ) -> tuple[Job, list[Volume]]:
     base = read_model_folder(lab.base)
     dataset = read_raw_dataset(lab.target)
-    target = make_target(base, dataset.structures, (NOVEL, KNOWN), head)
+    target = make_target(base, dataset.path.name, dataset.structures, (NOVEL, KNOWN), head=head)
     volumes = support_volumes(dataset, target, [lab.case(i) for i in cases], CasePreprocessor(base, cache=None))
     return Job(base, target, create_method(method), "tuned", Recipe(max_steps=1), 0, CPU), volumes
 
@@ -317,6 +317,28 @@ def test_known_structure_starts_from_its_row_and_novel_one_from_its_frequency(la
     assert 0 < share < 0.1
     assert float(bias[channel[NOVEL]]) == pytest.approx(np.log(share / (1 - share)), rel=1e-5)
     assert 0 < float(weight[channel[NOVEL]].abs().max()) < 0.1
+
+
+def test_published_recipes_start_novel_rows_as_any_new_convolution(lab: Lab) -> None:
+    """At their head rate of 1e-4 a bias at the logit of a rare structure would never come back."""
+    job, volumes = job_and_volumes(lab, "decoder")
+    settings = named_recipe("fseft", method="decoder", family="decoder", decoder="tuned", shots=2)
+    adapted = build_adapted(replace(job, recipe=Recipe(**settings)), volumes)
+    weight, bias = head_of(adapted.network)
+    channel = {name: index for index, name in enumerate(job.target.names)}
+    bound = weight.shape[1] ** -0.5  # torch starts a convolution within one over the root of its inputs
+    assert abs(float(bias[channel[NOVEL]])) <= bound
+    assert bound / 4 < float(weight[channel[NOVEL]].abs().mean()) < bound
+    assert torch.equal(weight[channel[KNOWN]], head_of(job.base.build_network())[0][job.target.base_rows[KNOWN]])
+
+
+def test_new_rows_of_heads_that_nobody_trains_are_zeros(lab: Lab) -> None:
+    job, volumes = job_and_volumes(lab, "full")
+    *lower, full_resolution = build_adapted(job, volumes).network.decoder.seg_layers
+    channel = job.target.names.index(NOVEL)
+    assert lower
+    assert all(not head.weight[channel].any() and not head.bias[channel].any() for head in lower)
+    assert full_resolution.weight[channel].any()
 
 
 def test_head_new_starts_a_known_structure_like_a_novel_one(lab: Lab) -> None:
@@ -613,7 +635,7 @@ def test_label_maps_are_written_as_the_image_is_stored(lab: Lab, adapted: Path, 
 
 def test_a_flipped_case_is_preprocessed_to_the_same_volume(lab: Lab, tmp_path: Path) -> None:
     base, dataset = read_model_folder(lab.base), read_raw_dataset(lab.target)
-    target: Target = make_target(base, dataset.structures, (NOVEL, KNOWN))
+    target: Target = make_target(base, dataset.path.name, dataset.structures, (NOVEL, KNOWN))
     plain = support_volumes(dataset, target, [lab.case(0)], CasePreprocessor(base, cache=None))[0]
     copy = lab.copy_target(tmp_path / "raw")
     for path in (copy.image(0), copy.label(0)):

@@ -70,6 +70,10 @@ def test_published_stop_rules_count_in_epochs_of_one_step_a_case() -> None:
         fseft = recipe("fseft", shots=shots)
         assert (fseft.max_steps, fseft.plateau_first, fseft.epoch_steps) == (199 * shots, 31 * shots, shots)
         assert (fseft.plateau_window, fseft.plateau_patience) == (10 * shots, 19 * shots)
+    fewer = recipe("fseft", shots=5).for_cases(4)
+    assert fewer.model_dump() == recipe("fseft", shots=4).model_dump()
+    assert fewer.for_cases(4) is fewer
+    assert Recipe().for_cases(1) == Recipe()
     assert (recipe("fseft").plateau_improvement, recipe("fseft").plateau_relative) == (0.001, False)
     assert (recipe("arena").plateau_improvement, recipe("arena").plateau_relative) == (0.01, True)
 
@@ -101,7 +105,9 @@ ACTS: dict[str, tuple[str, DecoderChoice, dict[str, Any], Any]] = {
     "crops_per_volume": ("bitfit", "frozen", {}, 2),
     "augmentation": ("bitfit", "frozen", {}, "intensity_shift"),
     "schedule": ("bitfit", "frozen", {}, "cosine"),
+    "new_head_rows": ("bitfit", "frozen", {}, "random"),
     "max_steps": ("bitfit", "frozen", {}, 3),
+    "made_for_cases": ("bitfit", "frozen", {}, 4),  # the two cases here take half of the steps
     "epoch_steps": ("bitfit", "frozen", {"schedule": "cosine"}, 2),
     "plateau_first": ("linear_probe", "frozen", AT_ONCE, 3),
     "plateau_window": ("linear_probe", "frozen", AT_ONCE, 2),
@@ -119,7 +125,7 @@ Train = Callable[..., tuple[list[float], dict[str, Tensor]]]
 def trained(lab: Lab) -> Train:
     """Return a function that trains four steps on two cases and gives the losses and the trained tensors."""
     base, dataset = read_model_folder(lab.base), read_raw_dataset(lab.target)
-    target = make_target(base, dataset.structures, (NOVEL,))
+    target = make_target(base, dataset.path.name, dataset.structures, (NOVEL,))
     cases = [lab.case(0), lab.case(1)]
     volumes = support_volumes(dataset, target, cases, CasePreprocessor(base, cache=None))
 
@@ -195,6 +201,11 @@ def test_every_family_has_a_default_rate() -> None:
         ("lora", ("--decoder", "tuned", "--set", "recipe.decoder_learning_rate=0.5"), ""),
         ("lora", ("--recipe", "fseft"), ""),
         ("linear_probe", ("--recipe", "arena"), ""),
+        (
+            "prototype",
+            ("--set", "recipe.max_steps=50", "recipe.loss=dice", "recipe.batch_size=3", "recipe.feature_crops=7"),
+            "recipe.loss, recipe.batch_size, recipe.max_steps",
+        ),
     ],
 )
 def test_settings_without_effect_are_said(

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from fsseg.config.run_folder import staging_of
 from fsseg.methods.registry import method_class, method_names
+from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
 from fsseg.training.fit_checkpoint import FitCheckpoint
 
 STEPS = 6
@@ -75,6 +76,33 @@ def test_a_stopped_adaptation_goes_on_to_the_same_result(lab: Lab, tmp_path: Pat
         assert torch.equal(ours[name], tensor), name
     assert not (tmp_path / "run" / "training.pt").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "whole"]
+
+
+def test_dropout_of_the_base_is_the_same_after_a_stop_and_beside_an_estimate(
+    lab: Lab, tmp_path: Path, stopped: Any
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(lab.base, base)
+    plans = json.loads((base / "plans.json").read_text(encoding="utf-8"))
+    kwargs = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    kwargs |= {"dropout_op": "torch.nn.modules.dropout.Dropout3d", "dropout_op_kwargs": {"p": 0.3}}
+    (base / "plans.json").write_text(json.dumps(plans), encoding="utf-8")
+    file = base / "fold_0" / "checkpoint_final.pth"
+    checkpoint = load_checkpoint_safely(file)
+    weights = checkpoint["network_weights"]  # norms come behind the dropout now
+    checkpoint["network_weights"] = {key.replace("all_modules.1.", "all_modules.2."): weights[key] for key in weights}
+    torch.save(checkpoint, file)
+
+    def words(run: str, *more: str) -> list[object]:
+        options = (f"recipe.max_steps={STEPS}",)
+        return lab.adapt_words(tmp_path / run, "--checkpoint", base, "--set", *options, *more, method="full")
+
+    succeed(*words("whole"))
+    stopped(words("run"))
+    succeed(*words("run"))
+    succeed(*words("estimated", "--estimate", "loo"))
+    losses = {run: (tmp_path / run / "metrics.jsonl").read_text() for run in ("whole", "run", "estimated")}
+    assert losses["run"] == losses["whole"] == losses["estimated"]
 
 
 def test_only_the_steps_that_are_left_are_taken(

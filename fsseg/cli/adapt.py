@@ -71,12 +71,17 @@ def _text(result: dict, arguments: argparse.Namespace) -> str:
     )
     text = "\n".join([text, *result["notes"]])
     if arguments.dry_run:
-        return f"{text}\nwould train at most {result['max_steps']} steps into {result['out']}"
-    ended = "loss plateau" if result["plateau"] else "step limit" if result["steps"] else "solved without training"
-    text += (
-        f"\n{result['steps']} steps ({ended}), {result['fit_seconds']:.0f} s, loss {result['loss']}\n{arguments.out}"
-    )
+        most = f"train at most {result['max_steps']} steps" if result["max_steps"] else "set the head without training"
+        return f"{text}\nwould {most} into {result['out']}"
+    text += f"\n{_training_text(result)}, {result['fit_seconds']:.0f} s\n{arguments.out}"
     return text + _estimate_text(result["estimate"]) + ("" if result["merged"] else _adapter_text(arguments))
+
+
+def _training_text(result: dict) -> str:
+    if not result["steps"]:
+        return f"the head was set from {result['feature_cache']['crops']} crops without training"
+    ended = "loss plateau" if result["plateau"] else "step limit"
+    return f"{result['steps']} steps ({ended}), loss {result['loss']}"
 
 
 def _adapter_text(arguments: argparse.Namespace) -> str:

@@ -35,6 +35,8 @@ class Recipe(StrictModel):
         decoder_learning_rate: rate of a decoder that is tuned besides the method.
         head_learning_rate: rate of a head that is trained besides the method; high, because the bias of a rare novel
             structure starts far from zero and its weights near it.
+        new_head_rows: where head rows of novel structures start. "prior": small weights, and as bias the logit of the
+            structure's frequency, which a high `head_learning_rate` moves; "random": as torch starts a convolution.
         weight_decay: of AdamW.
         batch_size: crops a step; None takes the plans'.
         foreground_probability: share of crops drawn for an annotated structure.
@@ -45,6 +47,8 @@ class Recipe(StrictModel):
             network that was trained without nnU-Net's has seen no flips, and its predictions are not mirrored.
         schedule: "stable" is a constant rate until the plateau, then a linear decay; "cosine" decays from the start.
         max_steps: cap on the steps, decay included.
+        made_for_cases: support cases that the numbers of steps, from `max_steps` to `plateau_patience`, are meant for;
+            with fewer, as in leave-one-out, they are less in proportion. None: however many cases there are.
         epoch_steps: steps between two changes of the rate along a cosine, and between two looks at the plateau rule.
         plateau_first: steps before the plateau rule is asked.
         plateau_window: steps that the plateau rule averages. On real CT means over 100 steps differ by about 6 % by
@@ -78,6 +82,7 @@ class Recipe(StrictModel):
     )
     decoder_learning_rate: float = Field(default=2e-3, gt=0)
     head_learning_rate: float = Field(default=1e-2, gt=0)
+    new_head_rows: Literal["prior", "random"] = "prior"
     weight_decay: float = Field(default=0.0, ge=0)
     batch_size: int | None = Field(default=None, ge=1)
     foreground_probability: float = Field(default=0.67, ge=0, le=1)
@@ -86,6 +91,7 @@ class Recipe(StrictModel):
     augmentation: Literal["nnunet", "intensity_shift"] = "nnunet"
     schedule: Literal["stable", "cosine"] = "stable"
     max_steps: int = Field(default=2000, ge=1)
+    made_for_cases: int | None = Field(default=None, ge=1)
     epoch_steps: int = Field(default=1, ge=1)
     plateau_first: int = Field(default=0, ge=0)
     plateau_window: int = Field(default=200, ge=1)
@@ -116,7 +122,17 @@ class Recipe(StrictModel):
             head=own if family == "head" else self.head_learning_rate,
         )
 
+    def for_cases(self, cases: int) -> "Recipe":
+        """Return the recipe with the numbers of steps for so many support cases."""
+        if self.made_for_cases in (None, cases):
+            return self
+        share = cases / self.made_for_cases
+        fewer = {name: max(1, round(share * getattr(self, name))) for name in _STEPS}
+        first = round(share * self.plateau_first)
+        return self.model_copy(update={**fewer, "plateau_first": first, "made_for_cases": cases})
 
+
+_STEPS = ("max_steps", "epoch_steps", "plateau_window", "plateau_patience")
 RECIPES = ("default", "fseft", "arena")
 
 
@@ -133,9 +149,10 @@ def named_recipe(name: str, *, method: str, family: Family, decoder: str, shots:
     The activation is the sigmoid, as theirs is for one structure at a time. On FLARE22 they take a softmax over nine
     organs and background, which is `recipe.activation=softmax`.
 
-    Three things differ: the background row of a softmax starts at zero, as in a sigmoid, and not at random; crops that
-    are not centred on foreground are drawn anywhere, not only on background; and methods that read the last features
-    only go through a fixed pool of crops (`feature_crops`) instead of fresh ones.
+    Five things differ: the background row of a softmax starts at zero, as in a sigmoid, and not at random; crops that
+    are not centred on foreground are drawn anywhere, not only on background; of several structures each is drawn
+    equally often for a crop, not by its size; methods that read the last features only go through a fixed pool of crops
+    (`feature_crops`) instead of fresh ones; and gradients are clipped at a norm of 12, as nnU-Net does.
 
     Args:
         name: one of RECIPES.
@@ -157,12 +174,14 @@ def named_recipe(name: str, *, method: str, family: Family, decoder: str, shots:
         "learning_rates": {family: rate},
         "decoder_learning_rate": rate,
         "head_learning_rate": rate,
+        "new_head_rows": "random",
         "batch_size": 6,
         "foreground_probability": 0.5,
         "crop_jitter": 0.0,
         "crops_per_volume": 6,
         "augmentation": "intensity_shift",
         "schedule": "cosine",
+        "made_for_cases": shots,
         "max_steps": 199 * shots,
         "epoch_steps": shots,
         "plateau_first": 31 * shots,

@@ -51,11 +51,7 @@ class Combinations:
         Args:
             names: the structures in their wished order; one that no integer belongs to is left out.
         """
-        integers = self.integers_of(names)
-        present = [name for name in names if integers[name]]
-        # Sorting by the number of containing structures keeps the wished order among equals.
-        depth = {name: sum(set(integers[name]) < set(integers[other]) for other in present) for name in present}
-        return {name: integers[name] for name in sorted(present, key=depth.__getitem__)}
+        return containing_first({name: integers for name, integers in self.integers_of(names).items() if integers})
 
 
 def register_spec(combinations: Combinations, spec: DatasetSpec, names: dict[str, str]) -> None:
@@ -65,6 +61,12 @@ def register_spec(combinations: Combinations, spec: DatasetSpec, names: dict[str
             for side in range(len(SIDES)):
                 parts = (spec.parts(structure) for structure in spec.meanings[label])
                 combinations.integer(names[sides[side % len(sides)]] for sides in parts)
+
+
+def containing_first(integers: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Put structures that contain others before these; otherwise keep the order."""
+    depth = {name: sum(set(own) < set(other) for other in integers.values()) for name, own in integers.items()}
+    return {name: integers[name] for name in sorted(integers, key=depth.__getitem__)}
 
 
 def require_representable(count: int) -> None:

@@ -67,6 +67,11 @@ class CropSampler:
             return self._plan(index, structure, centre)
         return self._plan(index, None, generator.integers(0, volume.shape))
 
+    def middle(self, index: int, structure: str) -> CropPlan:
+        """Return the crop around the middle one of a structure's voxels in a volume that shows it."""
+        voxels = self.volumes[index].locations[structure]
+        return self._plan(index, structure, voxels[len(voxels) // 2])
+
     def cut(self, plan: CropPlan) -> tuple[np.ndarray, np.ndarray]:
         """Cut a crop out of its volume.
 

@@ -35,6 +35,7 @@ class AdapterInfo(StrictModel):
         activation: of the head; with "softmax" a background row comes before those of the structures.
         structures: adapted structures in channel order, with the base's head row each started from (None: a new one).
         integers: the integers of each structure in the label maps that the adapted network writes, in channel order.
+        dataset: name of the dataset that the integers are those of; None if the adapter numbers its own.
         mirroring_axes: axes that test-time mirroring may flip; none where the training had no flips.
         tile_step_size: step of the sliding window as a share of the patch, as the recipe has it.
         base_sha256: hash of the base's weights and settings; the adapter fits no other base.
@@ -54,6 +55,7 @@ class AdapterInfo(StrictModel):
     activation: Activation = "sigmoid"
     structures: dict[str, Annotated[int, Field(ge=0)] | None] = Field(min_length=1)
     integers: dict[str, _Integers]
+    dataset: str | None = None
     mirroring_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...]
     tile_step_size: float = Field(gt=0, le=1)
     base_sha256: str

@@ -22,6 +22,8 @@ class StackedNetworks(nn.Module):
 
     Attributes:
         shared_encoders: how many networks use the features that another one computed.
+        channels: which of all logits, counted over the networks one behind the other, are returned and in which order;
+            None for all as they are.
     """
 
     def __init__(self, adapted: Iterable[AdaptedNetwork]) -> None:
@@ -38,11 +40,13 @@ class StackedNetworks(nn.Module):
         # A network that reuses features must come after the one that computes them.
         self.order = [adapted.index(a) for a in sorted(adapted, key=lambda a: a in plain[1:])]
         self.networks = nn.ModuleList([a.network for a in adapted])
+        self.channels: list[int] | None = None
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits (batch, all structures, z, y, x) of an image (batch, channels, z, y, x)."""
         logits = {index: self.networks[index](image) for index in self.order}
-        return torch.cat([logits[index] for index in range(len(self.networks))], dim=1)
+        joined = torch.cat([logits[index] for index in range(len(self.networks))], dim=1)
+        return joined if self.channels is None else joined[:, self.channels]
 
 
 class _KeepOutput:

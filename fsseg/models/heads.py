@@ -12,7 +12,8 @@ from fsseg.models.parts import parts_of
 
 NEW_ROW_STD = 0.01
 BACKGROUND: Literal["background"] = "background"  # first channel of a softmax
-RowSource = int | float | Literal["background"]
+RANDOM: Literal["random"] = "random"  # a novel structure, as torch starts a convolution
+RowSource = int | float | Literal["background", "random"]
 
 
 class PointwiseConv3d(nn.Conv3d):
@@ -25,35 +26,46 @@ class PointwiseConv3d(nn.Conv3d):
         return torch.baddbmm(self.bias[:, None], weight, features.flatten(2)).unflatten(2, features.shape[2:])
 
 
-def replace_heads(network: nn.Module, sources: Sequence[RowSource], minus: int | None = None) -> None:
+def replace_heads(
+    network: nn.Module, sources: Sequence[RowSource], minus: int | None = None, *, deep_supervision: bool = False
+) -> None:
     """Replace all segmentation heads in place by heads with one output channel per adapted structure.
 
     Args:
         network: a network with a pretrained head.
         sources: per new channel either the index (int) of the pretrained row that is its start, or the frequency
             (float in (0, 1)) of a novel structure: its bias starts at the logit of that frequency, so that the first
-            prediction is the prior and not one half, and its weights at N(0, 0.01). BACKGROUND is a row of zeros,
-            against which a softmax starts as the sigmoid that every other row was made for.
+            prediction is the prior and not one half, and its weights at N(0, 0.01). RANDOM is a novel structure, too,
+            of which weights and bias start as in any new convolution. BACKGROUND is a row of zeros, against which a
+            softmax starts as the sigmoid that every other row was made for.
         minus: pretrained row that is subtracted from every other: the background of a softmax whose classes become
             sigmoids, each against background.
+        deep_supervision: whether the heads of lower resolutions will be trained. If not, their new rows are zeros:
+            two networks that compute the same then have the same weights.
     """
-    heads = parts_of(network).heads
-    for index, old in enumerate(heads):
-        heads[index] = _new_head(old, sources, minus)
+    parts = parts_of(network)
+    untrained = [source if isinstance(source, int) else BACKGROUND for source in sources]
+    for index, old in enumerate(parts.heads):
+        trained = deep_supervision or old is parts.head
+        parts.heads[index] = _new_head(old, sources if trained else untrained, minus)
 
 
 def row_sources(
-    rows: Sequence[int | None], frequencies: Sequence[float], *, base: Activation, activation: Activation
+    rows: Sequence[int | None],
+    novel: Sequence[float | Literal["random"]],
+    *,
+    base: Activation,
+    activation: Activation,
 ) -> tuple[list[RowSource], int | None]:
     """Return the `sources` and `minus` with which `replace_heads` makes a head for an activation out of another's.
 
     Args:
         rows: the base's head row of each structure; None where it is novel.
-        frequencies: of each structure; those of novel ones are used.
+        novel: where each row starts that is a novel structure's: its frequency, or RANDOM.
         base: activation of the base's head; the background of a softmax is its row 0.
         activation: of the new head.
     """
-    own = [frequency if row is None else row for row, frequency in zip(rows, frequencies, strict=True)]
+    own = [start if row is None else row for row, start in zip(rows, novel, strict=True)]
     if activation == "sigmoid":
         return list(own), 0 if base == "softmax" else None
     return [0 if base == "softmax" else BACKGROUND, *own], None

@@ -37,6 +37,7 @@ from fsseg.stages.adaptation_training import train
 from fsseg.stages.base_channels import require_same_channels
 from fsseg.stages.base_gaps import left_random
 from fsseg.stages.estimate import FoldScores, leave_one_out
+from fsseg.stages.support_check import silent_notes
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
 from fsseg.training.seeding import resolve_device
 
@@ -108,7 +109,14 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
         "structure", config.structures, dataset.structures.names, f"{dataset.path.name} annotates the allowed ones."
     )
     require_same_channels(base, dataset)
-    target = make_target(base, dataset.structures, config.structures, config.head)
+    target = make_target(
+        base,
+        dataset.path.name,
+        dataset.structures,
+        config.structures,
+        head=config.head,
+        uses_pretrained=method.uses_pretrained,
+    )
     split = _split(config, dataset)
     if config.recipe.activation == "softmax":
         require_classes(target, split.support)
@@ -123,14 +131,15 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
     urgent = urgent_notes(base, adapted)
     facts = {
         "base": base.provenance(),
-        "structures": {name: "known" if name in base.head_rows() else "novel" for name in target.names},
+        "structures": {name: "novel" if row is None else "known" for name, row in target.base_rows.items()},
         "parameters": adapted.report().as_dict(),
         "support": list(split.support),
         "licence": dataset.dataset_json.get("licence", "unknown"),
         "notes": [*urgent, *notes_of(job, adapted)],
     }
     if dry_run:
-        return {**facts, "max_steps": config.recipe.max_steps, "out": str(config.out)}
+        most = 0 if method.training_free else config.recipe.for_cases(len(split.support)).max_steps
+        return {**facts, "max_steps": most, "out": str(config.out)}
     for note in urgent:  # the others may wait for the report
         log.warning("%s", note)
     manifest.add_inputs([path for case in split.support for path in (*dataset.images(case), dataset.label(case))])
@@ -140,6 +149,9 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
         folds = FoldScores(staging / FOLDS_NAME, checkpoint.fingerprint)
         estimate = leave_one_out(job, volumes, folds) if config.estimate == "loo" else None
         result = train(job, adapted, volumes, label=f"adapt {config.method}", checkpoint=checkpoint)
+        silent = silent_notes(job, adapted, volumes)
+        for note in silent:
+            log.warning("%s", note)
         split.save(staging)
         _write_estimate(staging, estimate)
         write_losses(staging, result)
@@ -149,7 +161,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
             _write_merged(staging, job, adapted, split.support)
         ranks = method.ranks(adapted.network)
         manifest.add(**facts, **training_facts(result), ranks=ranks, merged=not method.not_merged_because)
-        manifest.add(feature_cache=result.feature_cache, estimate=estimate)
+        manifest.add(feature_cache=result.feature_cache, estimate=estimate, silent=silent)
         checkpoint.remove()
         folds.remove()
         return manifest.write(staging)

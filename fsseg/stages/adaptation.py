@@ -15,7 +15,7 @@ from fsseg.data.structures import Structures
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.contract import DecoderChoice, Method
-from fsseg.models.heads import BACKGROUND, replace_heads, row_sources
+from fsseg.models.heads import BACKGROUND, RANDOM, replace_heads, row_sources
 from fsseg.nnunet.augmentation import mirror_axes_for
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.preprocessing import CasePreprocessor
@@ -24,8 +24,12 @@ from fsseg.training.seeding import seed_everything
 
 
 class Target(StrictModel):
-    """The structures to adapt to, in channel order, and the base's head row that each starts from (None: a new one)."""
+    """The structures to adapt to, in channel order, and the base's head row that each starts from (None: a new one).
 
+    `dataset` is the name of the dataset whose label maps show them.
+    """
+
+    dataset: str
     structures: Structures
     base_rows: dict[str, int | None]
 
@@ -89,21 +93,36 @@ class Job:
         They are those of the dataset, so that predictions can be laid over its label maps and nnU-Net's own evaluation
         compares like with like. The classes of a softmax are numbered by its channels, and nnU-Net writes 8 bits.
         """
-        structures, names = self.target.structures, self.target.names
-        used = paintable({name: structures.integers[name] for name in names}, structures.highest_integer)
-        if self.recipe.activation == "softmax" or max(map(max, used.values())) > HIGHEST_INTEGER:
-            return renumbered(structures, names)
-        return used
+        return self._of_dataset() if self.keeps_integers else renumbered(self.target.structures, self.target.names)
+
+    @property
+    def keeps_integers(self) -> bool:
+        """Whether the adapted network writes the integers of the dataset."""
+        highest = max(map(max, self._of_dataset().values()))
+        return self.recipe.activation == "sigmoid" and highest <= HIGHEST_INTEGER
+
+    def _of_dataset(self) -> dict[str, tuple[int, ...]]:
+        return paintable(self.target.structures.integers, self.target.structures.highest_integer)
 
 
-def make_target(base: ModelFolder, structures: Structures, names: Sequence[str], head: HeadStart = "base") -> Target:
+def make_target(
+    base: ModelFolder,
+    dataset: str,
+    structures: Structures,
+    names: Sequence[str],
+    *,
+    head: HeadStart = "base",
+    uses_pretrained: bool = True,
+) -> Target:
     """Match structures of a dataset with the head rows of the base; containing structures come first.
 
-    With `head` "new" none is matched: every structure gets a new row, also where the base has one.
+    With `head` "new", or a method that leaves the base's weights aside, none is matched: every structure gets a new
+    row, also where the base has one.
     """
     ordered = tuple(renumbered(structures, tuple(names)))
-    rows = base.head_rows() if head == "base" else {}
-    return Target(structures=structures.subset(ordered), base_rows={name: rows.get(name) for name in ordered})
+    rows = base.head_rows() if head == "base" and uses_pretrained else {}
+    base_rows = {name: rows.get(name) for name in ordered}
+    return Target(dataset=dataset, structures=structures.subset(ordered), base_rows=base_rows)
 
 
 def support_volumes(
@@ -177,10 +196,13 @@ def build_adapted(job: Job, volumes: Sequence[Volume]) -> AdaptedNetwork:
     """
     seed_everything(job.seed)
     network = job.base.build_network() if job.method.uses_pretrained else job.base.build_untrained_network()
-    rows = [job.target.base_rows[name] if job.method.uses_pretrained else None for name in job.target.names]
-    frequencies = [frequency(volumes, job.target, channel) for channel in range(len(rows))]
+    rows = [job.target.base_rows[name] for name in job.target.names]
+    novel = [
+        RANDOM if job.recipe.new_head_rows == "random" else frequency(volumes, job.target, channel)
+        for channel in range(len(rows))
+    ]
     base = job.base.activation if job.method.uses_pretrained else "sigmoid"  # a new network has no background row
-    sources, minus = row_sources(rows, frequencies, base=base, activation=job.recipe.activation)
+    sources, minus = row_sources(rows, novel, base=base, activation=job.recipe.activation)
     replace_heads(network, sources, minus)
     return AdaptedNetwork(network, type(job.method)(job.method.options), job.decoder)
 

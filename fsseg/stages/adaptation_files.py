@@ -35,6 +35,7 @@ def adapter_info(
         decoder=job.decoder,
         structures=job.target.base_rows,
         integers=job.integers(),
+        dataset=job.target.dataset if job.keeps_integers else None,
         activation=job.recipe.activation,
         mirroring_axes=job.mirror_axes,
         tile_step_size=job.recipe.tile_step_size,

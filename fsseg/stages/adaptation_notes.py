@@ -10,6 +10,17 @@ from fsseg.stages.adaptation import Job
 from fsseg.stages.base_channels import ignored_channel_notes
 from fsseg.stages.base_gaps import left_random_notes, trained_random_notes
 
+_USED_WITHOUT_TRAINING = (
+    "activation",
+    "foreground_probability",
+    "crop_jitter",
+    "crops_per_volume",
+    "augmentation",
+    "feature_crops",
+    "feature_cache_gib",
+    "tile_step_size",
+)
+
 
 def notes_of(job: Job, adapted: AdaptedNetwork) -> list[str]:
     """Return what the report is to say, of the method on this network first."""
@@ -107,6 +118,8 @@ def batch_statistics_notes(adapted: AdaptedNetwork) -> list[str]:
 
 def _idle_fields(adapted: AdaptedNetwork, recipe: Recipe) -> list[str]:
     method = adapted.method
+    if method.training_free:
+        return [name for name in Recipe.model_fields if name not in _USED_WITHOUT_TRAINING]
     own = recipe.learning_rates.get(method.family)  # one rate for all, as published recipes have it, is no mistake
     tuned_besides = any(group["name"] == "decoder" for group in adapted.parameter_groups(Rates(1.0, 1.0, 1.0)))
     idle = ["checkpoint_activations"] if method.reads_features_only else ["feature_crops", "feature_cache_gib"]

@@ -37,6 +37,7 @@ def train(
 
     A method that reads the last features only is trained, or solved, on the features of a fixed pool of crops.
     """
+    job = replace(job, recipe=job.recipe.for_cases(len(volumes)))
     recipe = job.recipe
     batch_size = recipe.batch_size or job.base.configuration_manager().batch_size
     used = recipe.max_steps * batch_size
@@ -100,6 +101,7 @@ def _fit(
         loss=MaskedLoss(_FORMULAS[recipe.loss, recipe.activation], recipe.activation),
         weight_decay=recipe.weight_decay,
         device=job.device,
+        seed=job.seed,
         checkpoint_activations=recipe.checkpoint_activations,
         checkpoint=checkpoint,
         label=label,

@@ -98,7 +98,7 @@ def _reduced(job: Job, volumes: Sequence[Volume], names: tuple[str, ...]) -> tup
     """Return a job of some of its structures, in their order, and its volumes."""
     channels = [job.target.names.index(name) for name in names]
     rows = {name: job.target.base_rows[name] for name in names}
-    target = Target(structures=job.target.structures.subset(names), base_rows=rows)
+    target = Target(dataset=job.target.dataset, structures=job.target.structures.subset(names), base_rows=rows)
     fewer = [replace(volume, zone_annotated=volume.zone_annotated[:, channels]) for volume in volumes]
     return replace(job, target=target), fewer
 

@@ -25,6 +25,7 @@ from fsseg.stages.adaptation_training import train
 from fsseg.stages.base_channels import require_channels
 from fsseg.stages.base_gaps import left_random
 from fsseg.stages.load_adapted import base_differences
+from fsseg.stages.support_check import silent_notes
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
 
 
@@ -54,8 +55,15 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
             )
         require_channels(base, list(dataset_json["channel_names"].values()), "the preprocessed dataset", _remedy)
         require_known("structure", settings.structures, self.annotated.names, "The dataset annotates the allowed ones.")
-        target = make_target(base, self.annotated, settings.structures, settings.head)
         method = create_method(settings.method, settings.method_options)
+        target = make_target(
+            base,
+            self.plans_manager.dataset_name,
+            self.annotated,
+            settings.structures,
+            head=settings.head,
+            uses_pretrained=method.uses_pretrained,
+        )
         require_rate(settings.recipe, method)
         decoder = require_decoder_choice(method, settings.decoder)  # type: ignore[arg-type]
         self.job = Job(base, target, method, decoder, settings.recipe, settings.seed, self.device)
@@ -97,6 +105,8 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
         facts = {**self.settings.model_dump(mode="json"), **self.job.decides()}
         checkpoint = FitCheckpoint(self.fold_folder / LATEST_NAME, fingerprint_of(facts, volumes))
         result = train(self.job, adapted, volumes, f"adapt {self.settings.method}", checkpoint)
+        for note in silent_notes(self.job, adapted, volumes):
+            self.print_to_log_file(note)
         write_losses(self.fold_folder, result)
         support = [volume.case for volume in volumes]
         info = adapter_info(self.settings.method, self.job, adapted, support, result)

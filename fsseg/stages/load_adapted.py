@@ -70,8 +70,7 @@ def _require_rows(info: AdapterInfo, base: ModelFolder, adapter: Path) -> None:
 def base_with_heads(base: ModelFolder, info: AdapterInfo) -> nn.Module:
     """Build the base with heads for an adapter's structures: rows from the base where they started from it, or new."""
     network = base.build_network()
-    with seeded(0):  # heads of deep supervision are in no adapter, and must not depend on the caller
-        replace_heads(network, *head_of(info, base))
+    replace_heads(network, *head_of(info, base))
     return network
 
 

@@ -68,7 +68,7 @@ def run_nnunet_plans(config: NnunetPlansConfig) -> dict[str, Any]:
     require_known("structure", names, raw.structures.names, f"{raw.path.name} annotates the allowed ones.")
     notes = _notes(base, config, len(names))
     if config.recipe.activation == "softmax":
-        require_classes(make_target(base, raw.structures, names, config.head), ())
+        require_classes(make_target(base, raw.path.name, raw.structures, names, head=config.head), ())
     name = config.name or f"fsseg_{config.method.replace(':', '_')}_{config.shots}shots"
     folder = preprocessed_folder() / raw.path.name
     out = folder / f"{name}.json"

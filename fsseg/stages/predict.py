@@ -15,7 +15,7 @@ from fsseg.config.errors import UsageError, require_known
 from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest
 from fsseg.config.run_folder import new_run_folder, require_new
-from fsseg.data.assembly import renumbered
+from fsseg.data.assembly import containing_first, paintable, renumbered
 from fsseg.data.structures import Structures
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.adapter_file import AdapterInfo
@@ -120,9 +120,13 @@ def _model(config: PredictConfig) -> tuple[ModelFolder, nn.Module | None]:
     infos: list[AdapterInfo] = []
     network = StackedNetworks(_adapted_one_by_one(base, config.adapters, infos))
     support = [case for info in infos for case in info.support]
+    integers = _joined_integers(infos)
+    stacked = [name for info in infos for name in info.structures]
+    if stacked != list(integers):
+        network.channels = [stacked.index(name) for name in integers]
     model = replace(
         base,
-        dataset_json=base.dataset_json_with(_joined_integers(infos), infos[0].activation, support),
+        dataset_json=base.dataset_json_with(integers, infos[0].activation, support),
         mirroring_axes=_common_axes(infos) or None,
         tile_step_size=min(info.tile_step_size for info in infos),
     )
@@ -161,11 +165,21 @@ def _require_stackable(infos: Sequence[AdapterInfo]) -> None:
 
 
 def _joined_integers(infos: Sequence[AdapterInfo]) -> dict[str, tuple[int, ...]]:
-    """Return the integers of the structures of all adapters; a later adapter is painted over an earlier one.
+    """Return the integers of the structures of all adapters, in the order in which they are painted.
 
-    Adapters that share no integer, such as those of one dataset, keep theirs; others are numbered from 1 together.
+    Adapters of one dataset keep its integers, and what contains comes before what it contains. Of different datasets
+    nobody says which structures overlap, so a later adapter is painted over an earlier one; those that share no integer
+    keep theirs, others are numbered from 1 together.
     """
     kept = {name: integers for info in infos for name, integers in info.integers.items()}
+    datasets = {info.dataset for info in infos}
+    if len(datasets) == 1 and None not in datasets:
+        return paintable(containing_first(kept))
+    if len(infos) > 1:
+        log.warning(
+            "The adapters are not all of one dataset, so a label map cannot tell structures that overlap: where two"
+            " claim a voxel, the adapter that is named later has it."
+        )
     used = [set().union(*info.integers.values()) for info in infos]
     if sum(map(len, used)) == len(set().union(*used)):
         return kept

@@ -67,7 +67,7 @@ def start_from(network: nn.Module, base: ModelFolder, names: Sequence[str], seed
     )
     pretrained = base.build_network()
     with seeded(seed):
-        replace_heads(pretrained, sources, minus)
+        replace_heads(pretrained, sources, minus, deep_supervision=True)
     network.load_state_dict(pretrained.state_dict())
 
 

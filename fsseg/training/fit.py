@@ -18,6 +18,7 @@ from fsseg.training.feature_pool import FeaturePool
 from fsseg.training.fit_checkpoint import FitCheckpoint, fit_state, restore_fit
 from fsseg.training.placement import place
 from fsseg.training.schedule import Schedule
+from fsseg.training.seeding import seeded
 from fsseg.training.step import gradient_scaler, optimisation_step
 from fsseg.training.targets import TargetTable
 
@@ -52,6 +53,7 @@ def fit(
     loss: Loss,
     weight_decay: float,
     device: torch.device,
+    seed: int,
     checkpoint_activations: bool = False,
     checkpoint: FitCheckpoint | None = None,
     label: str = "adapt",
@@ -68,6 +70,7 @@ def fit(
         loss: scalar of logits, target and validity, all (B, C, D, H, W).
         weight_decay: of AdamW.
         device: where to train; mixed precision on CUDA.
+        seed: decides, with the number of a step, what is random in it, such as dropout.
         checkpoint_activations: compute activations again in the backward pass instead of keeping them.
         checkpoint: keeps the state; a training of which it has one goes on.
         label: text of the progress bar.
@@ -95,17 +98,18 @@ def fit(
             factor = schedule.factor()
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
-            value, stepped = optimisation_step(
-                _compute_loss(forward, loss, batch, table, device),
-                optimizer=optimizer,
-                parameters=parameters,
-                device=device,
-                scaler=scaler,
-                penalty=lambda: method.penalty(network),
-                before_step=lambda: method.before_step(network),
-            )
-            if stepped:
-                method.after_step(network, _method_rate(optimizer))
+            with seeded(seed, len(schedule.losses)):  # a training that goes on sees the same dropout
+                value, stepped = optimisation_step(
+                    _compute_loss(forward, loss, batch, table, device),
+                    optimizer=optimizer,
+                    parameters=parameters,
+                    device=device,
+                    scaler=scaler,
+                    penalty=lambda: method.penalty(network),
+                    before_step=lambda: method.before_step(network),
+                )
+                if stepped:
+                    method.after_step(network, _method_rate(optimizer))
             if not np.isfinite(value):
                 raise FssegError(
                     f"The loss became {value} at step {len(schedule.losses) + 1}; lower the learning rate."

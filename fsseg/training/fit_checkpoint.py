@@ -84,7 +84,6 @@ def fit_state(
         "optimizer": optimizer.state_dict(),
         "scaler": None if scaler is None else scaler.state_dict(),
         "schedule": {name: value for name, value in vars(schedule).items() if name in schedule.changing},
-        "random": torch.get_rng_state(),
     }
 
 
@@ -102,4 +101,3 @@ def restore_fit(
     if scaler is not None and state["scaler"] is not None:
         scaler.load_state_dict(state["scaler"])
     vars(schedule).update(state["schedule"])
-    torch.set_rng_state(state["random"])

@@ -1,0 +1,45 @@
+"""Whether an adaptation has learned anything: what it predicts in its own support cases."""
+
+from collections.abc import Sequence
+
+import torch
+
+from fsseg.data.crops import CropSampler
+from fsseg.data.volumes import Volume
+from fsseg.methods.adapted_network import AdaptedNetwork
+from fsseg.stages.adaptation import Job
+from fsseg.training.placement import mixed_precision
+
+
+def silent_notes(job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume]) -> list[str]:
+    """Say which structures a trained network predicts nowhere in the middle of any support case that shows them.
+
+    Args:
+        job: what was adapted.
+        adapted: the trained network, on the job's device.
+        volumes: the support cases.
+    """
+    silent = [name for name in job.target.names if not _is_predicted(name, job, adapted, volumes)]
+    if not silent:
+        return []
+    return [
+        f"The adapted network predicts nothing of {', '.join(silent)}, not even in the support cases: it has not"
+        " learned that. Look at metrics.jsonl, and try more steps or higher rates (recipe.max_steps,"
+        " recipe.learning_rates, recipe.head_learning_rate), or another method."
+    ]
+
+
+def _is_predicted(name: str, job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume]) -> bool:
+    sampler = CropSampler(volumes, job.patch_size, crop_size=job.patch_size, foreground_probability=1.0)
+    channel = job.channel_names.index(name)
+    adapted.network.eval()
+    for index, volume in enumerate(volumes):
+        if name not in volume.locations:
+            continue
+        image = torch.from_numpy(sampler.cut(sampler.middle(index, name))[0])[None]
+        with torch.no_grad(), mixed_precision(job.device):
+            logits = adapted.network(image.to(job.device))[0]
+        softmax = job.recipe.activation == "softmax"
+        if bool((logits.argmax(0) == channel if softmax else logits[channel] > 0).any()):
+            return True
+    return False

@@ -1,0 +1,34 @@
+"""An adaptation that has learned nothing says so."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import KNOWN, NOVEL, Lab, fsseg
+from test_pipeline import job_and_volumes
+
+from fsseg.models.parts import parts_of
+from fsseg.stages.adaptation import build_adapted
+from fsseg.stages.support_check import silent_notes
+
+
+def test_structures_that_are_predicted_nowhere_are_named(lab: Lab) -> None:
+    job, volumes = job_and_volumes(lab, "full")
+    adapted = build_adapted(job, volumes)
+    head = parts_of(adapted.network).head
+    channel = {name: index for index, name in enumerate(job.target.names)}
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias[channel[KNOWN]], head.bias[channel[NOVEL]] = 1.0, -1.0
+    (note,) = silent_notes(job, adapted, volumes)
+    assert f"predicts nothing of {NOVEL}, not even" in note
+    with torch.no_grad():
+        head.bias[channel[NOVEL]] = 1.0
+    assert not silent_notes(job, adapted, volumes)
+
+
+def test_a_training_that_was_too_short_warns(lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    words = ("--structure", NOVEL, "--set", "recipe.max_steps=1", "recipe.head_learning_rate=1.0e-6")
+    outcome = fsseg(*lab.adapt_words(tmp_path / "run", *words, method="bitfit"))
+    assert outcome.code == 0
+    assert f"predicts nothing of {NOVEL}" in caplog.text
