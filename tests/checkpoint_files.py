@@ -318,10 +318,10 @@ def nnssl_spark(file: Path, *, released: bool = False) -> dict[str, Tensor]:
     return ran
 
 
-def models_genesis(file: Path) -> None:
+def models_genesis(file: Path, rows: int = 1) -> None:
     head = {
-        "out_tr.final_conv.weight": torch.randn(1, GENESIS_WIDTH, 1, 1, 1),
-        "out_tr.final_conv.bias": torch.randn(1),
+        "out_tr.final_conv.weight": torch.randn(rows, GENESIS_WIDTH, 1, 1, 1),
+        "out_tr.final_conv.bias": torch.randn(rows),
     }
     weights = prefixed({**genesis_weights(), **head}, "module.")
     torch.save({"epoch": 620, "state_dict": weights, "optimizer_state_dict": {"state": {}}}, file)

@@ -7,6 +7,8 @@ import pytest
 from fsseg.data.crops import CropPlan, CropSampler
 from fsseg.data.structures import CaseAnnotation, Structures
 from fsseg.data.volumes import MAX_LOCATIONS, Volume, annotation_zones, foreground_locations
+from fsseg.nnunet.augmentation import crop_size_for, training_augmentation
+from fsseg.training.seeding import seeded
 
 INTEGERS: dict[str, tuple[int, ...]] = {"liver": (1, 2), "tumour": (2,), "spleen": (3,)}
 SHAPE = (24, 28, 32)
@@ -249,3 +251,16 @@ def test_foreground_locations_are_voxels_of_the_structure_and_bounded() -> None:
     assert len(np.unique(found["liver"], axis=0)) == MAX_LOCATIONS
     again = foreground_locations(labels, structures, ("liver",))
     np.testing.assert_array_equal(again["liver"], found["liver"])
+
+
+def test_flat_patches_are_turned_within_their_slices_as_nnunet_does() -> None:
+    assert crop_size_for((8, 32, 32))[0] == 8
+    assert crop_size_for((16, 32, 32))[0] > 16
+    augment = training_augmentation((8, 32, 32), mirror_axes=())
+    labels = np.zeros((2, *crop_size_for((8, 32, 32))), np.int16)
+    labels[0, 3] = 1
+    for seed in range(10):
+        with seeded(seed):
+            _, turned = augment(np.zeros((1, *labels.shape[1:]), np.float32), labels)
+        slices = np.flatnonzero((turned[0].numpy() == 1).any(axis=(1, 2)))
+        assert slices.tolist() == [3]

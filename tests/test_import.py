@@ -202,6 +202,14 @@ def test_multitalent_v1_gives_the_same_logits_at_all_resolutions(imported: Any) 
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
+def test_a_fine_tuned_unet_is_not_taken_for_models_genesis(folder: Path) -> None:
+    checkpoint_files.models_genesis(folder / "tuned.pt", rows=19)
+    outcome = fsseg("import", folder / "tuned.pt", "--out", folder / "tuned")
+    assert outcome.code == 2
+    assert "models_genesis" in outcome.err  # among the families that are known
+    assert not (folder / "tuned").exists()
+
+
 @pytest.mark.parametrize("key", ["suprem_unet", "models_genesis"])
 def test_genesis_unet_normalises_by_the_batch_at_hand(imported: Any, folder: Path, key: str) -> None:
     weights = checkpoint_files.genesis_weights()
@@ -344,6 +352,12 @@ def test_an_encoder_without_spacing_needs_plans(folder: Path) -> None:
     arguments["features_per_stage"] = [4, 4, 8, 8, 8, 8]
     small = folder / "small.json"
     small.write_text(json.dumps(plans), encoding="utf-8")
+    arguments["strides"] = [[1, 1, 1], *[[2, 2, 2]] * 3, [1, 2, 2], [1, 2, 2]]
+    other = folder / "other_strides.json"
+    other.write_text(json.dumps(plans), encoding="utf-8")
+    outcome = fsseg("import", file, "--plans", other, "--out", folder / "other_strides")
+    assert outcome.code == 2
+    assert "strides" in outcome.err
     result = succeed("import", file, "--plans", small, "--out", folder / "runs" / "with_plans")
     assert result["transfer"]["encoder_share"] == 1
     assert any("small.json" in note for note in result["notes"])

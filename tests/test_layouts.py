@@ -154,6 +154,18 @@ def add_second_series(case: Path) -> None:
         writer.Execute(image)
 
 
+def tilt(case: Path) -> None:
+    """Shift every slice 2 mm further along its rows, as a tilted gantry does."""
+    for number, file in enumerate(sorted((case / "dicom").iterdir())):
+        image = SimpleITK.ReadImage(str(file))
+        x, y, z = (float(value) for value in image.GetMetaData("0020|0032").split("\\"))
+        image.SetMetaData("0020|0032", f"{x + 2 * number}\\{y}\\{z}")
+        writer = SimpleITK.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        writer.SetFileName(str(file))
+        writer.Execute(image)
+
+
 def remove(*files: Path) -> None:
     for file in files:
         file.unlink()
@@ -166,6 +178,7 @@ def shrink(*files: Path) -> None:
 
 SPOIL: dict[str, Callable[[Path], object]] = {
     "missing slice": lambda case: remove(case / "dicom/i0004.dcm", case / "ground/mask_004.png"),
+    "tilted slices": tilt,
     "no series": lambda case: remove(*(case / "dicom").iterdir()),
     "two series": add_second_series,
     "damaged slice": lambda case: (case / "dicom/i0000.dcm").write_bytes(b"no image"),
@@ -181,6 +194,7 @@ SPOIL: dict[str, Callable[[Path], object]] = {
     ("kind", "message"),
     [
         ("missing slice", "image slices are missing or uneven: 8.00 mm between slices 4 and 5, 4.00 mm elsewhere"),
+        ("tilted slices", "image slices are tilted by 26.6 degrees (gantry tilt"),
         ("no series", "image holds 0 DICOM series, one is needed"),
         ("two series", "image holds 2 DICOM series, one is needed"),
         ("damaged slice", "image holds damaged DICOM files: "),

@@ -157,8 +157,8 @@ def test_text_of_a_pretraining_says_why_there_is_no_validation(lab: Lab, tmp_pat
     outcome = fsseg(*lab.pretrain_words(tmp_path / "run", steps=2))
     assert outcome.code == 0, outcome.err
     assert "None" not in outcome.out
-    assert "in no held-out crop: " in outcome.out
-    assert "sources with fewer than 5 cases hold no case out" in outcome.out
+    assert "annotated in no held-out case: " in outcome.out
+    assert "no case is held out: --fold all, validation_share=0, or fewer than 5 cases in every source" in outcome.out
 
 
 def test_text_of_an_adaptation_names_counts_and_folder(lab: Lab, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,34 @@ def test_the_same_command_again_gives_the_same_folder_and_leaves_other_plans(sit
     assert after.pop("others.json") == b"{}"
     assert after == before
     assert [path.name for path in folder.parent.iterdir()] == [TARGET]
+
+
+def test_two_at_a_time_do_not_destroy_each_other(site: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, second = DefaultPreprocessor.run_case_save, []
+
+    def run_case_save(*arguments: Any, **options: Any) -> Any:
+        if not second:
+            script = "import sys; from fsseg.cli.main import main; sys.exit(main(sys.argv[1:]))"
+            command = [sys.executable, "-c", script, *map(str, words(site))]
+            own = {**os.environ, "nnUNet_preprocessed": str(folder.parent)}  # ours says where nnU-Net writes
+            second.append(subprocess.run(command, capture_output=True, text=True, check=False, env=own))
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(DefaultPreprocessor, "run_case_save", run_case_save)
+    assert succeed(*words(site))["cases"] == 4
+    assert second[0].returncode == 2
+    assert "Another process is making" in second[0].stderr
+
+
+def test_plans_of_another_number_of_channels_are_refused(site: Lab, folder: Path, tmp_path: Path) -> None:
+    plans = json.loads(site.plans.read_text(encoding="utf-8"))
+    plans["configurations"]["3d_fullres"]["normalization_schemes"] = ["CTNormalization", "ZScoreNormalization"]
+    file = tmp_path / "two_channels.json"
+    file.write_text(json.dumps(plans), encoding="utf-8")
+    outcome = fsseg("preprocess", "--dataset", "804", "--plans", file)
+    assert outcome.code == 2
+    assert "is for 2 image channel(s) (CTNormalization, ZScoreNormalization), but the dataset has 1: CT" in outcome.err
+    assert not folder.exists()
 
 
 def test_ctrl_c_leaves_what_was_there(site: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

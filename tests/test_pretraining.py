@@ -20,6 +20,7 @@ from fsseg.config.run_folder import staging_of
 from fsseg.data.structures import CaseAnnotation, Structures
 from fsseg.nnunet.augmentation import turn_and_shift
 from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
+from fsseg.nnunet.environment import SPLITS_NAME
 from fsseg.nnunet.pretrain_data import source_weights, stratified_holdout
 from fsseg.stages.pretrain_notes import PUBLISHED_INPUT, PublishedInput, process_notes, random_start_notes, recipe_notes
 from fsseg.training.processes import Processes, several_processes
@@ -501,6 +502,12 @@ def test_resume_refuses_other_data_and_foreign_folders(
     words = lab.pretrain_words(run, steps=8)
     stop_before_epoch(monkeypatch, 2, words)
     assert "fold: 0 before, all now" in refused(*words, "--resume", "--fold", "all")
+    splits = lab.preprocessed / SPLITS_NAME
+    splits.write_text(json.dumps([{"train": [], "val": []}]), encoding="utf-8")
+    try:  # other folds would train on cases that were held out, or the other way round
+        assert "splits_final.json: None before, sha256" in refused(*words, "--resume")
+    finally:
+        splits.unlink()
     structures = lab.preprocessed / "structures.json"
     text = structures.read_text(encoding="utf-8")
     structures.write_text(text.replace('"source": "', '"source": "another_', 1), encoding="utf-8")

@@ -36,6 +36,7 @@ class Translation:
         random: tensors that hold random values in the file, as it says itself.
         carried: further entries of its dataset.json that go on.
         plans_missing: what the file does not say.
+        architecture: architecture block of the network, where it is known although `plans` is None.
         inputs: other files that were read.
         notes: what a user should know: assumptions, and what does not come from the file.
     """
@@ -53,6 +54,7 @@ class Translation:
     random: tuple[str, ...] = ()
     carried: Mapping[str, Any] = field(default_factory=dict)
     plans_missing: str = ""
+    architecture: Mapping[str, Any] | None = None
     inputs: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
 

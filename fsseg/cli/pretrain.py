@@ -75,8 +75,9 @@ def _text(result: dict, out: str, dry_run: bool) -> str:
     dice = result["validation_dice"]
     shown = "  ".join(f"{name} {value}" for name, value in dice.items() if value is not None)
     lines = [f"validation Dice on held-out crops: {shown or 'none'}"]
-    missing = [name for name, value in dice.items() if value is None]
-    if missing:
-        reason = "--fold all, validation_share=0 and sources with fewer than 5 cases hold no case out"
-        lines.append(f"in no held-out crop: {', '.join(missing)} ({reason})")
+    reasons = result["unvalidated"]
+    for reason in dict.fromkeys(reasons.values()):
+        lines.append(f"{reason}: {', '.join(name for name in reasons if reasons[name] == reason)}")
+    if not result["held_out"]:
+        lines.append("no case is held out: --fold all, validation_share=0, or fewer than 5 cases in every source")
     return "\n".join([*lines, f"{out} is complete ({result['seconds']:.0f} s)"])

@@ -69,7 +69,7 @@ def new_run_folder(folder: Path, *, checkpoints: str = "", resume: bool = False)
     """
     _require_own(folder, checkpoints)
     require_new(folder, resume=resume or not checkpoints)
-    with _locked_staging(folder) as staging:
+    with locked_staging(folder) as staging:
         try:
             require_new(folder, resume=True)  # another process may have just completed it
             if not checkpoints:
@@ -108,8 +108,13 @@ def _require_own(folder: Path, checkpoints: str) -> None:
 
 
 @contextmanager
-def _locked_staging(folder: Path) -> Iterator[Path]:
-    """Make the staging folder and hold its lock, which ends with the process however that ends."""
+def locked_staging(folder: Path) -> Iterator[Path]:
+    """Make the staging folder and hold its lock, which ends with the process however that ends.
+
+    Raises:
+        UsageError: another process has it.
+        FssegError: it cannot be made.
+    """
     staging = staging_of(folder)
     try:
         staging.mkdir(parents=True, exist_ok=True)
@@ -146,7 +151,7 @@ def _require_unused(folder: Path) -> None:
 
 
 def _in_use(folder: Path) -> UsageError:
-    return UsageError(f"Another process is making {folder} right now.\n  Choose another --out, or wait for it.")
+    return UsageError(f"Another process is making {folder} right now.\n  Wait for it, or choose another name.")
 
 
 def _is_of_writing(error: OSError, staging: Path) -> bool:

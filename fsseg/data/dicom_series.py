@@ -37,7 +37,8 @@ def read_series(folder: Path) -> SimpleITK.Image:
     """Read the DICOM series in a folder.
 
     Raises:
-        UnreadableImageError: there is not one series, a file is damaged, or slices are missing inside the series.
+        UnreadableImageError: there is not one series, a file is damaged, slices are missing inside the series, or they
+            are not stacked at right angles (gantry tilt).
     """
     reader = SimpleITK.ImageSeriesReader()
     reader.SetFileNames(series_files(folder))
@@ -49,7 +50,9 @@ def read_series(folder: Path) -> SimpleITK.Image:
         reason = str(error).strip().splitlines()[-1]
         raise UnreadableImageError(f"unreadable DICOM series: {folder} ({reason})") from None
     positions = [reader.GetMetaData(index, _POSITION) for index in range(image.GetDepth())]
-    _require_even_spacing(np.array([[float(value) for value in text.split("\\")] for text in positions]), folder)
+    positions_mm = np.array([[float(value) for value in text.split("\\")] for text in positions])
+    _require_even_spacing(positions_mm, folder)
+    _require_upright(positions_mm, image, folder)
     return image
 
 
@@ -96,4 +99,17 @@ def _require_even_spacing(positions_mm: np.ndarray, folder: Path) -> None:
         raise UnreadableImageError(
             f"slices are missing or uneven: {distances[first]:.2f} mm between slices {first + 1} and {first + 2}, "
             f"{usual:.2f} mm elsewhere: {folder}"
+        )
+
+
+def _require_upright(positions_mm: np.ndarray, image: SimpleITK.Image, folder: Path) -> None:
+    """Refuse slices that are shifted along themselves, which an image with three axes at right angles cannot say."""
+    direction = np.reshape(image.GetDirection(), (3, 3))
+    right, down, along = (positions_mm[-1] - positions_mm[0]) @ direction
+    shift_mm = np.hypot(right, down)
+    if shift_mm > max(image.GetSpacing()[:2]):
+        tilt = np.degrees(np.arctan2(shift_mm, abs(along)))
+        raise UnreadableImageError(
+            f"slices are tilted by {tilt:.1f} degrees (gantry tilt; dcm2niix can correct it), the last one would lie"
+            f" {shift_mm:.1f} mm off: {folder}"
         )

@@ -1,24 +1,37 @@
 """nnU-Net's training augmentation as one function on a crop."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from nnunetv2.training.data_augmentation.compute_initial_patch_size import get_patch_size
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor
 
 from fsseg.data.structures import is_sided
 from fsseg.training.crop_batches import Augmentation
 
-_ROTATION = (-30 / 360 * 2 * np.pi, 30 / 360 * 2 * np.pi)  # nnU-Net's for 3D patches
-_SCALE_RANGE = (0.85, 1.25)  # nnU-Net's, for the size of the crop around a patch
+
+class _Geometry(NamedTuple):
+    """How nnU-Net turns patches of a size: about the first axis only, and farther, where slices are much thicker."""
+
+    rotation: tuple[float, float]
+    within_slices: bool
+    crop_size: tuple[int, ...]
+
+
+def _geometry(patch_size: Sequence[int]) -> _Geometry:
+    trainer = SimpleNamespace(
+        configuration_manager=SimpleNamespace(patch_size=list(patch_size)), print_to_log_file=lambda _: None
+    )
+    rotation, within_slices, size, _ = nnUNetTrainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size(trainer)
+    return _Geometry(rotation, within_slices, tuple(int(length) for length in size))
 
 
 def crop_size_for(patch_size: Sequence[int]) -> tuple[int, ...]:
     """Return the size of the crop from which a rotated patch can be cut, in z, y, x."""
-    size = get_patch_size(patch_size, _ROTATION, _ROTATION, _ROTATION, _SCALE_RANGE)
-    return tuple(int(length) for length in size)
+    return _geometry(patch_size).crop_size
 
 
 def mirror_axes_for(names: Sequence[str]) -> tuple[int, ...]:
@@ -33,15 +46,18 @@ def mirror_axes_for(names: Sequence[str]) -> tuple[int, ...]:
 def training_augmentation(patch_size: Sequence[int], mirror_axes: tuple[int, ...]) -> Augmentation:
     """Return nnU-Net's training augmentation: rotation, scaling, noise, blur, brightness, contrast, gamma, mirroring.
 
+    A patch that is more than three times as wide as deep is turned within its slices only, as nnU-Net does.
+
     The returned function takes a (channels, *crop_size) image and (2, *crop_size) labels and returns float and
     integer tensors of the patch size. It draws from the global generators; run it under `seeding.seeded`.
     """
+    geometry = _geometry(patch_size)
     transforms = nnUNetTrainer.get_training_transforms(
         patch_size=np.asarray(patch_size),
-        rotation_for_DA=_ROTATION,
+        rotation_for_DA=geometry.rotation,
         deep_supervision_scales=None,
         mirror_axes=mirror_axes,
-        do_dummy_2d_data_aug=False,
+        do_dummy_2d_data_aug=geometry.within_slices,
     )
 
     def augment(image: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import read_json, write_json
 from fsseg.config.manifest import MANIFEST_NAME
-from fsseg.config.run_folder import staging_of
+from fsseg.config.run_folder import clear_staging, locked_staging
 from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures
 from fsseg.nnunet.configurations import resolved
 from fsseg.nnunet.environment import SPLITS_NAME, dataset_id_of, nnunet_folders, raw_folder
@@ -34,20 +34,23 @@ def new_preprocessed(folder: Path) -> Iterator[Path]:
 
     Inside the block nnU-Net's own functions write there, too. What `folder` holds of other plans stays; what it holds
     of these is replaced, by nnU-Net's habit. The plans come last but for the manifest: without them nothing is trained
-    on the cases, so a kill leaves the old ones, or none.
+    on the cases, so a kill leaves the old ones, or none. One process at a time makes a dataset.
+
+    Raises:
+        UsageError: another process is making it.
     """
     # Not named Dataset…: nnU-Net looks datasets up by the beginning of their folders' names.
-    staging = staging_of(folder.with_name(f"preprocess_{folder.name}"))
-    shutil.rmtree(staging, ignore_errors=True)  # left by a killed run
-    new = staging / folder.name
-    try:
-        new.mkdir(parents=True)
-        _keep_splits(folder, new)
-        with nnunet_folders(raw=raw_folder(), preprocessed=staging):
-            yield new
-        _put_in_place(new, folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with locked_staging(folder.with_name(f"preprocess_{folder.name}")) as staging:
+        clear_staging(staging)  # left by a killed run
+        new = staging / folder.name
+        try:
+            new.mkdir()
+            _keep_splits(folder, new)
+            with nnunet_folders(raw=raw_folder(), preprocessed=staging):
+                yield new
+            _put_in_place(new, folder)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def _keep_splits(folder: Path, new: Path) -> None:

@@ -31,6 +31,7 @@ def make_trainer(
         folder: becomes the nnU-Net model folder.
         resume_from: checkpoint of an unfinished run.
     """
+    torch.backends.cudnn.benchmark = device.type == "cuda"  # nnU-Net's command, too, lets it choose for the fixed patch
     with quiet():
         with temporary_results_folder():  # nnU-Net's constructor wants to create its own results tree
             trainer = nnUNetTrainerPartialLabel(

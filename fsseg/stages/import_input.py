@@ -64,11 +64,14 @@ def with_input(
 
 def _with_plans(translation: Translation, file: Path, plans_file: Path, channels: int) -> Translation:
     plans = _read_plans(plans_file, file, channels)
+    new = resolved(plans, CONFIGURATION)
     if translation.plans is None:
+        if translation.architecture is not None:
+            require_same_meaning(dict(translation.architecture), new["architecture"])
         return replace(
             translation, plans=plans, configuration=CONFIGURATION, notes=(*translation.notes, _note(plans_file))
         )
-    old, new = resolved(translation.plans, translation.configuration), resolved(plans, CONFIGURATION)
+    old = resolved(translation.plans, translation.configuration)
     require_same_meaning(old["architecture"], new["architecture"])
     renumbered = at_depth(translation.weights, old["architecture"], new["architecture"])
     random = {name: translation.weights[name] for name in translation.random if name in translation.weights}

@@ -44,7 +44,7 @@ def run_preprocess(config: PreprocessConfig, *, dry_run: bool = False) -> dict[s
     """
     raw = read_raw_dataset(dataset_folder(raw_folder(), config.dataset))
     preprocessed = preprocessed_folder() / raw.path.name
-    _check_plans(config)
+    _check_plans(config, list(raw.dataset_json["channel_names"].values()))
 
     from fsseg.nnunet.preprocessed_dataset import new_preprocessed, preprocess_dataset, require_same_integers
     from fsseg.nnunet.sound_cases import require_sound_dataset
@@ -83,12 +83,18 @@ def _case_hashes(raw: Path) -> dict[str, Any]:
     return read_json(manifest).get("case_sha256", {}) if manifest.is_file() else {}
 
 
-def _check_plans(config: PreprocessConfig) -> None:
-    from fsseg.nnunet.planning import read_plans_file, require_planner
+def _check_plans(config: PreprocessConfig, channels: list[str]) -> None:
+    from fsseg.nnunet.configurations import resolved
+    from fsseg.nnunet.planning import CONFIGURATION, read_plans_file, require_planner
 
     if config.plans == "auto":
         require_planner(config.planner)
     elif config.gpu_memory_gb is not None:
         raise UsageError("--gpu-memory-gb is for --plans auto; a plans file has decided the architecture already.")
     else:
-        read_plans_file(Path(config.plans))
+        schemes = resolved(read_plans_file(Path(config.plans)), CONFIGURATION)["normalization_schemes"]
+        if len(schemes) != len(channels):
+            raise UsageError(
+                f"{config.plans} is for {len(schemes)} image channel(s) ({', '.join(schemes)}), but the dataset has"
+                f" {len(channels)}: {', '.join(channels)}.\n  Give plans with a normalisation for each channel."
+            )

@@ -23,7 +23,14 @@ from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.nnunet.planning import CONFIGURATION, read_plans_file
 from fsseg.nnunet.preprocessed_dataset import require_all_cases
 from fsseg.nnunet.pretrain_objective import require_loss_fits
-from fsseg.stages.pretrain_notes import data_notes, process_notes, random_start_notes, recipe_notes
+from fsseg.stages.pretrain_notes import (
+    data_notes,
+    fold_notes,
+    process_notes,
+    random_start_notes,
+    recipe_notes,
+    unvalidated,
+)
 from fsseg.stages.pretrain_resume import require_same_training, training_block
 from fsseg.stages.pretrain_start import inherited, require_fits, seen_cases, seen_notes, start_from, start_notes
 from fsseg.stages.pretraining_cost import pretraining_cost
@@ -108,7 +115,9 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
         trainer.run_training()
         if not processes.writes:
             return {}
-        manifest.add(validation_dice=_last_validation(staging))
+        dice = _last_validation(staging)
+        held_out = [trainer.structures.annotation(case) for case in trainer.do_split()[1]]
+        manifest.add(validation_dice=dice, unvalidated=unvalidated(dice, held_out))
         content = manifest.write(staging)
     return content
 
@@ -130,7 +139,7 @@ def _checked(config: PretrainConfig) -> _Job:
         require_fits(base, plans, dataset_json, preprocessed.name)
         dataset_json = inherited(dataset_json, base)
         notes, seen = start_notes(base, plans, structures.names), seen_cases(base)
-    plans[PLANS_KEY] = training_block(config.settings, preprocessed.name, structures, config.fold, base)
+    plans[PLANS_KEY] = training_block(config.settings, preprocessed, structures, config.fold, base)
     block = plans["configurations"][CONFIGURATION]
     facts = {
         "dataset": preprocessed.name,
@@ -157,6 +166,7 @@ def _notes(job: _Job, trainer: Any) -> list[str]:
     held_out = trainer.do_split()[1]
     return [
         *recipe_notes(job.config.recipe, job.config.settings, job.plans),
+        *fold_notes(job.preprocessed, job.config.fold),
         *job.notes,
         *seen_notes(job.seen, held_out),
         *process_notes(trainer.plain_network, trainer.processes.count),

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from fsseg.config.pretraining import PretrainSettings
-from fsseg.data.structures import Structures, twins_of
+from fsseg.data.structures import CaseAnnotation, Structures, twins_of
+from fsseg.nnunet.environment import SPLITS_NAME
 from fsseg.nnunet.normalization import ranges_beyond_unit
 from fsseg.nnunet.planning import CONFIGURATION
 
@@ -83,6 +85,26 @@ def random_start_notes(recipe: str, plans: dict[str, Any]) -> list[str]:
         f"{recipe} was published from pretrained weights (`fsseg import --family {family}`); this training starts from"
         " random ones. Use --checkpoint."
     ]
+
+
+def fold_notes(preprocessed: Path, fold: str) -> list[str]:
+    """Say that nnU-Net's file of folds decides which cases are held out, where the dataset has one."""
+    file = preprocessed / SPLITS_NAME
+    if fold == "all" or not file.is_file():
+        return []
+    return [f"{file} decides which cases are held out; validation_share and seed do not."]
+
+
+def unvalidated(dice: dict[str, float | None], held_out: Sequence[CaseAnnotation]) -> dict[str, str]:
+    """Return why a structure has no validation Dice.
+
+    Args:
+        dice: structure -> its Dice, None where there is none.
+        held_out: what each held-out case annotates.
+    """
+    annotated = {name for case in held_out for name in case.annotated}
+    drawn, absent = "in no validation crop, take more with validation_crops", "annotated in no held-out case"
+    return {name: drawn if name in annotated else absent for name, value in dice.items() if value is None}
 
 
 def process_notes(network: nn.Module, processes: int) -> list[str]:

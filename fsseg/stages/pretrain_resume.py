@@ -6,8 +6,10 @@ from typing import Any
 
 from fsseg.config.errors import UsageError
 from fsseg.config.json_files import read_json
+from fsseg.config.manifest import sha256_of_file
 from fsseg.config.pretraining import PLANS_KEY, PretrainSettings
 from fsseg.data.structures import Structures
+from fsseg.nnunet.environment import SPLITS_NAME
 from fsseg.nnunet.model_folder import ModelFolder
 
 _MAY_CHANGE = ("workers", "checkpoint_minutes")  # what does not change the result
@@ -15,11 +17,21 @@ _STATISTICS = "foreground_intensity_properties_per_channel"
 
 
 def training_block(
-    settings: PretrainSettings, dataset: str, structures: Structures, fold: str, base: ModelFolder | None
+    settings: PretrainSettings, preprocessed: Path, structures: Structures, fold: str, base: ModelFolder | None
 ) -> dict[str, Any]:
-    """Return what the plans of a run carry under the key "fsseg": its settings, what it starts from, and its data."""
+    """Return what the plans of a run carry under the key "fsseg": its settings, what it starts from, and its data.
+
+    Args:
+        settings: of the training.
+        preprocessed: folder of the dataset, which may hold nnU-Net's folds.
+        structures: of the dataset.
+        fold: "0", or "all".
+        base: the model to start from.
+    """
     digest = hashlib.sha256(structures.model_dump_json().encode()).hexdigest()
-    data = {"dataset": dataset, "fold": fold, "structures and annotated cases": f"sha256 {digest[:12]}"}
+    data = {"dataset": preprocessed.name, "fold": fold, "structures and annotated cases": f"sha256 {digest[:12]}"}
+    if (preprocessed / SPLITS_NAME).is_file():
+        data[SPLITS_NAME] = f"sha256 {sha256_of_file(preprocessed / SPLITS_NAME)[:12]}"
     if base is not None:
         data["base"] = f"sha256 {base.sha256[:12]}"
     return {"pretrain": settings.model_dump(mode="json"), "data": data}

@@ -8,6 +8,10 @@ from fsseg.checkpoints.swin import LEGACY_NOTE, PATCH_EMBEDDING, is_swin_unetr, 
 
 # The project's own loader accepts its head under MONAI's name, too.
 _HEADS = ("classifier.", "out.conv.conv.")
+_ROWS_NOTE = (
+    f"Recognised by the {len(FSEFT_29)} rows of its head. In a Swin UNETR of your own with as many classes they would"
+    " mean something else: --zero-shot tells."
+)
 
 
 def _head(checkpoint: Checkpoint) -> str | None:
@@ -37,7 +41,7 @@ def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
         dropped,
         swin_plans("fseft", description, weights, ABDOMEN_WINDOW, batch_size=6),
         labels=one_structure_a_row(FSEFT_29) if named else NO_HEAD,
-        notes=(LEGACY_NOTE,),
+        notes=(LEGACY_NOTE,) if head == _HEADS[0] else (_ROWS_NOTE, LEGACY_NOTE),
     )
 
 

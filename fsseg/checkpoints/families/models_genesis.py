@@ -14,7 +14,9 @@ _NOTES = (
 
 
 def _recognises(checkpoint: Checkpoint) -> bool:
-    return checkpoint.has(FIRST_CONVOLUTION, "out_tr.final_conv.weight")
+    head = checkpoint.weights.get("out_tr.final_conv.weight")
+    # It restores one image; with more rows a U-Net was fine-tuned to structures, on data that the file does not name.
+    return checkpoint.has(FIRST_CONVOLUTION) and head is not None and head.shape[0] == 1
 
 
 def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:

@@ -59,6 +59,7 @@ def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
         channel_names=(ANY_MODALITY,) * channels,
         holds=ENCODER_ONLY,
         plans_missing=missing,
+        architecture=None if unlike_residual_encoder_l(named) else residual_encoder_l(named),
         notes=(*_NOTES, _SPARK_NOTE) if spark else _NOTES,
     )
 

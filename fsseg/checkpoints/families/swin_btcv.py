@@ -10,6 +10,7 @@ _LEAKAGE_NOTE = (
     "SUPERVISED ON BTCV: this file is used as self-supervised by CLIP-Driven, SuPreM and FSEFT, but it was fine-tuned"
     " with the labels of BTCV. Results on BTCV, and on its 13 organs, are no evidence of self-supervised transfer."
 )
+_ROWS_NOTE = f"Recognised by the {_ROWS} rows of its head: a Swin UNETR of your own with as many looks the same."
 
 
 def _recognises(checkpoint: Checkpoint) -> bool:
@@ -28,7 +29,7 @@ def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
         weights,
         dropped,
         swin_plans("swin_btcv", description, weights, ABDOMEN_WINDOW),
-        notes=(_LEAKAGE_NOTE, LEGACY_NOTE, "1.5 mm is the spacing at which SuPreM and FSEFT used it."),
+        notes=(_LEAKAGE_NOTE, _ROWS_NOTE, LEGACY_NOTE, "1.5 mm is the spacing at which SuPreM and FSEFT used it."),
     )
 
 
