@@ -12,20 +12,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import PLANS_NAME, Lab, fsseg, succeed
+from conftest import KNOWN, PLANS_NAME, Lab, fsseg, succeed
 
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.pretraining import RECIPES, PretrainSettings
 from fsseg.config.run_folder import staging_of
-from fsseg.data.structures import CaseAnnotation, Structures
+from fsseg.data.structures import CaseAnnotation, Structures, load_structures
+from fsseg.models.networks import set_deep_supervision
+from fsseg.models.parts import parts_of
 from fsseg.nnunet.augmentation import turn_and_shift
 from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
 from fsseg.nnunet.environment import SPLITS_NAME
+from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.nnunet.pretrain_data import source_weights, stratified_holdout
+from fsseg.nnunet.softmax_head import with_background
 from fsseg.stages.pretrain_notes import PUBLISHED_INPUT, PublishedInput, process_notes, random_start_notes, recipe_notes
 from fsseg.training.processes import Processes, several_processes
 from fsseg.training.schedule import WarmupCosine
 from fsseg.training.seeding import seeded
+from fsseg.training.validation import masked_counts
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FINAL = "fold_0/checkpoint_final.pth"
@@ -265,6 +270,52 @@ def test_accumulated_batches_are_averaged_into_one_step() -> None:
         return weight.item()
 
     assert weight_after(1.0, 3.0) == pytest.approx((weight_after(1.0) + weight_after(3.0)) / 2)
+
+
+def test_a_loss_of_classes_makes_a_network_of_classes(lab: Lab, tmp_path: Path) -> None:
+    """Painted as regions, every class whose logit is above background's would hide the ones before it."""
+    from fsseg.nnunet.pretraining import make_trainer
+
+    run = tmp_path / "run"
+    succeed(*lab.pretrain_words(run, "loss=uniseg", "optimizer=sgd", "learning_rate=0.1", steps=6))
+    model = read_model_folder(run)
+    names = load_structures(lab.preprocessed).names
+    assert model.activation == "softmax"
+    assert model.head_rows() == {name: row for row, name in enumerate(names, start=1)}
+    heads = parts_of(model.build_network()).heads
+    assert all(not head.weight[0].any() and not head.bias[0] and head.weight[1:].any() for head in heads)
+    # The trainer goes on with rows for structures only, and writes the same network again.
+    plans = json.loads((run / "plans.json").read_text(encoding="utf-8"))
+    trainer = make_trainer(
+        plans=plans,
+        fold=0,
+        dataset_json=json.loads((lab.preprocessed / "dataset.json").read_text(encoding="utf-8")),
+        device=torch.device("cpu"),
+        folder=tmp_path / "again",
+        resume_from=run / FINAL,
+    )
+    assert parts_of(trainer.plain_network).head.out_channels == len(names)
+    trainer.run_training()
+    saved = load_checkpoint_safely(tmp_path / "again" / FINAL)["network_weights"]
+    assert all(torch.equal(saved[name], tensor) for name, tensor in model.weights.items())
+    # Its Dice is of what it predicts: the class with the highest logit, background having 0.
+    batch = next(iter(trainer.crops.training(sorted(load_structures(lab.preprocessed).cases), 0, trainer.device)))
+    network = with_background(trainer.plain_network).eval()
+    set_deep_supervision(network, enabled=False)
+    set_deep_supervision(trainer.plain_network, enabled=False)
+    trainer.objective.scales = None
+    with torch.no_grad():
+        classes = network(batch["image"]).argmax(1)
+        _, counts = trainer.objective.validation(trainer.plain_network.eval(), batch)
+    target, valid = trainer.objective.table.expand(batch["labels"], batch["zone_annotated"])
+    predicted = torch.stack([classes == row for row in model.head_rows().values()], dim=1)
+    assert np.array_equal(counts.numpy(), masked_counts(predicted, target.bool(), valid.bool()))
+    # It is predicted with, and adapted, like any other network with a softmax.
+    succeed("predict", "--run", run, "--input", lab.target / "imagesTr", "--output", tmp_path / "out")
+    labels = json.loads((tmp_path / "out" / "dataset.json").read_text(encoding="utf-8"))["labels"]
+    assert labels == {"background": 0, **model.head_rows()}
+    facts = succeed(*lab.adapt_words(tmp_path / "adapted", base=run))
+    assert facts["structures"][KNOWN] == "known"
 
 
 # Checkpoints within an epoch

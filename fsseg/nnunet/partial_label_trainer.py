@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -33,6 +34,7 @@ from fsseg.nnunet.pretrain_log import METRICS_NAME, PretrainLog
 from fsseg.nnunet.pretrain_objective import PretrainObjective
 from fsseg.nnunet.pretrain_optimizer import optimizer_and_schedule
 from fsseg.nnunet.pretrain_state import restore_training, training_state
+from fsseg.nnunet.softmax_head import with_background, with_classes, without_background
 from fsseg.nnunet.validation import validate
 from fsseg.training.crop_batches import worker_errors_named
 from fsseg.training.placement import mixed_precision, place
@@ -50,6 +52,9 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
     annotated structures, several processes on CPUs too, and random state that makes a resumed run equal to an
     uninterrupted one. Settings come from the "fsseg" key of the plans.
     """
+
+    dataset_json: dict[str, Any]
+    label_manager: LabelManager
 
     def __init__(
         self,
@@ -100,6 +105,9 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         self.objective = PretrainObjective(
             self.settings, self.structures, self.device, self.processes.gather, self._get_deep_supervision_scales()
         )
+        if self.objective.is_softmax:
+            self.dataset_json = with_classes(self.dataset_json, self.structures)
+            self.label_manager = self.plans_manager.get_label_manager(self.dataset_json)
         place(self.plain_network, self.device)
         if self.settings.ema is not None:
             self.average = AveragedModel(self.plain_network, multi_avg_fn=get_ema_multi_avg_fn(self.settings.ema))
@@ -264,6 +272,11 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         """Return the network that is validated and saved in the end: the averaged one if there is one."""
         return self.plain_network if self.average is None else self.average.module
 
+    def _finished(self) -> nn.Module:
+        """Return the network as it is saved in the end: one with a softmax knows background."""
+        network = self._evaluated()
+        return with_background(network) if self.objective.is_softmax else network
+
     def validation_step(self, batch: dict[str, Tensor]) -> dict[str, Any]:
         """Count true and false positives and negatives over annotated voxels only."""
         with mixed_precision(self.device):
@@ -306,7 +319,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Predict the held-out cases and score what they annotate: `fold_X/validation/summary.json`."""
         if self.processes.writes:
-            network = self._evaluated()
+            network = self._finished()
             set_deep_supervision(network, enabled=False)
             validate(self, network, self.structures, save_probabilities=save_probabilities)
             set_deep_supervision(network, self.enable_deep_supervision)
@@ -318,7 +331,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         finished = self.current_epoch >= self.num_epochs
         save_checkpoint(
             Path(filename),
-            (self._evaluated() if finished else self.plain_network).state_dict(),
+            (self._finished() if finished else self.plain_network).state_dict(),
             self.configuration_name,
             self.inference_allowed_mirroring_axes,
             **training_state(self, average=not finished),
@@ -330,4 +343,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         refuse_best(Path(filename_or_checkpoint))
         if not self.was_initialized:
             self.initialize()
-        restore_training(self, load_checkpoint_safely(Path(filename_or_checkpoint)))
+        checkpoint = load_checkpoint_safely(Path(filename_or_checkpoint))
+        if self.objective.is_softmax:
+            checkpoint["network_weights"] = without_background(checkpoint["network_weights"], self.plain_network)
+        restore_training(self, checkpoint)

@@ -50,6 +50,7 @@ class PretrainObjective:
         self.settings = settings
         self.device = device
         self.loss = replace(PUBLISHED_LOSSES[settings.loss], gather=gather)
+        self.is_softmax = self.loss.activation == "task_softmax"
         self.table = TargetTable(torch.from_numpy(structures.table()))
         self.scales = scales
 
@@ -65,7 +66,10 @@ class PretrainObjective:
         image, targets, valids = self._prepare(batch)
         logits = self._logits(network, image)
         loss = deep_supervision_loss(self.loss, logits, targets, valids)
-        return loss, torch.from_numpy(masked_counts(logits[0] > 0, targets[0], valids[0])).to(self.device)
+        predicted = logits[0] > 0
+        if self.is_softmax:  # background has the logit 0
+            predicted &= logits[0] == logits[0].amax(1, keepdim=True)
+        return loss, torch.from_numpy(masked_counts(predicted, targets[0], valids[0])).to(self.device)
 
     def _prepare(self, batch: dict[str, Tensor]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         image, labels, zone_annotated = (
