@@ -276,7 +276,12 @@ def test_plans_without_statistics(tmp_path: Path) -> None:
 def test_v1_file_without_plans(tmp_path: Path) -> None:
     checkpoint_files.nnunet_v1(tmp_path / "model.model")
     (tmp_path / "model.model.pkl").unlink()
-    refused(run_import(tmp_path / "model.model"), 2, "model.model.pkl", "plans.pkl", "--plans FILE")
+    words = ("model.model.pkl", "plans.pkl", "--plans FILE", "the network comes from the weights")
+    refused(run_import(tmp_path / "model.model"), 2, *words)
+    plans = REPOSITORY / "plans" / "multitalent_unet.json"  # its network has other widths
+    imported = fsseg("import", tmp_path / "model.model", "--plans", plans, "--out", tmp_path / "run")
+    assert imported.code == 0, imported.err
+    assert "The network is read off the weights" in imported.out
 
 
 def test_damaged_v1_plans(tmp_path: Path) -> None:

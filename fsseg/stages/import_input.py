@@ -15,7 +15,7 @@ from fsseg.checkpoints.same_architecture import require_same_meaning
 from fsseg.config.errors import UsageError
 from fsseg.nnunet.configurations import resolved
 from fsseg.nnunet.normalization import CT_SCHEME
-from fsseg.nnunet.planning import read_plans_file
+from fsseg.nnunet.planning import read_plans_file, require_patch_fits
 
 
 def with_input(
@@ -45,7 +45,8 @@ def with_input(
     elif translation.plans is None:
         raise UsageError(
             f"{file} cannot be imported without plans. {translation.plans_missing}\n"
-            "  Give plans with --plans FILE, for example a copy of one in plans/ with the spacing changed."
+            "  Give plans with --plans FILE, for example a copy of one in plans/ with the spacing changed"
+            f"{'; the network comes from the weights' if translation.architecture is not None else ''}."
         )
     plans, configuration, notes = translation.plans, translation.configuration, list(translation.notes)
     assert plans is not None  # one of the two branches above saw to it
@@ -64,14 +65,10 @@ def with_input(
 
 def _with_plans(translation: Translation, file: Path, plans_file: Path, channels: int) -> Translation:
     plans = _read_plans(plans_file, file, channels)
-    new = resolved(plans, CONFIGURATION)
     if translation.plans is None:
-        if translation.architecture is not None:
-            require_same_meaning(dict(translation.architecture), new["architecture"])
-        return replace(
-            translation, plans=plans, configuration=CONFIGURATION, notes=(*translation.notes, _note(plans_file))
-        )
-    old = resolved(translation.plans, translation.configuration)
+        more = [*_use_architecture(translation, plans, plans_file), _note(plans_file)]
+        return replace(translation, plans=plans, configuration=CONFIGURATION, notes=(*translation.notes, *more))
+    old, new = resolved(translation.plans, translation.configuration), resolved(plans, CONFIGURATION)
     require_same_meaning(old["architecture"], new["architecture"])
     renumbered = at_depth(translation.weights, old["architecture"], new["architecture"])
     random = {name: translation.weights[name] for name in translation.random if name in translation.weights}
@@ -86,6 +83,15 @@ def _with_plans(translation: Translation, file: Path, plans_file: Path, channels
         dropped={**translation.dropped, **renumbered.dropped},
         notes=(*translation.notes, *notes),
     )
+
+
+def _use_architecture(translation: Translation, plans: dict[str, Any], plans_file: Path) -> list[str]:
+    """Put the network of the weights, where it is known, into plans that were given for the rest; return a note."""
+    if translation.architecture is None:
+        return []
+    plans["configurations"][CONFIGURATION]["architecture"] = dict(translation.architecture)
+    require_patch_fits(resolved(plans, CONFIGURATION), plans_file)
+    return [f"The network is read off the weights: {plans_file} decides the rest."]
 
 
 def _read_plans(plans_file: Path, file: Path, channels: int) -> dict[str, Any]:

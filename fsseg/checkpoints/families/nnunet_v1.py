@@ -1,5 +1,6 @@
 """Plain 3D U-Nets of nnU-Net v1, whose plans lie beside them: Models Genesis for nnU-Net, and one's own."""
 
+from fsseg.checkpoints.architectures import plain_unet
 from fsseg.checkpoints.class_lists import MULTITALENT_47
 from fsseg.checkpoints.container import Checkpoint
 from fsseg.checkpoints.family import ANY_MODALITY, Family, Translation, split_off
@@ -15,6 +16,7 @@ def _recognises(checkpoint: Checkpoint) -> bool:
 
 def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
     weights = renamed(checkpoint.weights)
+    architecture = plain_unet(weights)
     beside = side_plans(checkpoint.path)
     plans = None if beside is None else plans_from_v1("nnunet_v1", _DESCRIPTION, weights, beside[1], beside[0])
     channels = checkpoint.weights[FIRST_CONVOLUTION].shape[1]
@@ -26,6 +28,7 @@ def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
         dropped,
         plans,
         channel_names=tuple(names) if len(names) == channels else (ANY_MODALITY,) * channels,
+        architecture=architecture,
         inputs=() if beside is None else (beside[0],),
         plans_missing=f"Neither {checkpoint.path.name}.pkl nor plans.pkl lies beside it, in which nnU-Net v1 keeps"
         " spacing, patch and intensities.",
