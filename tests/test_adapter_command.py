@@ -11,7 +11,7 @@ import torch
 from conftest import KNOWN, NOVEL, Lab, fsseg, succeed
 from safetensors.torch import load_file, save_file
 
-from fsseg.methods.adapter_file import load_adapter, sealed
+from fsseg.methods.adapter_file import LabelMaps, load_adapter, sealed
 from fsseg.methods.stacked_networks import StackedNetworks
 from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.stages.load_adapted import load_adapted
@@ -270,7 +270,9 @@ def test_one_prediction_with_two_adapters_shows_what_each_shows(
         ("other", {"c": (5,)}, {"a": (1, 2), "b": (2,), "c": (3,)}),  # where 5 means something else
         (None, {"c": (5,)}, {"a": (1, 2), "b": (2,), "c": (3,)}),  # it numbers its own
         ("first", {"c": (5,)}, {"a": (2, 5), "b": (5,), "c": (5,)}),
-        ("first", {"c": (2, 5, 6)}, {"c": (2, 5, 6), "a": (2, 5), "b": (5,)}),  # what contains is painted first
+        # What contains is painted first; what is added is beyond all integers of the dataset.
+        ("first", {"c": (2, 5, 6)}, {"c": (2, 5, 6), "a": (2, 5), "b": (5,)}),
+        ("first", {"c": (2,)}, {"a": (2, 5, 10), "b": (5,), "c": (2,)}),
     ],
 )
 def test_adapters_of_one_dataset_keep_its_integers(
@@ -284,8 +286,8 @@ def test_adapters_of_one_dataset_keep_its_integers(
     from fsseg.stages.predict import _joined_integers
 
     infos: Any = [
-        SimpleNamespace(integers={"a": (2, 5), "b": (5,)}, dataset="first"),
-        SimpleNamespace(integers=second, dataset=dataset),
+        SimpleNamespace(integers={"a": (2, 5), "b": (5,)}, label_maps=LabelMaps(sha256="first", highest=9)),
+        SimpleNamespace(integers=second, label_maps=dataset and LabelMaps(sha256=dataset, highest=9)),
     ]
     assert list(_joined_integers(infos).items()) == list(joined.items())
     assert ("the adapter that is named later has it" in caplog.text) == (dataset != "first")

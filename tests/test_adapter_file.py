@@ -87,9 +87,9 @@ def test_tensors_that_cannot_be_applied_are_neither_written_nor_loaded(
         load_adapter(written(tmp_path, {**state(), "weight": weight}))
 
 
-@pytest.mark.parametrize(("version", "message"), [(0, "Adapt again"), (1, "Adapt again"), (3, "Install a newer fsseg")])
+@pytest.mark.parametrize(("version", "message"), [(0, "Adapt again"), (1, "Adapt again"), (4, "Install a newer fsseg")])
 def test_another_format_is_refused(tmp_path: Path, version: int, message: str) -> None:
-    with pytest.raises(UsageError, match=rf"has format {version}, this fsseg reads format 2\.\n  {message}"):
+    with pytest.raises(UsageError, match=rf"has format {version}, this fsseg reads formats 2 to 3\.\n  {message}"):
         load_adapter(written(tmp_path, format_version=version))
 
 

@@ -5,6 +5,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from fsseg.data.assembly import paintable, painting_order, region_labels, renumbered
 from fsseg.data.structures import CaseAnnotation, Structures
+from fsseg.nnunet.softmax_head import with_classes
 
 
 def structures(integers: dict[str, tuple[int, ...]], z_extent: dict[str, tuple[int, int]]) -> Structures:
@@ -59,6 +60,13 @@ def test_an_added_integer_leaves_containment_and_taken_integers_alone() -> None:
     integers = paintable({"body": body, "a": (1, 3), "b": (2, 4), "cyst": (3, 4)}, highest=9)
     assert integers == {"body": (*body, 10), "a": (1, 3), "b": (2, 4), "cyst": (3, 4, 10)}
     assert paintable(integers) == integers
+
+
+def test_classes_are_numbered_as_the_rows_of_the_head() -> None:
+    """Also where painting them as regions would take another order."""
+    dataset = structures({"liver": (4,), "spleen": (2,), "cord": (7,)}, {"cord": (3, 9)})
+    labels = with_classes({"labels": {}, "regions_class_order": [], "name": "x"}, dataset)
+    assert labels == {"name": "x", "labels": {"background": 0, "liver": 1, "spleen": 2, "cord": 3}}
 
 
 def test_simple_nesting_needs_no_added_integer() -> None:

@@ -293,7 +293,7 @@ def job_and_volumes(
 ) -> tuple[Job, list[Volume]]:
     base = read_model_folder(lab.base)
     dataset = read_raw_dataset(lab.target)
-    target = make_target(base, dataset.path.name, dataset.structures, (NOVEL, KNOWN), head=head)
+    target = make_target(base, dataset.dataset_json, dataset.structures, (NOVEL, KNOWN), head=head)
     volumes = support_volumes(dataset, target, [lab.case(i) for i in cases], CasePreprocessor(base, cache=None))
     return Job(base, target, create_method(method), "tuned", Recipe(max_steps=1), 0, CPU), volumes
 
@@ -635,7 +635,7 @@ def test_label_maps_are_written_as_the_image_is_stored(lab: Lab, adapted: Path, 
 
 def test_a_flipped_case_is_preprocessed_to_the_same_volume(lab: Lab, tmp_path: Path) -> None:
     base, dataset = read_model_folder(lab.base), read_raw_dataset(lab.target)
-    target: Target = make_target(base, dataset.path.name, dataset.structures, (NOVEL, KNOWN))
+    target: Target = make_target(base, dataset.dataset_json, dataset.structures, (NOVEL, KNOWN))
     plain = support_volumes(dataset, target, [lab.case(0)], CasePreprocessor(base, cache=None))[0]
     copy = lab.copy_target(tmp_path / "raw")
     for path in (copy.image(0), copy.label(0)):

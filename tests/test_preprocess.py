@@ -30,6 +30,7 @@ from fsseg.config.errors import FssegError
 from fsseg.data.structures import load_structures
 from fsseg.nnunet.environment import SPLITS_NAME
 from fsseg.nnunet.preprocessed_dataset import require_all_cases
+from fsseg.nnunet.pretrain_data import preprocessed_structures
 
 DATA = f"{PLANS_NAME}_3d_fullres"
 
@@ -243,6 +244,17 @@ def test_pretraining_names_a_preprocessed_case_that_is_damaged(
     assert not (tmp_path / "out").exists()
 
 
+def test_structures_that_are_not_of_the_preprocessed_cases_are_refused(own_sources: Path) -> None:
+    file = own_sources.parent / "structures.json"
+    assert preprocessed_structures(own_sources.parent)
+    content = json.loads(file.read_text(encoding="utf-8"))
+    first, second, *_ = content["integers"]
+    content["integers"] |= {first: content["integers"][second], second: content["integers"][first]}
+    file.write_text(json.dumps(content))
+    with pytest.raises(FssegError, match=f"give {first}, {second} different integers"):
+        preprocessed_structures(own_sources.parent)
+
+
 def test_cases_of_other_plans_do_not_get_integers_with_another_meaning(site: Lab, folder: Path, tmp_path: Path) -> None:
     succeed(*words(site))
     plans = tiny_plans() | {"plans_name": "other"}
@@ -257,7 +269,12 @@ def test_cases_of_other_plans_do_not_get_integers_with_another_meaning(site: Lab
     before = tree(folder.parent)
     outcome = fsseg(*others)
     assert outcome.code == 2
-    assert f"holds cases of other plans ({DATA}), from label maps with other integers" in outcome.err
+    assert f"holds preprocessed cases ({DATA}) from label maps with other integers" in outcome.err
+    assert tree(folder.parent) == before
+    plans_words = ("nnunet", "plans", "--checkpoint", site.base, "--dataset", "804", "--method", "bitfit")
+    outcome = fsseg(*plans_words)  # it writes structures.json, too
+    assert outcome.code == 2
+    assert "from label maps with other integers" in outcome.err
     assert tree(folder.parent) == before
     succeed(*words(site))  # replaces its own
     succeed(*others)
@@ -348,11 +365,17 @@ def test_channels_in_other_geometries_are_refused(site: Lab) -> None:
         second = Path(str(site.image(index)).replace("_0000", "_0001"))
         shutil.copyfile(site.image(index), second)
     turned(second)
-    outcome = fsseg(*words(site))
+    plans = json.loads(site.plans.read_text(encoding="utf-8"))
+    block = plans["configurations"]["3d_fullres"]
+    plans["configurations"]["3d_fullres"] |= {"normalization_schemes": 2 * block["normalization_schemes"]}
+    file = site.root / "two_channels.json"
+    file.write_text(json.dumps(plans), encoding="utf-8")
+    command = ("preprocess", "--dataset", "804", "--plans", file)
+    outcome = fsseg(*command)
     assert outcome.code == 1
     assert f"voxels of {second.name} have direction" in outcome.err
     second.unlink()
-    assert "do not have the 2 channel(s) 0000, 0001" in fsseg(*words(site)).err
+    assert "do not have the 2 channel(s) 0000, 0001" in fsseg(*command).err
 
 
 def test_an_ignore_label_is_named(site: Lab) -> None:

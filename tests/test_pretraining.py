@@ -26,7 +26,14 @@ from fsseg.nnunet.environment import SPLITS_NAME
 from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.nnunet.pretrain_data import source_weights, stratified_holdout
 from fsseg.nnunet.softmax_head import with_background
-from fsseg.stages.pretrain_notes import PUBLISHED_INPUT, PublishedInput, process_notes, random_start_notes, recipe_notes
+from fsseg.stages.pretrain_notes import (
+    PUBLISHED_INPUT,
+    PublishedInput,
+    fold_notes,
+    process_notes,
+    random_start_notes,
+    recipe_notes,
+)
 from fsseg.training.processes import Processes, several_processes
 from fsseg.training.schedule import WarmupCosine
 from fsseg.training.seeding import seeded
@@ -557,6 +564,8 @@ def test_resume_refuses_other_data_and_foreign_folders(
     splits.write_text(json.dumps([{"train": [], "val": []}]), encoding="utf-8")
     try:  # other folds would train on cases that were held out, or the other way round
         assert "splits_final.json: None before, sha256" in refused(*words, "--resume")
+        assert "decides which cases are held out" in fold_notes(lab.preprocessed, "0")[0]
+        assert not fold_notes(lab.preprocessed, "all")
     finally:
         splits.unlink()
     structures = lab.preprocessed / "structures.json"

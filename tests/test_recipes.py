@@ -125,7 +125,7 @@ Train = Callable[..., tuple[list[float], dict[str, Tensor]]]
 def trained(lab: Lab) -> Train:
     """Return a function that trains four steps on two cases and gives the losses and the trained tensors."""
     base, dataset = read_model_folder(lab.base), read_raw_dataset(lab.target)
-    target = make_target(base, dataset.path.name, dataset.structures, (NOVEL,))
+    target = make_target(base, dataset.dataset_json, dataset.structures, (NOVEL,))
     cases = [lab.case(0), lab.case(1)]
     volumes = support_volumes(dataset, target, cases, CasePreprocessor(base, cache=None))
 

@@ -22,12 +22,8 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `fsseg evaluate`."""
-    parser.add_argument(
-        "--prediction", type=Path, required=True, metavar="DIR", help="folder of predicted NIfTI label maps"
-    )
-    parser.add_argument(
-        "--reference", type=Path, required=True, metavar="DIR", help="folder of reference NIfTI label maps"
-    )
+    parser.add_argument("--prediction", type=Path, required=True, metavar="DIR", help="folder of predicted label maps")
+    parser.add_argument("--reference", type=Path, required=True, metavar="DIR", help="folder of reference label maps")
     parser.add_argument(
         "--out",
         type=Path,

@@ -77,11 +77,11 @@ def _plans(arguments: argparse.Namespace) -> int:
     values = {name: getattr(arguments, name) for name in names}
     values |= {"structures": arguments.structure, **method_settings(arguments, arguments.shots)}
     result = run_nnunet_plans(validated(NnunetPlansConfig, values, "the options"))
-    number, plans = result["dataset"][7:10], result["plans"]
+    number, plans, configuration = result["dataset"][7:10], result["plans"], result["configuration"]
     text = (
         f"{result['out']}\n"
-        f"  nnUNetv2_preprocess -d {number} -plans_name {plans} -c 3d_fullres\n"
-        f"  nnUNetv2_train {number} 3d_fullres 0 -p {plans} -tr nnUNetTrainerFewShot"
+        f"  nnUNetv2_preprocess -d {number} -plans_name {plans} -c {configuration}\n"
+        f"  nnUNetv2_train {number} {configuration} 0 -p {plans} -tr nnUNetTrainerFewShot"
     )
     emit(result, "\n".join([text, *result["notes"]]), arguments.json)
     return 0

@@ -108,8 +108,12 @@ def _require_own(folder: Path, checkpoints: str) -> None:
 
 
 @contextmanager
-def locked_staging(folder: Path) -> Iterator[Path]:
+def locked_staging(folder: Path, made: Path | None = None) -> Iterator[Path]:
     """Make the staging folder and hold its lock, which ends with the process however that ends.
+
+    Args:
+        folder: beside which it lies.
+        made: what is made there, for messages; None for `folder`.
 
     Raises:
         UsageError: another process has it.
@@ -123,7 +127,7 @@ def locked_staging(folder: Path) -> Iterator[Path]:
         raise _not_written(folder, error) from error
     with marker:
         if not _lock(marker):
-            raise _in_use(folder)
+            raise _in_use(made or folder)
         try:
             yield staging
         finally:
@@ -151,7 +155,7 @@ def _require_unused(folder: Path) -> None:
 
 
 def _in_use(folder: Path) -> UsageError:
-    return UsageError(f"Another process is making {folder} right now.\n  Wait for it, or choose another name.")
+    return UsageError(f"Another process is making {folder} right now.\n  Wait for it, or choose another place.")
 
 
 def _is_of_writing(error: OSError, staging: Path) -> bool:

@@ -23,9 +23,9 @@ class UnreadableImageError(Exception):
 
 
 def read_image(path: Path) -> SimpleITK.Image:
-    """Read a .nii.gz or .nii file.
+    """Read an image.
 
-    ITK alone reads a truncated file as zeros and NaN or infinity as 0, so the bytes are checked first.
+    ITK alone reads a truncated NIfTI file as zeros and NaN or infinity as 0, so its bytes are checked first.
 
     Raises:
         UnreadableImageError: the file is missing, damaged, no image, or holds values that are not finite.
@@ -35,8 +35,11 @@ def read_image(path: Path) -> SimpleITK.Image:
     if path.is_dir():
         raise UnreadableImageError(f"a folder, not a file: {path}")
     try:
-        not_finite = _not_finite_values(path)
+        is_nifti = path.name.endswith(_ENDINGS)
+        not_finite = _not_finite_values(path) if is_nifti else 0
         image = SimpleITK.ReadImage(str(path))
+        if not is_nifti:
+            not_finite = int((~np.isfinite(SimpleITK.GetArrayViewFromImage(image))).sum())
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UnreadableImageError(f"truncated or damaged: {path} ({error})") from None
     except RuntimeError as error:

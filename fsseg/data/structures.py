@@ -4,6 +4,8 @@ Unknown is not background: a structure that a case does not list in `annotated` 
 validation or evaluation of that case, and a structure with a z-extent only takes part inside it.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -67,10 +69,15 @@ class Structures(StrictModel):
 
     def table(self) -> np.ndarray:
         """Return the lookup table (integers + 1, C) of bool: row `i` says which structures integer `i` belongs to."""
-        table = np.zeros((self._highest() + 1, len(self.integers)), dtype=bool)
+        table = np.zeros((self.highest + 1, len(self.integers)), dtype=bool)
         for channel, values in enumerate(self.integers.values()):
             table[list(values), channel] = True
         return table
+
+    @property
+    def integers_sha256(self) -> str:
+        """Hash of what the integers mean."""
+        return hashlib.sha256(json.dumps(self.integers, sort_keys=True).encode()).hexdigest()
 
     def overlapping(self) -> list[tuple[str, str]]:
         """Return the pairs of structures that share an integer, such as (liver, liver_tumour)."""
@@ -90,9 +97,11 @@ class Structures(StrictModel):
         """Return the same dataset reduced to some structures, in the given order; integers stay as they are."""
         cases = {case: annotation.subset(names) for case, annotation in self.cases.items()}
         integers = {name: self.integers[name] for name in names}
-        return self.model_copy(update={"integers": integers, "highest_integer": self._highest(), "cases": cases})
+        return self.model_copy(update={"integers": integers, "highest_integer": self.highest, "cases": cases})
 
-    def _highest(self) -> int:
+    @property
+    def highest(self) -> int:
+        """The highest integer of the label maps."""
         return max([self.highest_integer, *(max(values) for values in self.integers.values())])
 
     def save(self, folder: Path) -> None:

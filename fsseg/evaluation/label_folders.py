@@ -16,7 +16,7 @@ from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures
 
 logger = logging.getLogger(__name__)
 
-FILE_ENDINGS = (".nii.gz", ".nii")
+FILE_ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
 _DEFINITIONS = (STRUCTURES_NAME, "dataset.json")
 
 
@@ -74,11 +74,11 @@ def open_label_folder(path: Path) -> LabelFolder:
     predictions (dataset.json beside the masks) and raw datasets (DatasetXXX/labelsTr).
 
     Raises:
-        UsageError: the folder does not exist, holds no NIfTI file, or nothing says what its integers mean.
+        UsageError: the folder does not exist, holds no label map, or nothing says what its integers mean.
         FssegError: two files belong to one case, or the JSON is damaged.
     """
     if not path.is_dir():
-        raise UsageError(f"Folder not found: {path}\n  Give a folder of NIfTI label maps, one file per case.")
+        raise UsageError(f"Folder not found: {path}\n  Give a folder of label maps, one file per case.")
     files = _label_files(path)
     if not files:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""NIfTI label maps in one orientation, one boolean mask per structure.
+"""Label maps in one orientation, one boolean mask per structure.
 
 Every volume is turned to RAS on reading, so axis 0 runs from inferior to superior and the z-extents of
 structures.json apply whatever the orientation of the file.
@@ -45,10 +45,10 @@ class LabelMap:
 
 
 def read_label_map(path: Path, structures: Structures) -> LabelMap:
-    """Read a NIfTI label map and turn it to RAS.
+    """Read a label map and turn it to RAS.
 
     Args:
-        path: a 3D NIfTI file of integers.
+        path: a 3D image of integers.
         structures: what the integers mean; one that it does not know is an error, not background.
 
     Raises:
@@ -58,7 +58,7 @@ def read_label_map(path: Path, structures: Structures) -> LabelMap:
     try:
         image = read_image(path)
     except UnreadableImageError as error:
-        raise FssegError(f"{path} cannot be read as NIfTI: {error}\n  Write or copy this file again.") from None
+        raise FssegError(f"{path} cannot be read: {error}\n  Write or copy this file again.") from None
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise FssegError(f"{path} must be a 3D label map, got size {image.GetSize()}.")
     image = SimpleITK.DICOMOrient(image, ORIENTATION)

@@ -20,11 +20,19 @@ from fsseg.methods.contract import DecoderChoice
 from fsseg.models.weights_hash import hash_of_weights
 
 ADAPTER_NAME = "adapter.safetensors"
-FORMAT_VERSION = 2  # 1 had no hash of the file's content
+FORMAT_VERSION = 3
+_READABLE = (2, 3)  # 1 had no hash of the file's content; 2 did not say of which label maps the integers are
 _KEY = "fsseg"
 _HASH = "sha256"
 _Integers = Annotated[tuple[Annotated[int, Field(ge=1, le=HIGHEST_INTEGER)], ...], Field(min_length=1)]
 _DTYPES = (torch.float32, torch.int64)  # weights; counts and indices
+
+
+class LabelMaps(StrictModel):
+    """What tells the label maps of a dataset from others: a hash of all its integers, and the highest of them."""
+
+    sha256: str
+    highest: int
 
 
 class AdapterInfo(StrictModel):
@@ -35,7 +43,8 @@ class AdapterInfo(StrictModel):
         activation: of the head; with "softmax" a background row comes before those of the structures.
         structures: adapted structures in channel order, with the base's head row each started from (None: a new one).
         integers: the integers of each structure in the label maps that the adapted network writes, in channel order.
-        dataset: name of the dataset that the integers are those of; None if the adapter numbers its own.
+        label_maps: of which the integers are; None if the adapter numbers its own.
+        file_ending: of the images of the dataset.
         mirroring_axes: axes that test-time mirroring may flip; none where the training had no flips.
         tile_step_size: step of the sliding window as a share of the patch, as the recipe has it.
         base_sha256: hash of the base's weights and settings; the adapter fits no other base.
@@ -55,7 +64,8 @@ class AdapterInfo(StrictModel):
     activation: Activation = "sigmoid"
     structures: dict[str, Annotated[int, Field(ge=0)] | None] = Field(min_length=1)
     integers: dict[str, _Integers]
-    dataset: str | None = None
+    label_maps: LabelMaps | None = None
+    file_ending: str = ".nii.gz"
     mirroring_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...]
     tile_step_size: float = Field(gt=0, le=1)
     base_sha256: str
@@ -142,10 +152,11 @@ def _require_file(path: Path) -> None:
 
 
 def _require_format(version: int, path: Path) -> None:
-    if version == FORMAT_VERSION:
+    if version in _READABLE:
         return
     advice = "Install a newer fsseg." if version > FORMAT_VERSION else "Adapt again with this fsseg."
-    raise UsageError(f"{path} has format {version}, this fsseg reads format {FORMAT_VERSION}.\n  {advice}")
+    readable = f"formats {_READABLE[0]} to {FORMAT_VERSION}"
+    raise UsageError(f"{path} has format {version}, this fsseg reads {readable}.\n  {advice}")
 
 
 def _require_sound(state: dict[str, Tensor], path: Path) -> None:

@@ -8,6 +8,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from fsseg.config.errors import FssegError, UsageError
 
+_AXES = 3
 _ABOUT_OTHERS = ("inherits_from", "next_stage")
 # What makes an image into the network's input, and the network. The patch is not among them: it may be enlarged.
 _DECIDING = ("transpose_forward", "image_reader_writer", "foreground_intensity_properties_per_channel")
@@ -44,6 +45,23 @@ def resolved(plans: dict[str, Any], configuration: str, where: str = "The plans"
             f"{where}: configuration {configuration!r} holds no architecture that can be read"
             f" ({type(error).__name__}: {error})."
         ) from None
+
+
+def require_plain_3d(plans: dict[str, Any], configuration: str, where: str) -> None:
+    """Raise `UsageError` if a network reads slices, or another network's segmentation beside the image.
+
+    Args:
+        plans: content of plans.json.
+        configuration: its name.
+        where: what the model is called in messages.
+    """
+    block = resolved(plans, configuration)
+    is_flat = configuration == "2d" or len(block["patch_size"]) != _AXES
+    if is_flat or block.get("previous_stage") is not None:
+        raise UsageError(
+            f"{where} is of the configuration {configuration!r}.\n"
+            "  allowed: 3D networks that read the image alone, such as 3d_fullres"
+        )
 
 
 def deciding_settings(plans: dict[str, Any], configuration: str) -> dict[str, Any]:

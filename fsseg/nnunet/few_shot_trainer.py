@@ -102,7 +102,6 @@ class FewShotTrainer(nnUNetTrainer):
         volumes = [preprocessed_volume(case, dataset, self.structures, self.plans_manager) for case in split.support]
         self.fold_folder.mkdir(parents=True, exist_ok=True)
         write_json(Path(str(self.output_folder_base)) / "plans.json", self.plans_manager.plans)
-        write_json(Path(str(self.output_folder_base)) / "dataset.json", self.dataset_json)
         split.save(self.fold_folder)
         self.adapt(volumes)
 

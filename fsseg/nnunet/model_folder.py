@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shlex
 from collections.abc import Iterable
 from copy import deepcopy
@@ -29,7 +30,9 @@ from fsseg.nnunet.checkpoint_file import (
     require_nnunet_checkpoint,
     save_checkpoint,
 )
-from fsseg.nnunet.configurations import deciding_settings, resolved
+from fsseg.nnunet.configurations import deciding_settings, require_plain_3d, resolved
+
+logger = logging.getLogger(__name__)
 
 TILE_STEP_SIZE = 0.5  # nnU-Net's
 TILE_STEP_KEY = "inference_tile_step_size"  # of a checkpoint; stock nnU-Net takes the step from its command only
@@ -120,14 +123,18 @@ class ModelFolder:
         activation: Activation = "sigmoid",
         support: Iterable[str] = (),
         random: Iterable[str] = (),
+        *,
+        file_ending: str | None = None,
     ) -> dict[str, Any]:
         """Return the dataset.json of an adaptation: this model's, with the adapted structures instead of its own.
 
         Its support cases, and those that this model was adapted to before, stand in it, because nnU-Net copies the file
         to the predictions, where `fsseg evaluate` looks for them. So do the `random` tensors that it left as they were.
+        Images are looked for by the `file_ending`, which is that of the adapted dataset; None leaves the base's.
         """
         kept = {key: value for key, value in self.dataset_json.items() if key not in _OF_THE_MODEL_ALONE}
         lists = {SUPPORT_KEY: sorted({*kept.get(SUPPORT_KEY, ()), *support}), RANDOM_KEY: list(random)}
+        kept |= {"file_ending": file_ending or kept["file_ending"]}
         return {**kept, **head_labels(integers, activation), **{key: names for key, names in lists.items() if names}}
 
     def plans_manager(self) -> PlansManager:
@@ -186,6 +193,7 @@ def read_model_folder(path: Path) -> ModelFolder:
         FssegError: a file is damaged.
     """
     file = checkpoint_file(path)
+    _say_which_fold(path, file)
     plans = read_json(path / "plans.json", _PLANS_KEYS)
     dataset_json = read_json(path / "dataset.json", _DATASET_KEYS)
     checkpoint = load_checkpoint_safely(file)
@@ -218,6 +226,7 @@ def checked_model(
         FssegError: plans or labels cannot be read.
     """
     resolved(plans, configuration, str(path / "plans.json"))
+    require_plain_3d(plans, configuration, str(path))
     _require_labels(plans, dataset_json, path / "dataset.json")
     _require_lists_of_names(dataset_json, path / "dataset.json")
     return ModelFolder(path, plans, dataset_json, configuration, weights, mirroring_axes)
@@ -269,6 +278,12 @@ def checkpoint_file(path: Path) -> Path:
             "  Give the --out folder of `fsseg pretrain`, or an nnU-Net results folder."
         )
     return found[0]
+
+
+def _say_which_fold(path: Path, used: Path) -> None:
+    folds = sorted(file.parent.name for file in path.glob(f"fold_*/{CHECKPOINT_NAME}"))
+    if len(folds) > 1:
+        logger.warning("%s has %s: only %s is used.", path, ", ".join(folds), used.parent.name)
 
 
 def _tile_step_size(checkpoint: dict[str, Any], file: Path) -> float:

@@ -17,7 +17,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import write_json
 from fsseg.config.pretraining import settings_of_plans
-from fsseg.data.structures import load_structures, twins_of
+from fsseg.data.assembly import paintable, region_labels
+from fsseg.data.structures import twins_of
 from fsseg.models.networks import build_network, set_deep_supervision, supports_deep_supervision
 from fsseg.nnunet.augmentation import mirror_axes_for
 from fsseg.nnunet.checkpoint_file import (
@@ -27,8 +28,8 @@ from fsseg.nnunet.checkpoint_file import (
     refuse_best,
     save_checkpoint,
 )
-from fsseg.nnunet.environment import SPLITS_NAME, structures_folder
-from fsseg.nnunet.pretrain_data import stratified_holdout, structures_of_preprocessed
+from fsseg.nnunet.environment import SPLITS_NAME
+from fsseg.nnunet.pretrain_data import preprocessed_structures, stratified_holdout, structures_of_preprocessed
 from fsseg.nnunet.pretrain_loaders import PretrainLoaders
 from fsseg.nnunet.pretrain_log import METRICS_NAME, PretrainLog
 from fsseg.nnunet.pretrain_objective import PretrainObjective
@@ -75,7 +76,10 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
                 "  Make the dataset with `fsseg assemble`, or write every label as a region: [1, 1] for 1."
             )
         self.settings = settings_of_plans(self.plans_manager.plans)
-        self.structures = load_structures(structures_folder(Path(str(self.preprocessed_dataset_folder_base))))
+        self.structures = preprocessed_structures(Path(str(self.preprocessed_dataset_folder_base)))
+        painted = paintable(self.structures.integers, self.structures.highest)
+        if painted != self.structures.integers:
+            self._write_labels({**self.dataset_json, **region_labels(painted)})
         architecture = self.configuration_manager.configuration["architecture"]
         self.enable_deep_supervision = supports_deep_supervision(architecture)
         self.num_iterations_per_epoch = min(self.settings.steps_per_epoch, self.settings.steps)
@@ -89,6 +93,11 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         self.steps_in_epoch = 0
         self.saved_at = time.monotonic()
         self.average: AveragedModel | None = None
+
+    def _write_labels(self, dataset_json: dict[str, Any]) -> None:
+        """Let the run and its predictions have other labels than the preprocessed dataset."""
+        self.dataset_json = dataset_json
+        self.label_manager = self.plans_manager.get_label_manager(dataset_json)
 
     def write_to(self, folder: Path) -> None:
         """Make `folder` the model folder, instead of nnU-Net's results tree."""
@@ -106,8 +115,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
             self.settings, self.structures, self.device, self.processes.gather, self._get_deep_supervision_scales()
         )
         if self.objective.is_softmax:
-            self.dataset_json = with_classes(self.dataset_json, self.structures)
-            self.label_manager = self.plans_manager.get_label_manager(self.dataset_json)
+            self._write_labels(with_classes(self.dataset_json, self.structures))
         place(self.plain_network, self.device)
         if self.settings.ema is not None:
             self.average = AveragedModel(self.plain_network, multi_avg_fn=get_ema_multi_avg_fn(self.settings.ema))

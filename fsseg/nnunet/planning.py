@@ -81,17 +81,21 @@ def use_shipped_plans(file: Path, dataset_id: int, preprocessed: Path) -> str:
 
 
 def read_plans_file(file: Path) -> dict[str, Any]:
-    """Read and check a plans file; raise `UsageError` for a file that is missing or no plans."""
+    """Read and check a plans file; raise `UsageError` for a file that is missing or no plans.
+
+    The configuration for 3D comes with what it inherits from others.
+    """
     if not file.is_file():
         shipped = sorted(path.name for path in Path("plans").glob("*.json"))
         raise unknown_name("plans file", str(file), [f"plans/{name}" for name in shipped], "Or `--plans auto`.")
     plans = read_json(file, _REQUIRED_KEYS, error=UsageError)
-    _require_configuration(plans, file)
+    configuration = _checked_configuration(plans, file)
+    plans["configurations"][CONFIGURATION] = {k: v for k, v in configuration.items() if k != "inherits_from"}
     return plans
 
 
-def _require_configuration(plans: dict[str, Any], file: Path) -> None:
-    """Raise `UsageError` if plans have no complete 3D configuration, or name what nnU-Net does not have."""
+def _checked_configuration(plans: dict[str, Any], file: Path) -> dict[str, Any]:
+    """Return the 3D configuration; raise `UsageError` if it is incomplete, or names what nnU-Net does not have."""
     if CONFIGURATION not in plans["configurations"]:
         raise UsageError(
             f"{file} has no configuration {CONFIGURATION!r}, only {', '.join(plans['configurations']) or 'none'}."
@@ -110,6 +114,7 @@ def _require_configuration(plans: dict[str, Any], file: Path) -> None:
     _require_file_name(configuration["data_identifier"], f"{file}: data_identifier")
     _require_classes(plans, file)
     require_patch_fits(configuration, file)
+    return configuration
 
 
 def require_patch_fits(configuration: dict[str, Any], file: Path) -> None:

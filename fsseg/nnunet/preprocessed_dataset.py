@@ -40,7 +40,7 @@ def new_preprocessed(folder: Path) -> Iterator[Path]:
         UsageError: another process is making it.
     """
     # Not named Dataset…: nnU-Net looks datasets up by the beginning of their folders' names.
-    with locked_staging(folder.with_name(f"preprocess_{folder.name}")) as staging:
+    with locked_staging(folder.with_name(f"preprocess_{folder.name}"), folder) as staging:
         clear_staging(staging)  # left by a killed run
         new = staging / folder.name
         try:
@@ -80,20 +80,20 @@ def _put_in_place(new: Path, folder: Path) -> None:
         (new / name).replace(folder / name)
 
 
-def require_same_integers(folder: Path, structures: Structures, plans: Path) -> None:
-    """Raise `UsageError` if other plans have cases in the folder of a dataset whose integers mean something else.
+def require_same_integers(folder: Path, structures: Structures, plans: Path | None = None) -> None:
+    """Raise `UsageError` if plans have cases in the folder of a dataset whose integers mean something else.
 
     Args:
         folder: the dataset's folder in nnUNet_preprocessed; its structures are about to be replaced.
         structures: the dataset's structures now.
-        plans: the plans whose cases are about to be replaced.
+        plans: the plans whose cases are about to be replaced, too.
     """
-    ours = resolved(read_json(plans), CONFIGURATION)["data_identifier"]
+    ours = None if plans is None else resolved(read_json(plans), CONFIGURATION)["data_identifier"]
     others = sorted({file.parent.name for file in folder.glob("*/*.pkl")} - {ours})
     if others and load_structures(folder).integers != structures.integers:
         raise UsageError(
-            f"{folder} holds cases of other plans ({', '.join(others)}), from label maps with other integers.\n"
-            "  The structures of both cannot stand in one folder: delete those of the other plans, or the whole folder."
+            f"{folder} holds preprocessed cases ({', '.join(others)}) from label maps with other integers.\n"
+            "  The structures of both cannot stand in one folder: delete those cases, or the whole folder."
         )
 
 

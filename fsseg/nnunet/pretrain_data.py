@@ -10,7 +10,8 @@ import numpy as np
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 
 from fsseg.config.errors import FssegError
-from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures, twins_of
+from fsseg.config.json_files import read_json
+from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures, named_labels, twins_of
 from fsseg.data.volumes import Volume
 from fsseg.nnunet.environment import structures_folder
 from fsseg.nnunet.preprocessing import case_zones, zone_axis
@@ -21,9 +22,32 @@ KEPT_LOCATIONS = 10_000  # of a structure in a case; nnU-Net finds more in large
 
 def structures_of_preprocessed(folder: Path) -> Structures:
     """Read what preprocessed cases annotate, and put structures.json beside them where it is missing."""
-    structures = load_structures(structures_folder(folder))
+    structures = preprocessed_structures(folder)
     if not (folder / STRUCTURES_NAME).is_file():
         structures.save(folder)
+    return structures
+
+
+def preprocessed_structures(folder: Path) -> Structures:
+    """Read what preprocessed cases annotate.
+
+    Raises:
+        FssegError: structures.json numbers the structures in another way than dataset.json, which nnU-Net writes with
+            the cases.
+    """
+    structures = load_structures(structures_folder(folder))
+    file = folder / "dataset.json"
+    labels = named_labels(read_json(file, ["labels"]), file)
+    different = [
+        name for name, integers in structures.integers.items() if labels.get(name, integers) != tuple(sorted(integers))
+    ]
+    if different:
+        source = structures_folder(folder) / STRUCTURES_NAME
+        raise FssegError(
+            f"{source} and {file} give {', '.join(different)} different integers, so one of them is not of the"
+            " preprocessed cases.\n"
+            f"  Delete {folder} and preprocess the dataset again: fsseg preprocess"
+        )
     return structures
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fsseg.data.assembly import head_labels, renumbered
+from fsseg.data.assembly import head_labels
 from fsseg.data.structures import Structures
 from fsseg.models.heads import BACKGROUND, replace_heads
 from fsseg.models.parts import parts_of
@@ -20,7 +20,8 @@ _OF_REGIONS = ("labels", "regions_class_order")
 def with_classes(dataset_json: dict[str, Any], structures: Structures) -> dict[str, Any]:
     """Return a dataset.json with a class for each structure instead of a region, numbered as the rows of the head."""
     kept = {key: value for key, value in dataset_json.items() if key not in _OF_REGIONS}
-    return {**kept, **head_labels(renumbered(structures, structures.names), "softmax")}
+    rows: dict[str, tuple[int, ...]] = {name: (row,) for row, name in enumerate(structures.names, start=1)}
+    return {**kept, **head_labels(rows, "softmax")}
 
 
 def with_background(network: nn.Module) -> nn.Module:

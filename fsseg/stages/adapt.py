@@ -37,6 +37,7 @@ from fsseg.stages.adaptation_training import train
 from fsseg.stages.base_channels import require_same_channels
 from fsseg.stages.base_gaps import left_random
 from fsseg.stages.estimate import FoldScores, leave_one_out
+from fsseg.stages.stored_orientation import orientation_notes
 from fsseg.stages.support_check import silent_notes
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
 from fsseg.training.seeding import resolve_device
@@ -111,7 +112,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
     require_same_channels(base, dataset)
     target = make_target(
         base,
-        dataset.path.name,
+        dataset.dataset_json,
         dataset.structures,
         config.structures,
         head=config.head,
@@ -127,6 +128,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
     cache = preprocessed_folder() / CACHE_NAME
     preprocessor = CasePreprocessor(base, cache=None if dry_run else cache)
     volumes = support_volumes(dataset, target, split.support, preprocessor)
+    orientation = orientation_notes(base, {case: dataset.images(case)[0] for case in split.support})
     adapted = build_adapted(job, volumes)
     urgent = urgent_notes(base, adapted)
     facts = {
@@ -135,7 +137,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
         "parameters": adapted.report().as_dict(),
         "support": list(split.support),
         "licence": dataset.dataset_json.get("licence", "unknown"),
-        "notes": [*urgent, *notes_of(job, adapted)],
+        "notes": [*urgent, *orientation, *notes_of(job, adapted)],
     }
     if dry_run:
         most = 0 if method.training_free else config.recipe.for_cases(len(split.support)).max_steps

@@ -14,9 +14,11 @@ from fsseg.data.assembly import HIGHEST_INTEGER, paintable, renumbered
 from fsseg.data.structures import Structures
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork
+from fsseg.methods.adapter_file import LabelMaps
 from fsseg.methods.contract import DecoderChoice, Method
 from fsseg.models.heads import BACKGROUND, RANDOM, replace_heads, row_sources
 from fsseg.nnunet.augmentation import mirror_axes_for
+from fsseg.nnunet.configurations import resolved
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import RawDataset
@@ -26,10 +28,11 @@ from fsseg.training.seeding import seed_everything
 class Target(StrictModel):
     """The structures to adapt to, in channel order, and the base's head row that each starts from (None: a new one).
 
-    `dataset` is the name of the dataset whose label maps show them.
+    `label_maps` says whose label maps show them, and `file_ending` how its files are named.
     """
 
-    dataset: str
+    label_maps: LabelMaps
+    file_ending: str
     structures: Structures
     base_rows: dict[str, int | None]
 
@@ -78,13 +81,15 @@ class Job:
             support: the cases.
             random: tensors of the base that are random, and that the adaptation leaves so.
         """
-        dataset_json = self.base.dataset_json_with(self.integers(), self.recipe.activation, support, random)
+        dataset_json = self.base.dataset_json_with(
+            self.integers(), self.recipe.activation, support, random, file_ending=self.target.file_ending
+        )
         axes, step = self.mirror_axes or None, self.recipe.tile_step_size
         return replace(self.base, dataset_json=dataset_json, mirroring_axes=axes, tile_step_size=step)
 
     def decides(self) -> dict[str, Any]:
         """Return what of the base and the device decides a training, as plain JSON values."""
-        block = self.base.plans["configurations"][self.base.configuration]
+        block = resolved(self.base.plans, self.base.configuration)
         return {"base": self.base.sha256, "configuration": block, "device": self.device.type}
 
     def integers(self) -> dict[str, tuple[int, ...]]:
@@ -107,7 +112,7 @@ class Job:
 
 def make_target(
     base: ModelFolder,
-    dataset: str,
+    dataset_json: dict[str, Any],
     structures: Structures,
     names: Sequence[str],
     *,
@@ -118,11 +123,24 @@ def make_target(
 
     With `head` "new", or a method that leaves the base's weights aside, none is matched: every structure gets a new
     row, also where the base has one.
+
+    Args:
+        base: the model to adapt.
+        dataset_json: of the dataset.
+        structures: all structures of the dataset.
+        names: those to adapt to.
+        head: whether known structures start from their head rows.
+        uses_pretrained: whether the method starts from the base.
     """
     ordered = tuple(renumbered(structures, tuple(names)))
     rows = base.head_rows() if head == "base" and uses_pretrained else {}
     base_rows = {name: rows.get(name) for name in ordered}
-    return Target(dataset=dataset, structures=structures.subset(ordered), base_rows=base_rows)
+    return Target(
+        label_maps=LabelMaps(sha256=structures.integers_sha256, highest=structures.highest),
+        file_ending=dataset_json["file_ending"],
+        structures=structures.subset(ordered),
+        base_rows=base_rows,
+    )
 
 
 def support_volumes(

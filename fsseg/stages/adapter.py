@@ -80,7 +80,11 @@ def merge_adapter(config: MergeConfig) -> dict[str, Any]:
             staging,
             plans={key: value for key, value in base.plans.items() if key != "fsseg"},
             dataset_json=base.dataset_json_with(
-                info.integers, info.activation, info.support, left_random(base, adapted)
+                info.integers,
+                info.activation,
+                info.support,
+                left_random(base, adapted),
+                file_ending=info.file_ending,
             ),
             configuration=base.configuration,
             weights=weights,

@@ -12,7 +12,7 @@ from fsseg.config.json_files import read_json, write_json
 from fsseg.data.splits import leave_one_out as folds_without_one
 from fsseg.data.volumes import Volume
 from fsseg.nnunet.prediction import Predictor
-from fsseg.stages.adaptation import Job, Target, build_adapted
+from fsseg.stages.adaptation import Job, build_adapted
 from fsseg.stages.adaptation_training import train
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def _reduced(job: Job, volumes: Sequence[Volume], names: tuple[str, ...]) -> tup
     """Return a job of some of its structures, in their order, and its volumes."""
     channels = [job.target.names.index(name) for name in names]
     rows = {name: job.target.base_rows[name] for name in names}
-    target = Target(dataset=job.target.dataset, structures=job.target.structures.subset(names), base_rows=rows)
+    target = job.target.model_copy(update={"structures": job.target.structures.subset(names), "base_rows": rows})
     fewer = [replace(volume, zone_annotated=volume.zone_annotated[:, channels]) for volume in volumes]
     return replace(job, target=target), fewer
 

@@ -8,7 +8,8 @@ from torch import nn
 
 from fsseg.config.errors import UsageError, require_known
 from fsseg.config.few_shot import few_shot_settings
-from fsseg.config.json_files import write_json
+from fsseg.config.json_files import read_json, write_json
+from fsseg.data.splits import SUPPORT_KEY
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork, require_decoder_choice
 from fsseg.methods.adapter_file import save_adapter
@@ -58,7 +59,7 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
         method = create_method(settings.method, settings.method_options)
         target = make_target(
             base,
-            self.plans_manager.dataset_name,
+            dataset_json,
             self.annotated,
             settings.structures,
             head=settings.head,
@@ -98,8 +99,11 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
         require_learnable(volumes, self.job.target)
         adapted = build_adapted(self.job, volumes)
         self.network = adapted.network
-        self.dataset_json = self.job.model(random=left_random(self.job.base, adapted)).dataset_json
-        write_json(Path(str(self.output_folder_base)) / "dataset.json", self.dataset_json)
+        file = Path(str(self.output_folder_base)) / "dataset.json"  # one for all folds
+        of_others = read_json(file).get(SUPPORT_KEY, ()) if file.is_file() else ()
+        support = {*(volume.case for volume in volumes), *of_others}
+        self.dataset_json = self.job.model(sorted(support), left_random(self.job.base, adapted)).dataset_json
+        write_json(file, self.dataset_json)
         for note in [*urgent_notes(self.job.base, adapted), *notes_of(self.job, adapted)]:
             self.print_to_log_file(note)
         facts = {**self.settings.model_dump(mode="json"), **self.job.decides()}
@@ -108,8 +112,8 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
         for note in silent_notes(self.job, adapted, volumes):
             self.print_to_log_file(note)
         write_losses(self.fold_folder, result)
-        support = [volume.case for volume in volumes]
-        info = adapter_info(self.settings.method, self.job, adapted, support, result)
+        cases = [volume.case for volume in volumes]
+        info = adapter_info(self.settings.method, self.job, adapted, cases, result)
         save_adapter(self.fold_folder, adapted.compact_state(), info)
         merges = not adapted.method.not_merged_because
         save_checkpoint(

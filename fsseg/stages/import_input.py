@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fsseg.checkpoints.channel_plans import with_channels
-from fsseg.checkpoints.depth import at_depth
+from fsseg.checkpoints.depth import at_depth, same_unet
 from fsseg.checkpoints.family import Translation
 from fsseg.checkpoints.input_channels import ChannelMap, mixed_weights
 from fsseg.checkpoints.patch_size import with_patch_size
@@ -16,6 +16,8 @@ from fsseg.config.errors import UsageError
 from fsseg.nnunet.configurations import resolved
 from fsseg.nnunet.normalization import CT_SCHEME
 from fsseg.nnunet.planning import read_plans_file, require_patch_fits
+
+_OF_LEVELS = ("features_per_stage", "strides", "kernel_sizes")
 
 
 def with_input(
@@ -65,31 +67,49 @@ def with_input(
 
 def _with_plans(translation: Translation, file: Path, plans_file: Path, channels: int) -> Translation:
     plans = _read_plans(plans_file, file, channels)
-    if translation.plans is None:
-        more = [*_use_architecture(translation, plans, plans_file), _note(plans_file)]
-        return replace(translation, plans=plans, configuration=CONFIGURATION, notes=(*translation.notes, *more))
-    old, new = resolved(translation.plans, translation.configuration), resolved(plans, CONFIGURATION)
-    require_same_meaning(old["architecture"], new["architecture"])
-    renumbered = at_depth(translation.weights, old["architecture"], new["architecture"])
+    notes = [_plans_note(translation, plans, plans_file)]
+    old = _architecture(translation)
+    if translation.plans is None and (old is None or not _has_levels_of(old, plans)):
+        notes = [*_use_network(old, plans, plans_file), *notes]
+        return replace(translation, plans=plans, configuration=CONFIGURATION, notes=(*translation.notes, *notes))
+    assert old is not None
+    new = resolved(plans, CONFIGURATION)["architecture"]
+    require_same_meaning(old, new)
+    renumbered = at_depth(translation.weights, old, new)
     random = {name: translation.weights[name] for name in translation.random if name in translation.weights}
-    notes = [_note(plans_file, _spacing(plans, new), _spacing(translation.plans, old))]
     notes += [renumbered.note] if renumbered.note else []
     return replace(
         translation,
         plans=plans,
         configuration=CONFIGURATION,
         weights=renumbered.weights,
-        random=tuple(at_depth(random, old["architecture"], new["architecture"]).weights),
+        random=tuple(at_depth(random, old, new).weights),
         dropped={**translation.dropped, **renumbered.dropped},
         notes=(*translation.notes, *notes),
     )
 
 
-def _use_architecture(translation: Translation, plans: dict[str, Any], plans_file: Path) -> list[str]:
-    """Put the network of the weights, where it is known, into plans that were given for the rest; return a note."""
-    if translation.architecture is None:
+def _architecture(translation: Translation) -> dict[str, Any] | None:
+    """Return the architecture block of a checkpoint's network, None where it is not known."""
+    if translation.plans is not None:
+        return resolved(translation.plans, translation.configuration)["architecture"]
+    return None if translation.architecture is None else dict(translation.architecture)
+
+
+def _has_levels_of(network: dict[str, Any], plans: dict[str, Any]) -> bool:
+    """Return whether plans describe a network, but for the number of its levels."""
+    other = resolved(plans, CONFIGURATION)["architecture"]
+    if not same_unet(network, other):
+        return False
+    ours, theirs = network["arch_kwargs"], other["arch_kwargs"]
+    return all(a == b for key in _OF_LEVELS for a, b in zip(ours[key], theirs[key], strict=False))
+
+
+def _use_network(network: dict[str, Any] | None, plans: dict[str, Any], plans_file: Path) -> list[str]:
+    """Put the network of a checkpoint, where it is known, into plans that were given for the rest; return a note."""
+    if network is None:
         return []
-    plans["configurations"][CONFIGURATION]["architecture"] = dict(translation.architecture)
+    plans["configurations"][CONFIGURATION]["architecture"] = network
     require_patch_fits(resolved(plans, CONFIGURATION), plans_file)
     return [f"The network is read off the weights: {plans_file} decides the rest."]
 
@@ -112,8 +132,12 @@ def _read_plans(plans_file: Path, file: Path, channels: int) -> dict[str, Any]:
     return plans
 
 
-def _note(plans_file: Path, ours: str = "", theirs: str = "") -> str:
-    spacing = f" Spacing {ours}; the checkpoint's own plans say {theirs}." if ours else ""
+def _plans_note(translation: Translation, plans: dict[str, Any], plans_file: Path) -> str:
+    spacing = ""
+    if translation.plans is not None:
+        ours = _spacing(plans, resolved(plans, CONFIGURATION))
+        theirs = _spacing(translation.plans, resolved(translation.plans, translation.configuration))
+        spacing = f" Spacing {ours}; the checkpoint's own plans say {theirs}."
     return (
         f"Plans from {plans_file}: spacing, orientation and intensities may differ from those of the training.{spacing}"
     )

@@ -20,6 +20,7 @@ from fsseg.models.heads import replace_heads
 from fsseg.nnunet.configurations import plans_with
 from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, raw_folder
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
+from fsseg.nnunet.preprocessed_dataset import require_same_integers
 from fsseg.nnunet.raw_dataset import read_raw_dataset
 from fsseg.stages.adaptation import make_target, require_classes, require_rate
 from fsseg.stages.adaptation_notes import idle_notes, recipe_notes, urgent_notes
@@ -68,7 +69,7 @@ def run_nnunet_plans(config: NnunetPlansConfig) -> dict[str, Any]:
     require_known("structure", names, raw.structures.names, f"{raw.path.name} annotates the allowed ones.")
     notes = _notes(base, config, len(names))
     if config.recipe.activation == "softmax":
-        require_classes(make_target(base, raw.path.name, raw.structures, names, head=config.head), ())
+        require_classes(make_target(base, raw.dataset_json, raw.structures, names, head=config.head), ())
     name = config.name or f"fsseg_{config.method.replace(':', '_')}_{config.shots}shots"
     folder = preprocessed_folder() / raw.path.name
     out = folder / f"{name}.json"
@@ -76,6 +77,8 @@ def run_nnunet_plans(config: NnunetPlansConfig) -> dict[str, Any]:
         raise UsageError(
             f"Plans exist already: {out}\n  Trainings refer to them. Choose another --name, or delete the file."
         )
+    if folder.is_dir():
+        require_same_integers(folder, raw.structures)
     folder.mkdir(parents=True, exist_ok=True)
     for file in ("dataset.json", STRUCTURES_NAME):
         if (raw.path / file).is_file():
@@ -87,7 +90,14 @@ def run_nnunet_plans(config: NnunetPlansConfig) -> dict[str, Any]:
         structures=tuple(names),
     )
     write_json(out, _plans(base, raw.path.name, name, settings))
-    return {"out": str(out), "plans": name, "dataset": raw.path.name, "structures": list(names), "notes": notes}
+    return {
+        "out": str(out),
+        "plans": name,
+        "configuration": base.configuration,
+        "dataset": raw.path.name,
+        "structures": list(names),
+        "notes": notes,
+    }
 
 
 def _plans(base: ModelFolder, dataset: str, name: str, settings: FewShotSettings) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from fsseg.nnunet.model_folder import ModelFolder, model_files, read_model_folde
 from fsseg.nnunet.prediction import Predictor
 from fsseg.nnunet.raw_dataset import ignored_images, images_by_case
 from fsseg.stages.load_adapted import load_adapted
+from fsseg.stages.stored_orientation import mixed_orientations, stored_orientations
 from fsseg.training.seeding import resolve_device
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,9 @@ def run_predict(config: PredictConfig, *, dry_run: bool = False) -> dict[str, An
     if config.cases is not None:
         require_known("case", config.cases, images, f"{config.input} holds the allowed ones.")
         images = {case: images[case] for case in config.cases}
+    orientations = stored_orientations(model, {case: files[0] for case, files in images.items()})
+    if len(orientations) > 1:
+        log.warning("%s Some will be segmented as mirror images or turned.", mixed_orientations(orientations))
     ignored = [file.name for file in ignored_images(config.input, model.dataset_json)]
     if ignored:
         log.warning("Not segmented, because not named CASE_0000%s: %s", ending, ", ".join(ignored))
@@ -126,7 +130,7 @@ def _model(config: PredictConfig) -> tuple[ModelFolder, nn.Module | None]:
         network.channels = [stacked.index(name) for name in integers]
     model = replace(
         base,
-        dataset_json=base.dataset_json_with(integers, infos[0].activation, support),
+        dataset_json=base.dataset_json_with(integers, infos[0].activation, support, file_ending=infos[0].file_ending),
         mirroring_axes=_common_axes(infos) or None,
         tile_step_size=min(info.tile_step_size for info in infos),
     )
@@ -155,6 +159,12 @@ def _require_stackable(infos: Sequence[AdapterInfo]) -> None:
             "An adapter with a softmax gives every voxel one of its own classes and shares no label map with others.\n"
             "  Predict with these adapters one by one."
         )
+    endings = sorted({info.file_ending for info in infos})
+    if len(endings) > 1:
+        raise UsageError(
+            f"The adapters were made for images that end in {' and '.join(endings)}.\n"
+            "  Predict with these adapters one by one."
+        )
     names = [name for info in infos for name in info.structures]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -167,18 +177,18 @@ def _require_stackable(infos: Sequence[AdapterInfo]) -> None:
 def _joined_integers(infos: Sequence[AdapterInfo]) -> dict[str, tuple[int, ...]]:
     """Return the integers of the structures of all adapters, in the order in which they are painted.
 
-    Adapters of one dataset keep its integers, and what contains comes before what it contains. Of different datasets
-    nobody says which structures overlap, so a later adapter is painted over an earlier one; those that share no integer
-    keep theirs, others are numbered from 1 together.
+    Adapters of datasets whose integers mean the same keep them, and what contains comes before what it contains. Of
+    other datasets nobody says which structures overlap, so a later adapter is painted over an earlier one; those that
+    share no integer keep theirs, others are numbered from 1 together.
     """
     kept = {name: integers for info in infos for name, integers in info.integers.items()}
-    datasets = {info.dataset for info in infos}
-    if len(datasets) == 1 and None not in datasets:
-        return paintable(containing_first(kept))
+    first = infos[0].label_maps
+    if first is not None and all(info.label_maps == first for info in infos):
+        return paintable(containing_first(kept), first.highest)
     if len(infos) > 1:
         log.warning(
-            "The adapters are not all of one dataset, so a label map cannot tell structures that overlap: where two"
-            " claim a voxel, the adapter that is named later has it."
+            "The adapters are not known to be of one dataset, so a label map cannot tell structures that overlap: where"
+            " two claim a voxel, the adapter that is named later has it."
         )
     used = [set().union(*info.integers.values()) for info in infos]
     if sum(map(len, used)) == len(set().union(*used)):

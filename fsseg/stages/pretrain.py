@@ -17,13 +17,15 @@ from fsseg.config.json_files import read_json
 from fsseg.config.manifest import Manifest
 from fsseg.config.pretraining import PLANS_KEY, PretrainSettings
 from fsseg.config.run_folder import new_run_folder, require_new, staging_of
-from fsseg.data.structures import STRUCTURES_NAME, load_structures
+from fsseg.data.structures import STRUCTURES_NAME
 from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, structures_folder
 from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.nnunet.planning import CONFIGURATION, read_plans_file
 from fsseg.nnunet.preprocessed_dataset import require_all_cases
+from fsseg.nnunet.pretrain_data import preprocessed_structures
 from fsseg.nnunet.pretrain_objective import require_loss_fits
 from fsseg.stages.pretrain_notes import (
+    class_notes,
     data_notes,
     fold_notes,
     process_notes,
@@ -125,7 +127,7 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
 def _checked(config: PretrainConfig) -> _Job:
     """Check what was asked for, before anything is written; no weights stay in memory."""
     preprocessed = dataset_folder(preprocessed_folder(), config.dataset)
-    structures = load_structures(structures_folder(preprocessed))
+    structures = preprocessed_structures(preprocessed)
     plans = _read_plans(preprocessed, config)
     require_all_cases(preprocessed, plans, structures)
     if config.fold not in ("0", "all"):
@@ -170,6 +172,7 @@ def _notes(job: _Job, trainer: Any) -> list[str]:
         *job.notes,
         *seen_notes(job.seen, held_out),
         *process_notes(trainer.plain_network, trainer.processes.count),
+        *class_notes(trainer.dataset_json),
         *data_notes(trainer.structures, held_out),
     ]
 

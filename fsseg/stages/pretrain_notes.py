@@ -117,6 +117,16 @@ def process_notes(network: nn.Module, processes: int) -> list[str]:
     ]
 
 
+def class_notes(dataset_json: dict[str, Any]) -> list[str]:
+    """Say that a network has classes, whose integers are not those of the dataset."""
+    if "regions_class_order" in dataset_json:
+        return []
+    return [
+        "The loss is a softmax: the run's label maps number the structures by the rows of its head, as its dataset.json"
+        " says, and not as the dataset does."
+    ]
+
+
 def data_notes(structures: Structures, held_out: Sequence[str]) -> list[str]:
     """Say what a training takes for granted, and which cases take no part in it.
 

@@ -30,7 +30,7 @@ def training_block(
     """
     digest = hashlib.sha256(structures.model_dump_json().encode()).hexdigest()
     data = {"dataset": preprocessed.name, "fold": fold, "structures and annotated cases": f"sha256 {digest[:12]}"}
-    if (preprocessed / SPLITS_NAME).is_file():
+    if fold != "all" and (preprocessed / SPLITS_NAME).is_file():
         data[SPLITS_NAME] = f"sha256 {sha256_of_file(preprocessed / SPLITS_NAME)[:12]}"
     if base is not None:
         data["base"] = f"sha256 {base.sha256[:12]}"
@@ -60,7 +60,7 @@ def require_same_training(plans: dict[str, Any], unfinished: Path) -> None:
     if lines:
         raise UsageError(
             "--resume continues a training as it was begun, but these differ:\n" + "\n".join(lines) + "\n"
-            "  Give the command that it was begun with, or choose another --out."
+            "  Give the command that it was begun with, with the files as they were, or choose another --out."
         )
 
 

@@ -22,11 +22,14 @@ def silent_notes(job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume]) -
     silent = [name for name in job.target.names if not _is_predicted(name, job, adapted, volumes)]
     if not silent:
         return []
-    return [
-        f"The adapted network predicts nothing of {', '.join(silent)}, not even in the support cases: it has not"
-        " learned that. Look at metrics.jsonl, and try more steps or higher rates (recipe.max_steps,"
-        " recipe.learning_rates, recipe.head_learning_rate), or another method."
-    ]
+    advice = (
+        "Try another method."
+        if job.method.training_free
+        else "Look at metrics.jsonl, and try more steps or higher rates (recipe.max_steps, recipe.learning_rates,"
+        " recipe.head_learning_rate), or another method."
+    )
+    listed = ", ".join(silent)
+    return [f"The adapted network predicts nothing of {listed}, not even in the support cases. {advice}"]
 
 
 def _is_predicted(name: str, job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume]) -> bool:

@@ -67,7 +67,26 @@ def prepare_zero_shot(model: ModelFolder, dataset_name: str, cases: tuple[str, .
             f"  head: {', '.join(model.structures.names)}\n  dataset: {', '.join(dataset.structures.names)}"
         )
     require_known("case", cases or (), dataset.cases)
-    return ZeroShot(model, groups, dataset, cases or dataset.cases, _notes(left_out, dataset.path.name))
+    cases = cases or dataset.cases
+    groups, unknown = _annotated(groups, dataset, cases)
+    notes = _notes(left_out, f"{dataset.path.name} does not name") + _notes(unknown, "these cases do not annotate")
+    return ZeroShot(model, groups, dataset, cases, notes)
+
+
+def _annotated(
+    groups: dict[str, dict[str, int]], dataset: RawDataset, cases: Sequence[str]
+) -> tuple[dict[str, dict[str, int]], list[str]]:
+    """Return the groups without the structures that none of the cases annotates, and the names of these.
+
+    Raises:
+        UsageError: none is left.
+    """
+    known = {name for case in cases for name in dataset.structures.annotation(case).annotated}
+    kept = {group: {name: row for name, row in rows.items() if name in known} for group, rows in groups.items()}
+    unknown = sorted({name for rows in groups.values() for name in rows} - known)
+    if not any(kept.values()):
+        raise UsageError(f"The cases annotate none of {', '.join(unknown)}.\n  Choose other cases with --cases.")
+    return {group: rows for group, rows in kept.items() if rows}, unknown
 
 
 def run_zero_shot(check: ZeroShot, network: nn.Module, folder: Path, device: torch.device) -> dict[str, Any]:
@@ -117,9 +136,8 @@ def _groups(rows: Sequence[str], structures: Sequence[str]) -> tuple[dict[str, d
     return groups, left_out
 
 
-def _notes(left_out: Sequence[str], dataset: str) -> tuple[str, ...]:
-    listed = ", ".join(left_out)
-    return (f"Zero-shot leaves out the rows of the head that {dataset} does not name: {listed}.",) if left_out else ()
+def _notes(left_out: Sequence[str], reason: str) -> tuple[str, ...]:
+    return (f"Zero-shot leaves out the rows of the head that {reason}: {', '.join(left_out)}.",) if left_out else ()
 
 
 def _evaluated(check: ZeroShot, group: str, folder: Path) -> dict[str, Any]:

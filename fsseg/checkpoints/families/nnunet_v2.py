@@ -9,6 +9,7 @@ from fsseg.checkpoints.family import Family, Translation
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import missing_keys, read_json
 from fsseg.data.splits import SUPPORT_KEY
+from fsseg.nnunet.configurations import require_plain_3d
 from fsseg.nnunet.model_folder import RANDOM_KEY
 
 _PLAN_KEYS = ("configurations", "transpose_forward", "transpose_backward", "image_reader_writer", "plans_name")
@@ -31,7 +32,11 @@ def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
     configuration = str(checkpoint.rest["init_args"]["configuration"])
     plans = _content(checkpoint, "plans", _PLAN_KEYS)
     dataset_json = _content(checkpoint, "dataset_json", ("labels", "channel_names"))
-    _require_plain_3d(plans, configuration)
+    if configuration not in plans["configurations"]:
+        raise FssegError(
+            f"The plans have no configuration {configuration!r}, only {', '.join(plans['configurations'])}."
+        )
+    require_plain_3d(plans, configuration, "The checkpoint")
     axes = checkpoint.rest.get("inference_allowed_mirroring_axes")
     return Translation(
         dict(checkpoint.weights),
@@ -72,19 +77,6 @@ def _inside(checkpoint: Checkpoint, argument: str) -> bool:
 
 def _beside(checkpoint: Checkpoint, argument: str) -> Path:
     return checkpoint.path.absolute().parent.parent / _FILES[argument]
-
-
-def _require_plain_3d(plans: dict[str, Any], configuration: str) -> None:
-    block = plans["configurations"].get(configuration)
-    if block is None:
-        raise FssegError(
-            f"The plans have no configuration {configuration!r}, only {', '.join(plans['configurations'])}."
-        )
-    if configuration == "2d" or "cascade" in configuration:
-        raise UsageError(
-            f"The checkpoint is of the configuration {configuration!r}.\n"
-            "  allowed: 3D networks that read the image alone, such as 3d_fullres"
-        )
 
 
 FAMILY = Family(

@@ -1,0 +1,68 @@
+"""Model folders that are read: which of nnU-Net's results are refused, and what is said of the others."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import SimpleITK
+import torch
+from conftest import NOVEL, Lab, fsseg, succeed
+
+from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
+from fsseg.nnunet.model_folder import read_model_folder
+
+FINAL = "fold_0/checkpoint_final.pth"
+
+
+@pytest.fixture
+def base(lab: Lab, tmp_path: Path) -> Path:
+    shutil.copytree(lab.base, tmp_path / "base")
+    return tmp_path / "base"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"), [("2d", {"patch_size": [32, 32]}), ("3d_cascade_fullres", {"previous_stage": "3d_lowres"})]
+)
+def test_networks_of_slices_and_cascades_are_refused(lab: Lab, base: Path, name: str, changes: dict) -> None:
+    plans = json.loads((base / "plans.json").read_text(encoding="utf-8"))
+    plans["configurations"][name] = plans["configurations"]["3d_fullres"] | changes
+    (base / "plans.json").write_text(json.dumps(plans), encoding="utf-8")
+    checkpoint = load_checkpoint_safely(base / FINAL)
+    checkpoint["init_args"]["configuration"] = name
+    torch.save(checkpoint, base / FINAL)
+    outcome = fsseg(*lab.adapt_words(base.parent / "run", base=base))
+    assert outcome.code == 2
+    assert f"is of the configuration '{name}'" in outcome.err
+
+
+def test_the_fold_that_is_used_is_named(base: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read_model_folder(base)
+    assert not caplog.text
+    shutil.copytree(base / "fold_0", base / "fold_1")
+    read_model_folder(base)
+    assert "has fold_0, fold_1: only fold_0 is used" in caplog.text
+
+
+def test_a_run_reads_images_that_are_stored_as_those_of_its_dataset(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = lab.copy_target(tmp_path / "raw")
+    (tmp_path / "preprocessed").mkdir()
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    for file in [*site.target.glob("*Tr/*.nii.gz")]:
+        SimpleITK.WriteImage(SimpleITK.ReadImage(str(file)), str(file).replace(".nii.gz", ".mha"))
+        file.unlink()
+    definition = site.target / "dataset.json"
+    content = json.loads(definition.read_text(encoding="utf-8"))
+    definition.write_text(json.dumps(content | {"file_ending": ".mha"}), encoding="utf-8")
+    succeed(*site.adapt_words(tmp_path / "run", "--structure", NOVEL, method="bitfit"))
+    words = ("--input", site.target / "imagesTr", "--cases", site.case(0))
+    adapter = ("--base", site.base, "--adapter", tmp_path / "run" / "adapter.safetensors")
+    for name, model in (("merged", ("--run", tmp_path / "run")), ("unmerged", adapter)):
+        out = tmp_path / name
+        succeed("predict", *model, *words, "--output", out)
+        assert (out / f"{site.case(0)}.mha").is_file()
+        scores = ("--reference", site.target / "labelsTr", "--cases", site.case(0), "--out", tmp_path / f"{name}.csv")
+        assert succeed("evaluate", "--prediction", out, *scores)["structures"].keys() == {NOVEL}
