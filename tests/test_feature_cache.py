@@ -110,6 +110,7 @@ def train(
         loss=LOSS,
         weight_decay=0.0,
         device=device,
+        seed=0,
     )
 
 

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--cases names the support cases, --shots draws them.\n  Give one of the two.")
     names = ("checkpoint", "dataset", "method", "decoder", "seed", "out", "pool", "test", "cases", "estimate", "device")
     values = {name: getattr(arguments, name) for name in names}
-    shots = len(arguments.cases) if arguments.cases else arguments.shots or DEFAULT_SHOTS
+    shots = len(set(arguments.cases)) if arguments.cases else arguments.shots or DEFAULT_SHOTS
     values |= {"structures": arguments.structure, "head": arguments.head, **method_settings(arguments, shots)}
     if arguments.shots is not None:
         values["shots"] = arguments.shots

@@ -131,9 +131,10 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
     orientation = orientation_notes(base, {case: dataset.images(case)[0] for case in split.support})
     adapted = build_adapted(job, volumes)
     urgent = urgent_notes(base, adapted)
+    known = base.head_rows() if method.uses_pretrained else {}
     facts = {
         "base": base.provenance(),
-        "structures": {name: "novel" if row is None else "known" for name, row in target.base_rows.items()},
+        "structures": {name: "known" if name in known else "novel" for name in target.names},
         "parameters": adapted.report().as_dict(),
         "support": list(split.support),
         "licence": dataset.dataset_json.get("licence", "unknown"),
