@@ -124,6 +124,7 @@ class Trainer:
     def memory_mib(self) -> float:
         """Return the memory of a step."""
         if self.device.type == "cuda":
+            self.step()  # AdamW makes its moments
             torch.cuda.reset_peak_memory_stats()
             self.step()
             return (torch.cuda.max_memory_allocated() - self.others) / 2**20

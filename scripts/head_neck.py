@@ -42,6 +42,7 @@ METHODS = {
 }
 CORE = ("from_scratch", "full", "linear_probe", "decoder", "lora + decoder")
 PRESETS = {"quick": (5,), "full": (1, 5, 10)}
+POOL_SUPPORT = 8  # of the 15 pool cases, where the others are scored
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def write_case_lists(out: Path) -> None:
     images = sorted((out / "nnUNet_raw" / "Dataset104_HeadNeckTarget" / "imagesTr").glob("*.nii.gz"))
     cases = [image.name.removesuffix("_0000.nii.gz") for image in images]
     pool, test = cases[:15], cases[-15:]
-    lists = {"test": (pool, test), "pool": (pool[:8], pool[8:])}
+    lists = {"test": (pool, test), "pool": (pool[:POOL_SUPPORT], pool[POOL_SUPPORT:])}
     for score, (support, scored) in lists.items():
         (out / f"{score}_support.txt").write_text("\n".join(support) + "\n", encoding="utf-8")
         (out / f"{score}_scored.txt").write_text("\n".join(scored) + "\n", encoding="utf-8")
@@ -243,6 +244,8 @@ def _arguments() -> argparse.Namespace:
     unknown = [name for name in arguments.methods if name not in METHODS]
     if unknown:
         parser.error(f"unknown methods {', '.join(unknown)}; choose core, all, or of: {', '.join(METHODS)}")
+    if arguments.score == "pool" and max(PRESETS[arguments.preset]) > POOL_SUPPORT:
+        parser.error(f"--score pool has {POOL_SUPPORT} support cases, --preset {arguments.preset} asks for more")
     return arguments
 
 
