@@ -11,6 +11,7 @@ from conftest import NOVEL, Lab, fsseg, succeed
 
 from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
 from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.nnunet.planning import read_plans_file
 
 FINAL = "fold_0/checkpoint_final.pth"
 
@@ -66,3 +67,13 @@ def test_a_run_reads_images_that_are_stored_as_those_of_its_dataset(
         assert (out / f"{site.case(0)}.mha").is_file()
         scores = ("--reference", site.target / "labelsTr", "--cases", site.case(0), "--out", tmp_path / f"{name}.csv")
         assert succeed("evaluate", "--prediction", out, *scores)["structures"].keys() == {NOVEL}
+
+
+def test_plans_that_inherit_are_read_whole(lab: Lab, tmp_path: Path) -> None:
+    plans = json.loads(lab.plans.read_text(encoding="utf-8"))
+    block = plans["configurations"]["3d_fullres"]
+    plans["configurations"] = {"parent": block, "3d_fullres": {"inherits_from": "parent", "batch_size": 1}}
+    file = tmp_path / "inheriting.json"
+    file.write_text(json.dumps(plans), encoding="utf-8")
+    found = read_plans_file(file)["configurations"]["3d_fullres"]
+    assert found == {**block, "batch_size": 1}
