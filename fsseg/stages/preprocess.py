@@ -84,7 +84,6 @@ def _case_hashes(raw: Path) -> dict[str, Any]:
 
 
 def _check_plans(config: PreprocessConfig, channels: list[str]) -> None:
-    from fsseg.nnunet.configurations import resolved
     from fsseg.nnunet.planning import CONFIGURATION, read_plans_file, require_planner
 
     if config.plans == "auto":
@@ -92,7 +91,7 @@ def _check_plans(config: PreprocessConfig, channels: list[str]) -> None:
     elif config.gpu_memory_gb is not None:
         raise UsageError("--gpu-memory-gb is for --plans auto; a plans file has decided the architecture already.")
     else:
-        schemes = resolved(read_plans_file(Path(config.plans)), CONFIGURATION)["normalization_schemes"]
+        schemes = read_plans_file(Path(config.plans))["configurations"][CONFIGURATION]["normalization_schemes"]
         if len(schemes) != len(channels):
             raise UsageError(
                 f"{config.plans} is for {len(schemes)} image channel(s) ({', '.join(schemes)}), but the dataset has"
