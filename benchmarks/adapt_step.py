@@ -4,10 +4,12 @@ Every method is measured in pairs with full fine-tuning, step by step in turns i
 machine does falls on both. Reported are the median seconds of a step, the median of the ratios within the pairs with
 their quartiles, and memory: on CUDA the peak that torch allocated for it; on a CPU what a step holds at its largest,
 counted exactly: tensors kept for the backward pass, gradients, and AdamW's two moments. "plain" is full fine-tuning
-without what all other lines have: the channels-last layout on a CPU, mixed precision on CUDA. Methods that train on
-cached features are measured in pairs with the same method on images, too: "saved" is how many times as long that takes.
+without what all other lines have: mixed precision (on CUDA, or where --precision asks for it), and on a CPU the
+channels-last layout. Methods that train on cached features are measured in pairs with the same method on images, too:
+"saved" is how many times as long that takes.
 
     python benchmarks/adapt_step.py                                                  # a small U-Net, 40^3, batch 2
+    python benchmarks/adapt_step.py --precision bfloat16                             # on a CPU that has it
     python benchmarks/adapt_step.py --plans plans/swinunetr_fseft.json --patch 64 --batch 1 --pairs 3
     python benchmarks/adapt_step.py --plans plans/swinunetr_fseft.json plans/resenc_l.json --patch 96 --device cuda
 """
@@ -23,6 +25,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import get_args
 
 import fsseg  # noqa: F401 - sets the OpenMP variables before torch is imported
 
@@ -30,6 +33,7 @@ import fsseg  # noqa: F401 - sets the OpenMP variables before torch is imported
 import torch
 from torch import Tensor, nn
 
+from fsseg.config.base import Precision
 from fsseg.config.errors import FssegError
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.contract import DecoderChoice
@@ -94,7 +98,8 @@ class Trainer:
         self.parameters = parameters
         self.optimizer = torch.optim.AdamW(parameters, RATE)
         self.adapted.method.start(network, 10_000)
-        self.scaler = gradient_scaler(self.device)
+        self.precision = arguments.precision
+        self.scaler = gradient_scaler(self.device, self.precision)
         self.variant = variant
         extents = (arguments.batch, 1, *[arguments.patch] * 3)
         self.image = torch.randn(extents, device=self.device)
@@ -102,7 +107,7 @@ class Trainer:
         self.valid = torch.ones_like(self.target)
         self.forward: Callable[[Tensor], Tensor] = network
         if variant.cached:
-            with torch.no_grad(), mixed_precision(self.device):
+            with torch.no_grad(), mixed_precision(self.device, self.precision):
                 self.image = head_input(network, self.image)
             self.forward = parts_of(network).head
 
@@ -115,6 +120,7 @@ class Trainer:
                 optimizer=self.optimizer,
                 parameters=self.parameters,
                 device=self.device,
+                precision=self.precision,
                 scaler=self.scaler,
                 before_step=lambda: self.adapted.method.before_step(self.adapted.network),
             )
@@ -129,7 +135,8 @@ class Trainer:
             self.step()
             return (torch.cuda.max_memory_allocated() - self.others) / 2**20
         network = self.adapted.network
-        with checkpointed(network, enabled=self.variant.checkpointed), kept_for_backward(network) as kept:
+        precision = mixed_precision(self.device, self.precision)
+        with precision, checkpointed(network, enabled=self.variant.checkpointed), kept_for_backward(network) as kept:
             loss = self._loss()
         memory = kept() + 3 * mib_of(self.parameters)
         del loss  # it held what was counted
@@ -158,7 +165,7 @@ class Variant:
         method, decoder: what is trained.
         cached: trains on cached features.
         checkpointed: computes activations again in the backward pass.
-        plain: without what all others have: on a CPU the channels-last layout, on CUDA mixed precision.
+        plain: without what all others have: mixed precision, and on a CPU the channels-last layout.
     """
 
     method: str
@@ -279,6 +286,7 @@ def main() -> None:
     title = f"python {' '.join(sys.argv)}\n{device}, torch {torch.__version__}, {platform.system()}\n"
     arguments.out.mkdir(parents=True, exist_ok=True)
     name = f"adapt_step_{'_'.join(plans.stem for plans in arguments.plans)}_{arguments.device}"
+    name += f"_{arguments.precision}" if arguments.precision != "auto" else ""
     (arguments.out / f"{name}.txt").write_text(f"{title}\n{table(rows)}\n", encoding="utf-8")
     with (arguments.out / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)])
@@ -296,6 +304,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=10, help="steps of each method, in turns with full fine-tuning")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", choices=get_args(Precision), default="auto", help="see recipe.precision")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     return parser.parse_args()
 

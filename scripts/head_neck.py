@@ -20,9 +20,12 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import get_args
 
 from head_neck_table import write_tables
 from tqdm import tqdm
+
+from fsseg.config.base import Precision
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SPECS = ("headneck_nerve", "headneck_glands", "headneck_bone")
@@ -56,6 +59,7 @@ class Job:
     folder: Path
     steps: int | None
     rate_factor: float = 1.0
+    precision: Precision = "auto"
 
     @property
     def run(self) -> Path:
@@ -79,6 +83,7 @@ def main() -> None:
     write_case_lists(out)
     steps = f"_{arguments.steps}steps" if arguments.steps else ""
     steps += f"_rates_x{arguments.rate_factor:g}" if arguments.rate_factor != 1 else ""
+    steps += f"_{arguments.precision}" if arguments.precision != "auto" else ""
     runs = out / arguments.score
     jobs = [
         Job(
@@ -89,6 +94,7 @@ def main() -> None:
             runs / f"shots{shots}{steps}" / f"seed{seed}" / label.replace(" + ", "_"),
             arguments.steps,
             arguments.rate_factor,
+            arguments.precision,
         )
         for shots in PRESETS[arguments.preset]
         for seed in range(arguments.seeds)
@@ -170,7 +176,7 @@ def adapt(job: Job, split: str) -> None:
     rates = {family: rate * job.rate_factor for family, rate in ours.learning_rates.items()}
     run_adapt(
         AdaptConfig(
-            recipe=Recipe(learning_rates=rates, max_steps=job.steps or ours.max_steps),
+            recipe=Recipe(learning_rates=rates, max_steps=job.steps or ours.max_steps, precision=job.precision),
             checkpoint=job.out / "pretrained",
             dataset=str(TARGET_ID),
             structures=(*KNOWN, *NOVEL),
@@ -236,6 +242,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--steps", type=int, help="cap on the steps of every method, decay included (default: 2000)")
     parser.add_argument("--rate-factor", type=float, default=1, help="multiply the rates of the method families")
+    parser.add_argument("--precision", choices=get_args(Precision), default="auto", help="of adaptations, see Recipe")
     parser.add_argument("--adapt-only", action="store_true", help="stop before anything is scored")
     parser.add_argument("--workers", type=int, default=2, help="processes with one thread each")
     arguments = parser.parse_args()

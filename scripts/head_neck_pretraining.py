@@ -7,6 +7,7 @@ site (full fine-tuning for 400 steps, five known and two novel structures, three
 purpose: at 1,000 steps even from-scratch has caught up (README), and encoders can hardly be told apart. Resumable.
 
     python scripts/head_neck_pretraining.py --data ../shared/data
+    python scripts/head_neck_pretraining.py --data ../shared/data --adapt-precision bfloat16     # on a CPU that has it
 """
 
 import argparse
@@ -17,11 +18,13 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import head_neck
 from head_neck_pretraining_table import write_tables
 from tqdm import tqdm
+
+from fsseg.config.base import Precision
 
 SEEDS = 3
 SHOTS = 5
@@ -88,7 +91,10 @@ def main() -> None:
     _run(pretrain, [(e,) for e in encoders if not e.run.is_dir()], arguments.workers)
     _run(score_held_out, [(e, out) for e in encoders if not e.held_out_metrics.is_file()], arguments.workers)
     _run(score_zero_shot, [(e, out) for e in encoders if not e.zero_shot_metrics.is_file()], arguments.workers)
-    jobs = [(e, seed, out) for seed in range(SEEDS) for e in encoders if not e.adapted_metrics(seed).is_file()]
+    precision = arguments.adapt_precision
+    jobs = [
+        (e, seed, out, precision) for seed in range(SEEDS) for e in encoders if not e.adapted_metrics(seed).is_file()
+    ]
     _run(adapt_and_score, jobs, arguments.workers)
     command = " ".join(["python", "scripts/head_neck_pretraining.py", *sys.argv[1:]])
     for file in write_tables(encoders, arguments.results, head_neck.KNOWN, head_neck.NOVEL, SEEDS, command):
@@ -164,7 +170,7 @@ def score_zero_shot(encoder: Encoder, out: Path) -> None:
     _predict_and_evaluate(encoder.run, encoder.zero_shot_metrics, raw, tuple(read_case_list(out / "test_support.txt")))
 
 
-def adapt_and_score(encoder: Encoder, seed: int, out: Path) -> None:
+def adapt_and_score(encoder: Encoder, seed: int, out: Path, precision: Precision) -> None:
     """Adapt by full fine-tuning to five cases of the target site, and score its test cases."""
     from fsseg.config.recipes import Recipe
     from fsseg.data.splits import read_case_list
@@ -176,7 +182,7 @@ def adapt_and_score(encoder: Encoder, seed: int, out: Path) -> None:
     if not run.is_dir():
         run_adapt(
             AdaptConfig(
-                recipe=Recipe(max_steps=ADAPT_STEPS),
+                recipe=Recipe(max_steps=ADAPT_STEPS, precision=precision),
                 checkpoint=encoder.run,
                 dataset=str(head_neck.TARGET_ID),
                 structures=(*head_neck.KNOWN, *head_neck.NOVEL),
@@ -211,6 +217,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/head_neck_pretraining"), help="kept between calls")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), help="where the tables go")
     parser.add_argument("--steps", type=int, default=2000, help="steps of every pretraining (default: 2000)")
+    parser.add_argument("--adapt-precision", choices=get_args(Precision), default="auto", help="see recipe.precision")
     parser.add_argument("--workers", type=int, default=2, help="processes with one thread each")
     return parser.parse_args()
 

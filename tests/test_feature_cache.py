@@ -83,7 +83,7 @@ def adapt(method: str, network: str = "plain", **options: Any) -> AdaptedNetwork
 
 
 def pool_of(adapted: AdaptedNetwork, of: Crops, device: torch.device = CPU, gib: float = 1.0) -> FeaturePool:
-    return cache_features(adapted.network, of, gib=gib, device=device, label="test")
+    return cache_features(adapted.network, of, gib=gib, device=device, precision="auto", label="test")
 
 
 def head_of(adapted: AdaptedNetwork) -> nn.Conv3d:
@@ -110,6 +110,7 @@ def train(
         loss=LOSS,
         weight_decay=0.0,
         device=device,
+        precision="auto",
         seed=0,
     )
 

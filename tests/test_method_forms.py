@@ -516,6 +516,7 @@ def fitted(network: AdaptedNetwork, steps: int) -> list[float]:
         loss=MaskedLoss(fseft),
         weight_decay=0.0,
         device=torch.device("cpu"),
+        precision="auto",
         seed=0,
     )
     return result.losses

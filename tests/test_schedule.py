@@ -258,7 +258,7 @@ def test_gradients_do_not_add_up_over_steps() -> None:
 
 
 def test_a_cpu_trains_without_a_gradient_scaler() -> None:
-    assert gradient_scaler(CPU) is None
+    assert gradient_scaler(CPU, "auto") is None
 
 
 # Random state

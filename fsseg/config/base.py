@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fsseg.config.errors import UsageError, nearest_name
 
 ModelT = TypeVar("ModelT", bound="StrictModel")
+Precision = Literal["auto", "float32", "bfloat16"]  # in which a network is trained
 
 
 class StrictModel(BaseModel):

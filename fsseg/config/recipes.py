@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from fsseg.config.base import StrictModel
+from fsseg.config.base import Precision, StrictModel
 from fsseg.config.errors import UsageError, unknown_name
 
 Activation = Literal["sigmoid", "softmax"]
@@ -56,6 +56,8 @@ class Recipe(StrictModel):
         plateau_patience: steps in which the averaged loss must fall.
         plateau_improvement: fall that counts.
         plateau_relative: the fall is a share of the earlier loss.
+        precision: "auto" is mixed precision on a CUDA device and float32 on a CPU; "bfloat16" is for CPUs that have it,
+            where a step takes about half the time and memory; "float32" switches mixed precision off.
         checkpoint_activations: blocks, and adapters beside them, compute what they need for the backward pass a second
             time instead of keeping it; for patches that do not fit into memory.
         feature_crops: crops whose features are computed once, for methods that read the last features only. On phantoms
@@ -98,6 +100,7 @@ class Recipe(StrictModel):
     plateau_patience: int = Field(default=200, ge=1)
     plateau_improvement: float = Field(default=0.05, gt=0, lt=1)
     plateau_relative: bool = True
+    precision: Precision = "auto"
     checkpoint_activations: bool = False
     feature_crops: int = Field(default=100, ge=1)
     feature_cache_gib: float = Field(default=8.0, gt=0)

@@ -69,13 +69,13 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         super().__init__(plans, configuration, fold, dataset_json, device)
         if self.processes.count > 1:  # nnU-Net's own way needs CUDA and takes the device's number for the rank
             self.is_ddp, self.local_rank, self.device = False, 0, device
-        self.grad_scaler = gradient_scaler(self.device)
         if not self.label_manager.has_regions:
             raise UsageError(
                 "Universal pretraining has a sigmoid per structure, but dataset.json has plain labels.\n"
                 "  Make the dataset with `fsseg assemble`, or write every label as a region: [1, 1] for 1."
             )
         self.settings = settings_of_plans(self.plans_manager.plans)
+        self.grad_scaler = gradient_scaler(self.device, self.settings.precision)
         self.structures = preprocessed_structures(Path(str(self.preprocessed_dataset_folder_base)))
         painted = paintable(self.structures.integers, self.structures.highest)
         if painted != self.structures.integers:
@@ -248,6 +248,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
             optimizer=self.optimizer,
             parameters=self.network.parameters(),
             device=self.device,
+            precision=self.settings.precision,
             scaler=self.grad_scaler,
         )
         loss /= self.processes.count
@@ -287,7 +288,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
 
     def validation_step(self, batch: dict[str, Tensor]) -> dict[str, Any]:
         """Count true and false positives and negatives over annotated voxels only."""
-        with mixed_precision(self.device):
+        with mixed_precision(self.device, self.settings.precision):
             value, counts = self.objective.validation(self._evaluated(), batch)
         return {"loss": value.float().cpu().numpy(), "counts": self.processes.sum(counts).cpu().numpy()}
 

@@ -40,6 +40,7 @@ from fsseg.stages.estimate import FoldScores, leave_one_out
 from fsseg.stages.stored_orientation import orientation_notes
 from fsseg.stages.support_check import silent_notes
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
+from fsseg.training.placement import require_precision
 from fsseg.training.seeding import resolve_device
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,9 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
     """
     method = create_method(config.method, config.method_options)
     decoder = require_decoder_choice(method, config.decoder)
+    device = resolve_device(config.device)
     require_rate(config.recipe, method)
+    require_precision(device, config.recipe.precision)
     require_new_or_unfinished(config.out)
     base = read_model_folder(config.checkpoint)
     dataset = read_raw_dataset(dataset_folder(raw_folder(), config.dataset))
@@ -121,7 +124,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
     split = _split(config, dataset)
     if config.recipe.activation == "softmax":
         require_classes(target, split.support)
-    job = Job(base, target, method, decoder, config.recipe, config.seed, resolve_device(config.device))
+    job = Job(base, target, method, decoder, config.recipe, config.seed, device)
     if config.estimate == "loo" and len(split.support) < 2:
         raise UsageError("--estimate loo holds out one support case at a time, so it needs at least 2 shots, got 1.")
     manifest = Manifest("adapt", config.model_dump(mode="json"), config.seed)

@@ -50,7 +50,14 @@ def train(
         return _fit(job, adapted, adapted.network, crops_from, label, checkpoint)
     count = recipe.feature_crops if job.method.training_free else min(recipe.feature_crops, used)
     crops = _crops(job, volumes, count)
-    pool = cache_features(adapted.network, crops, gib=recipe.feature_cache_gib, device=job.device, label=label)
+    pool = cache_features(
+        adapted.network,
+        crops,
+        gib=recipe.feature_cache_gib,
+        device=job.device,
+        precision=recipe.precision,
+        label=label,
+    )
     if job.method.training_free:
         result = solve(adapted, pool, _table(job), job.channel_names)
     else:
@@ -101,6 +108,7 @@ def _fit(
         loss=MaskedLoss(_FORMULAS[recipe.loss, recipe.activation], recipe.activation),
         weight_decay=recipe.weight_decay,
         device=job.device,
+        precision=recipe.precision,
         seed=job.seed,
         checkpoint_activations=recipe.checkpoint_activations,
         checkpoint=checkpoint,

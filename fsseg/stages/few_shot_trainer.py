@@ -28,6 +28,7 @@ from fsseg.stages.base_gaps import left_random
 from fsseg.stages.load_adapted import base_differences
 from fsseg.stages.support_check import silent_notes
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
+from fsseg.training.placement import require_precision
 
 
 class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds trainers by this spelling
@@ -66,6 +67,7 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
             uses_pretrained=method.uses_pretrained,
         )
         require_rate(settings.recipe, method)
+        require_precision(self.device, settings.recipe.precision)
         decoder = require_decoder_choice(method, settings.decoder)  # type: ignore[arg-type]
         self.job = Job(base, target, method, decoder, settings.recipe, settings.seed, self.device)
         self.structures = target.structures

@@ -36,6 +36,7 @@ from fsseg.stages.pretrain_notes import (
 from fsseg.stages.pretrain_resume import require_same_training, training_block
 from fsseg.stages.pretrain_start import inherited, require_fits, seen_cases, seen_notes, start_from, start_notes
 from fsseg.stages.pretraining_cost import pretraining_cost
+from fsseg.training.placement import require_precision
 from fsseg.training.processes import Processes, several_processes
 from fsseg.training.seeding import resolve_device
 
@@ -126,6 +127,7 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
 
 def _checked(config: PretrainConfig) -> _Job:
     """Check what was asked for, before anything is written; no weights stay in memory."""
+    require_precision(resolve_device(config.device), config.settings.precision)
     preprocessed = dataset_folder(preprocessed_folder(), config.dataset)
     structures = preprocessed_structures(preprocessed)
     plans = _read_plans(preprocessed, config)

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from fsseg.config.manifest import peak_memory_mib
 from fsseg.training.cost import measure_step, mib_of
-from fsseg.training.placement import cpu_threads
+from fsseg.training.placement import cpu_threads, mixed_precision
 from fsseg.training.processes import processes_of_host
 
 _MEASURED_CROPS = 8  # augmentation is random: one crop takes much longer than another
@@ -36,12 +36,12 @@ def pretraining_cost(trainer: Any, preprocessed: Path) -> dict[str, float]:
     batch, loading = _prepared(loader)
     trainer.dataloader_train = repeat(batch)  # of which a step takes several, where it accumulates
     trainer.network.train()
-    step = measure_step(
-        trainer.plain_network,
-        lambda: trainer.objective.training_loss(trainer.parallel_network, batch),
-        lambda: trainer.train_step(batch),
-        trainer.device,
-    )
+
+    def compute_loss() -> Tensor:
+        with mixed_precision(trainer.device, settings.precision):
+            return trainer.objective.training_loss(trainer.parallel_network, batch)
+
+    step = measure_step(trainer.plain_network, compute_loss, lambda: trainer.train_step(batch), trainer.device)
     loading *= settings.accumulate
     at_once = min(loader.num_workers, os.cpu_count() or 1)
     seconds = max(step.seconds, loading / at_once) if at_once else step.seconds + loading

@@ -40,7 +40,7 @@ def _is_predicted(name: str, job: Job, adapted: AdaptedNetwork, volumes: Sequenc
         if name not in volume.locations:
             continue
         image = torch.from_numpy(sampler.cut(sampler.middle(index, name))[0])[None]
-        with torch.no_grad(), mixed_precision(job.device):
+        with torch.no_grad(), mixed_precision(job.device, job.recipe.precision):
             logits = adapted.network(image.to(job.device))[0]
         softmax = job.recipe.activation == "softmax"
         if bool((logits.argmax(0) == channel if softmax else logits[channel] > 0).any()):

@@ -11,33 +11,37 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from fsseg.config.base import Precision
 from fsseg.models.parts import parts_of
 from fsseg.training.crop_batches import Crops
 from fsseg.training.feature_pool import FeaturePool, Sample, room_for
 from fsseg.training.placement import mixed_precision, place
 
 
-def cache_features(network: nn.Module, crops: Crops, *, gib: float, device: torch.device, label: str) -> FeaturePool:
+def cache_features(
+    network: nn.Module, crops: Crops, *, gib: float, device: torch.device, precision: Precision, label: str
+) -> FeaturePool:
     """Run a network once over all crops and keep what goes into its head.
 
     The features are those of a prediction: evaluation mode, one crop at a time, and in the precision in which the head
-    meets them, which is float32, or on CUDA whatever autocast makes of the layer in front of it.
+    meets them: float32, or under autocast whatever it makes of the layer in front of the head.
 
     Args:
         network: moved to `device`; nothing in front of its full-resolution head may be trained.
         crops: the pool.
         gib: bound on the memory, see `room_for`.
         device: where to compute.
+        precision: in which the network computes.
         label: text of the progress bar.
     """
     started = time.perf_counter()
     place(network, device).eval()
-    first = _sample(network, crops[0], device)
+    first = _sample(network, crops[0], device, precision)
     on_device, on_host = room_for(first, len(crops), gib=gib, device=device)
     pool = FeaturePool(first, on_device=on_device, on_host=on_host, device=device)
     pool.put(0, first)
     for number in tqdm(range(1, len(pool)), desc=f"{label}: features", unit="crop", disable=None):
-        pool.put(number, _sample(network, crops[number], device))
+        pool.put(number, _sample(network, crops[number], device, precision))
     pool.seconds = time.perf_counter() - started
     return pool
 
@@ -64,7 +68,7 @@ def head_input(network: nn.Module, image: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _sample(network: nn.Module, crop: Sample, device: torch.device) -> Sample:
-    with mixed_precision(device):
+def _sample(network: nn.Module, crop: Sample, device: torch.device, precision: Precision) -> Sample:
+    with mixed_precision(device, precision):
         features = head_input(network, crop["image"][None].to(device))
     return {**crop, "image": features[0]}

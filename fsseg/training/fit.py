@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from fsseg.config.base import Precision
 from fsseg.config.errors import FssegError
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.models.parts import parts_of
@@ -53,6 +54,7 @@ def fit(
     loss: Loss,
     weight_decay: float,
     device: torch.device,
+    precision: Precision,
     seed: int,
     checkpoint_activations: bool = False,
     checkpoint: FitCheckpoint | None = None,
@@ -69,7 +71,8 @@ def fit(
         schedule: learning-rate factor and end of training.
         loss: scalar of logits, target and validity, all (B, C, D, H, W).
         weight_decay: of AdamW.
-        device: where to train; mixed precision on CUDA.
+        device: where to train.
+        precision: in which the network computes.
         seed: decides, with the number of a step, what is random in it, such as dropout.
         checkpoint_activations: compute activations again in the backward pass instead of keeping them.
         checkpoint: keeps the state; a training of which it has one goes on.
@@ -82,7 +85,7 @@ def fit(
     network, method = place(adapted.network, device), adapted.method
     optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay)
     rates = [group["lr"] for group in optimizer.param_groups]
-    scaler = gradient_scaler(device)
+    scaler = gradient_scaler(device, precision)
     parameters = list(adapted.trainable().values())
     adapted.train_mode()
     method.start(network, schedule.earliest_end)
@@ -104,6 +107,7 @@ def fit(
                     optimizer=optimizer,
                     parameters=parameters,
                     device=device,
+                    precision=precision,
                     scaler=scaler,
                     penalty=lambda: method.penalty(network),
                     before_step=lambda: method.before_step(network),

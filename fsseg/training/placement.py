@@ -6,6 +6,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from fsseg.config.base import Precision
+from fsseg.config.errors import UsageError
+
 
 def place(network: nn.Module, device: torch.device) -> nn.Module:
     """Move a network to a device in the memory layout that is fast there; return it."""
@@ -17,16 +20,41 @@ def place(network: nn.Module, device: torch.device) -> nn.Module:
     return network
 
 
-def mixed_precision(device: torch.device) -> torch.autocast:
-    """Return a context of mixed precision on CUDA, of float32 elsewhere."""
-    if device.type != "cuda":
+def computing_dtype(device: torch.device, precision: Precision) -> torch.dtype:
+    """Return in which numbers convolutions and matrix products are computed.
+
+    Args:
+        device: where.
+        precision: "auto" is mixed precision on CUDA, in bfloat16 where the device has it and else in float16, and
+            float32 elsewhere, so that on every CPU the same is computed.
+    """
+    if precision == "auto" and device.type == "cuda":
+        return torch.bfloat16 if has_bfloat16(device) else torch.float16
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+def require_precision(device: torch.device, precision: Precision) -> None:
+    """Raise `UsageError` if bfloat16 is asked for and the device does not have it."""
+    if precision == "bfloat16" and not has_bfloat16(device):
+        raise UsageError(
+            f"This {device.type} device has no bfloat16; emulated, precision=bfloat16 would take many times as long.\n"
+            "  allowed here: auto, float32"
+        )
+
+
+def mixed_precision(device: torch.device, precision: Precision) -> torch.autocast:
+    """Return the autocast context of a precision."""
+    dtype = computing_dtype(device, precision)
+    if dtype is torch.float32:
         return torch.autocast(device.type, enabled=False)
-    return torch.autocast("cuda", dtype=torch.bfloat16 if has_bfloat16(device) else torch.float16)
+    return torch.autocast(device.type, dtype=dtype)
 
 
 def has_bfloat16(device: torch.device) -> bool:
     """Return whether a device computes in bfloat16, which has the range of float32 and needs no gradient scaler."""
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
 @contextmanager

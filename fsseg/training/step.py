@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from fsseg.training.placement import has_bfloat16, mixed_precision
+from fsseg.config.base import Precision
+from fsseg.training.placement import computing_dtype, mixed_precision
 
 CLIP_NORM = 12.0  # nnU-Net's
 
@@ -15,18 +16,20 @@ def optimisation_step(
     optimizer: torch.optim.Optimizer,
     parameters: Iterable[nn.Parameter],
     device: torch.device,
+    precision: Precision = "auto",
     scaler: torch.amp.GradScaler | None = None,
     penalty: Callable[[], Tensor | None] | None = None,
     before_step: Callable[[], None] | None = None,
 ) -> tuple[float, bool]:
-    """Forward, backward, clip and step, with mixed precision on CUDA.
+    """Forward, backward, clip and step.
 
     Args:
-        compute_losses: each runs a forward pass and returns a scalar loss; called under autocast on CUDA. Of several
-            the mean is taken, one backward pass at a time.
+        compute_losses: each runs a forward pass and returns a scalar loss, in the given precision. Of several the mean
+            is taken, one backward pass at a time.
         optimizer: stepped once.
         parameters: whose gradient norm is clipped to 12.
         device: where the network is.
+        precision: of the forward passes, see `computing_dtype`.
         scaler: gradient scaler of float16 training; None without.
         penalty: returns a scalar that is added to the loss before the backward pass, or None.
         before_step: called after the backward pass, with unscaled gradients; not when the scaler will skip the step.
@@ -38,7 +41,7 @@ def optimisation_step(
     optimizer.zero_grad(set_to_none=True)
     losses = []
     for compute_loss in compute_losses:
-        with mixed_precision(device):
+        with mixed_precision(device, precision):
             loss = compute_loss() / len(compute_losses)
             extra = None if penalty is None else penalty()
             objective = loss if extra is None else loss + extra / len(compute_losses)
@@ -65,6 +68,6 @@ def _are_finite(parameters: Iterable[nn.Parameter]) -> bool:
     return all(bool(p.grad.isfinite().all()) for p in parameters if p.grad is not None)
 
 
-def gradient_scaler(device: torch.device) -> torch.amp.GradScaler | None:
+def gradient_scaler(device: torch.device, precision: Precision) -> torch.amp.GradScaler | None:
     """Return a gradient scaler where float16 is used: on CUDA devices without bfloat16."""
-    return torch.amp.GradScaler("cuda") if device.type == "cuda" and not has_bfloat16(device) else None
+    return torch.amp.GradScaler(device.type) if computing_dtype(device, precision) is torch.float16 else None
