@@ -7,7 +7,7 @@ site (full fine-tuning for 400 steps, five known and two novel structures, three
 purpose: at 1,000 steps even from-scratch has caught up (README), and encoders can hardly be told apart. Resumable.
 
     python scripts/head_neck_pretraining.py --data ../shared/data
-    python scripts/head_neck_pretraining.py --data ../shared/data --adapt-precision bfloat16     # on a CPU that has it
+    python scripts/head_neck_pretraining.py --data ../shared/data --precision bfloat16     # on a CPU that has it
 """
 
 import argparse
@@ -50,6 +50,7 @@ class Encoder:
         settings: what differs from the defaults of `fsseg pretrain`; "recipe" names a recipe.
         folder: where its runs lie.
         steps: steps of the pretraining.
+        precision: of the pretraining and the adaptations.
     """
 
     label: str
@@ -57,6 +58,7 @@ class Encoder:
     settings: dict[str, Any]
     folder: Path
     steps: int
+    precision: Precision
 
     @property
     def run(self) -> Path:
@@ -87,27 +89,26 @@ def main() -> None:
     head_neck.prepare(arguments.data.resolve(), out)
     _prepare_single(arguments.data.resolve(), out)
     head_neck.write_case_lists(out)
-    encoders = _encoders(out, arguments.steps)
+    encoders = _encoders(out, arguments.steps, arguments.precision)
     _run(pretrain, [(e,) for e in encoders if not e.run.is_dir()], arguments.workers)
     _run(score_held_out, [(e, out) for e in encoders if not e.held_out_metrics.is_file()], arguments.workers)
     _run(score_zero_shot, [(e, out) for e in encoders if not e.zero_shot_metrics.is_file()], arguments.workers)
-    precision = arguments.adapt_precision
-    jobs = [
-        (e, seed, out, precision) for seed in range(SEEDS) for e in encoders if not e.adapted_metrics(seed).is_file()
-    ]
+    jobs = [(e, seed, out) for seed in range(SEEDS) for e in encoders if not e.adapted_metrics(seed).is_file()]
     _run(adapt_and_score, jobs, arguments.workers)
     command = " ".join(["python", "scripts/head_neck_pretraining.py", *sys.argv[1:]])
     for file in write_tables(encoders, arguments.results, head_neck.KNOWN, head_neck.NOVEL, SEEDS, command):
         sys.stdout.write(f"{file}\n")
 
 
-def _encoders(out: Path, steps: int) -> list[Encoder]:
-    root = out / f"{steps}steps"
+def _encoders(out: Path, steps: int, precision: Precision) -> list[Encoder]:
+    root = out / (f"{steps}steps" if precision == "auto" else f"{steps}steps_{precision}")
     universal = [
-        Encoder(label, head_neck.SOURCE_ID, settings, root / label.replace(" ", "_"), steps)
+        Encoder(label, head_neck.SOURCE_ID, settings, root / label.replace(" ", "_"), steps, precision)
         for label, settings in UNIVERSAL.items()
     ]
-    return universal + [Encoder(f"{name} alone", number, {}, root / name, steps) for name, number in SINGLE.items()]
+    return universal + [
+        Encoder(f"{name} alone", number, {}, root / name, steps, precision) for name, number in SINGLE.items()
+    ]
 
 
 def _prepare_single(data: Path, out: Path) -> None:
@@ -139,7 +140,13 @@ def pretrain(encoder: Encoder) -> None:
 
     own = dict(encoder.settings)
     settings = recipe_settings(own.pop("recipe", "default")) | own
-    settings |= {"steps": encoder.steps, "steps_per_epoch": 100, "validation_crops": 32, "validation_share": HELD_OUT}
+    settings |= {
+        "steps": encoder.steps,
+        "precision": encoder.precision,
+        "steps_per_epoch": 100,
+        "validation_crops": 32,
+        "validation_share": HELD_OUT,
+    }
     run_pretrain(
         PretrainConfig(
             dataset=str(encoder.dataset),
@@ -170,7 +177,7 @@ def score_zero_shot(encoder: Encoder, out: Path) -> None:
     _predict_and_evaluate(encoder.run, encoder.zero_shot_metrics, raw, tuple(read_case_list(out / "test_support.txt")))
 
 
-def adapt_and_score(encoder: Encoder, seed: int, out: Path, precision: Precision) -> None:
+def adapt_and_score(encoder: Encoder, seed: int, out: Path) -> None:
     """Adapt by full fine-tuning to five cases of the target site, and score its test cases."""
     from fsseg.config.recipes import Recipe
     from fsseg.data.splits import read_case_list
@@ -182,7 +189,7 @@ def adapt_and_score(encoder: Encoder, seed: int, out: Path, precision: Precision
     if not run.is_dir():
         run_adapt(
             AdaptConfig(
-                recipe=Recipe(max_steps=ADAPT_STEPS, precision=precision),
+                recipe=Recipe(max_steps=ADAPT_STEPS, precision=encoder.precision),
                 checkpoint=encoder.run,
                 dataset=str(head_neck.TARGET_ID),
                 structures=(*head_neck.KNOWN, *head_neck.NOVEL),
@@ -217,7 +224,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/head_neck_pretraining"), help="kept between calls")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), help="where the tables go")
     parser.add_argument("--steps", type=int, default=2000, help="steps of every pretraining (default: 2000)")
-    parser.add_argument("--adapt-precision", choices=get_args(Precision), default="auto", help="see recipe.precision")
+    parser.add_argument("--precision", choices=get_args(Precision), default="auto", help="of all trainings")
     parser.add_argument("--workers", type=int, default=2, help="processes with one thread each")
     return parser.parse_args()
 
