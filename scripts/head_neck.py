@@ -163,8 +163,11 @@ def run_all(work: Callable[[Job, str], None], jobs: list[Job], arguments: argpar
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
         waiting = [pool.submit(work, job, arguments.score) for job in jobs]
-        for done in tqdm(as_completed(waiting), total=len(waiting), desc=work.__name__, unit="job", disable=None):
-            done.result()
+        try:
+            for done in tqdm(as_completed(waiting), total=len(waiting), desc=work.__name__, unit="job", disable=None):
+                done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)  # a failure is seen at once, not after all other jobs
 
 
 def adapt(job: Job, split: str) -> None:

@@ -31,6 +31,8 @@ SHOTS = 5
 ADAPT_STEPS = 400
 HELD_OUT = 0.2
 SINGLE = {"nerve": 911, "glands": 912, "bone": 913}  # name -> number of the dataset that holds one source alone
+# So that its networks differ from the others in their data only: those see a side, and mirror nothing.
+SINGLE_SETTINGS = {"mirroring": False}
 UNIVERSAL: dict[str, dict[str, Any]] = {
     "default": {},
     "multitalent": {"recipe": "multitalent"},
@@ -107,12 +109,13 @@ def _encoders(out: Path, steps: int, precision: Precision) -> list[Encoder]:
         for label, settings in UNIVERSAL.items()
     ]
     return universal + [
-        Encoder(f"{name} alone", number, {}, root / name, steps, precision) for name, number in SINGLE.items()
+        Encoder(f"{name} alone", number, SINGLE_SETTINGS, root / name, steps, precision)
+        for name, number in SINGLE.items()
     ]
 
 
 def _prepare_single(data: Path, out: Path) -> None:
-    """Assemble and preprocess every source alone."""
+    """Assemble and preprocess every source alone, with the intensity statistics of all."""
     from fsseg.stages.assemble import AssembleConfig, run_assemble
     from fsseg.stages.preprocess import PreprocessConfig, run_preprocess
 
@@ -122,15 +125,18 @@ def _prepare_single(data: Path, out: Path) -> None:
         if not (out / "nnUNet_raw" / f"Dataset{number}_{title}").is_dir():
             run_assemble(AssembleConfig(specs=specs, root=data, dataset_id=number, name=title))
         if not (out / "nnUNet_preprocessed" / f"Dataset{number}_{title}" / "manifest.json").is_file():
-            plans = str(head_neck.REPOSITORY / "plans" / "headneck_cpu.json")
-            run_preprocess(PreprocessConfig(dataset=str(number), plans=plans))
+            plans = out / "nnUNet_preprocessed" / f"Dataset{head_neck.SOURCE_ID}_HeadNeck" / "headneck_cpu.json"
+            run_preprocess(PreprocessConfig(dataset=str(number), plans=str(plans)))
 
 
 def _run(work: Callable[..., None], jobs: list[tuple], workers: int) -> None:
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         waiting = [pool.submit(work, *job) for job in jobs]
-        for done in tqdm(as_completed(waiting), total=len(waiting), desc=work.__name__, unit="job", disable=None):
-            done.result()
+        try:
+            for done in tqdm(as_completed(waiting), total=len(waiting), desc=work.__name__, unit="job", disable=None):
+                done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)  # a failure is seen at once, not after all other jobs
 
 
 def pretrain(encoder: Encoder) -> None:

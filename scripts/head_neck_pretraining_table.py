@@ -13,6 +13,7 @@ from fsseg.evaluation.aggregation import mean_over_seeds, paired_difference, sum
 from fsseg.reporting.tables import markdown_table
 
 BASELINE = "default"
+JOINED = "one network per dataset"  # every held-out case by the network of its own dataset
 PerCase = dict[str, float]
 
 
@@ -48,19 +49,27 @@ def write_tables(
         writer.writeheader()
         writer.writerows(held_out + zero_shot + adapted)
     labels = [encoder.label for encoder in encoders]
-    groups = {name: [name] for name in (*known, *novel)} | {"mean of known": list(known), "mean of novel": list(novel)}
+    of_known = {name: [name] for name in known} | {"mean of known": list(known)}
+    groups = of_known | {name: [name] for name in novel} | {"mean of novel": list(novel)}
     summary = {
-        "held_out": _unadapted(held_out, labels, known),
-        "zero_shot": _unadapted(zero_shot, labels, known),
+        "held_out": _unadapted(held_out + _joined(held_out), [*labels, JOINED], of_known),
+        "zero_shot": _unadapted(zero_shot, labels, of_known),
         "adapted": _adapted(adapted, labels, groups, seeds),
     }
     summary_file.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    table.write_text(_markdown(summary, labels, known, groups, encoders, command), encoding="utf-8")
+    table.write_text(
+        _markdown(summary, labels, list(of_known), list(groups), encoders[0].steps, command), encoding="utf-8"
+    )
     return [per_case, summary_file, table]
 
 
 def _rows(scored: str, encoder: Any, file: Path, seed: int | None = None) -> list[dict[str, Any]]:
     return [{"scored": scored, "encoder": encoder.label, "seed": seed, **row} for row in read_rows(file)]
+
+
+def _joined(rows: list[dict]) -> list[dict]:
+    """Return the rows of the networks of one dataset as those of one encoder."""
+    return [row | {"encoder": JOINED} for row in rows if row["encoder"].endswith(" alone")]
 
 
 def _per_case(rows: list[dict], names: Sequence[str]) -> PerCase:
@@ -76,17 +85,17 @@ def _interval(summary: Any) -> dict[str, float]:
     return {"dsc": summary.mean, "low": summary.low, "high": summary.high, "cases": summary.n}
 
 
-def _unadapted(rows: list[dict], labels: Sequence[str], names: Sequence[str]) -> list[dict[str, Any]]:
+def _unadapted(rows: list[dict], labels: Sequence[str], groups: dict[str, list[str]]) -> list[dict[str, Any]]:
     entries = []
     for label in labels:
         own = [row for row in rows if row["encoder"] == label]
-        for name in names:
-            found = _per_case(own, [name])
-            if found:  # a network of one dataset knows that dataset's structures only
-                baseline = _per_case([row for row in rows if row["encoder"] == BASELINE], [name])
-                shared = {case: baseline[case] for case in found}
-                gap = paired_difference(found, shared)
-                entry = {"encoder": label, "structure": name, **_interval(summarise(found.values()))}
+        for group, names in groups.items():
+            # A network of one dataset knows that dataset's structures only.
+            if {row["structure"] for row in own}.issuperset(names):
+                found = _per_case(own, names)
+                baseline = _per_case([row for row in rows if row["encoder"] == BASELINE], names)
+                gap = paired_difference(found, {case: baseline[case] for case in found})
+                entry = {"encoder": label, "structure": group, **_interval(summarise(found.values()))}
                 entries.append(entry | {f"minus_{BASELINE}": [gap.mean, gap.low, gap.high]})
     return entries
 
@@ -111,28 +120,28 @@ def _adapted(rows: list[dict], labels: Sequence[str], groups: dict[str, list[str
 def _markdown(
     summary: dict[str, list[dict[str, Any]]],
     labels: Sequence[str],
-    known: Sequence[str],
-    groups: dict[str, list[str]],
-    encoders: Sequence[Any],
+    of_known: Sequence[str],
+    groups: Sequence[str],
+    steps: int,
     command: str,
 ) -> str:
-    steps = encoders[0].steps
     others = [label for label in labels if label != BASELINE]
     parts = [
-        f"Made by `{command}`: {steps} steps of pretraining for every encoder.\n",
+        f"Made by `{command}`: {steps} steps of pretraining for every encoder, once. Intervals are over cases; how much"
+        " another seed of the pretraining would change is not in them.\n",
         "**Held-out source cases**, DSC of annotated structures, mean over cases [95 % bootstrap interval]:\n",
-        _table(summary["held_out"], labels, known, _with_interval),
+        _table(summary["held_out"], [*labels, JOINED], of_known, _with_interval),
         f"\nPaired difference to {BASELINE}:\n",
-        _table(summary["held_out"], others, known, _gap),
+        _table(summary["held_out"], [*others, JOINED], of_known, _gap),
         "\n**The target site without adaptation** (its pool), DSC, mean over cases [95 % bootstrap interval]:\n",
-        _table(summary["zero_shot"], labels, known, _with_interval),
+        _table(summary["zero_shot"], labels, of_known, _with_interval),
         f"\nPaired difference to {BASELINE}:\n",
-        _table(summary["zero_shot"], others, known, _gap),
+        _table(summary["zero_shot"], others, of_known, _gap),
         "\n**After adaptation to five cases of the target site** (full fine-tuning), DSC on its test cases ± sd over"
         " seeds:\n",
-        _table(summary["adapted"], labels, list(groups), _with_sd),
+        _table(summary["adapted"], labels, groups, _with_sd),
         f"\nPaired difference to {BASELINE}:\n",
-        _table(summary["adapted"], others, list(groups), _gap),
+        _table(summary["adapted"], others, groups, _gap),
     ]
     return "\n".join(parts) + "\n"
 

@@ -36,6 +36,7 @@ class PretrainSettings(StrictModel):
             often as any other ("sources"). Sources that are parts of one collection count as one.
         augmentation: "nnunet" is nnU-Net's; "turn_and_shift" turns by quarters and shifts intensities in [0, 1], which
             is what SuPreM and FSEFT do.
+        mirroring: flip the crops of nnU-Net's augmentation, and predict mirrored, where no structure has a side.
         precision: "auto" is mixed precision on a CUDA device and float32 on a CPU; "bfloat16" is for CPUs that have it;
             "float32" switches mixed precision off.
         validation_share: share of every source's cases that is held out for validation (at least one case of a source
@@ -61,6 +62,7 @@ class PretrainSettings(StrictModel):
     foreground_probability: float = Field(default=0.67, ge=0, le=1)
     sampling: Literal["sqrt", "cases", "sources"] = "sqrt"
     augmentation: Literal["nnunet", "turn_and_shift"] = "nnunet"
+    mirroring: bool = True
     precision: Precision = "auto"
     validation_share: float = Field(default=0.1, ge=0, lt=1)
     checkpoint_minutes: float = Field(default=10.0, gt=0)

@@ -73,7 +73,8 @@ class PretrainLoaders:
         sampler = self._sampler(cases, crop_size_for(self.patch_size) if rotated else self.patch_size)
         require_every_structure(sampler.volumes, self.structures.names, self.folder)
         if rotated:
-            augmentation = training_augmentation(self.patch_size, mirror_axes_for(self.structures.names))
+            axes = mirror_axes_for(self.structures.names) if self.settings.mirroring else ()
+            augmentation = training_augmentation(self.patch_size, axes)
         else:
             augmentation = turn_and_shift(self.patch_size, zone_axis(self.plans))
         of_a_step = self.batch_size * self.settings.accumulate

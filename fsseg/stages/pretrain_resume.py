@@ -7,7 +7,7 @@ from typing import Any
 from fsseg.config.errors import UsageError
 from fsseg.config.json_files import read_json
 from fsseg.config.manifest import sha256_of_file
-from fsseg.config.pretraining import PLANS_KEY, PretrainSettings
+from fsseg.config.pretraining import PLANS_KEY, PretrainSettings, settings_of_plans
 from fsseg.data.structures import Structures
 from fsseg.nnunet.environment import SPLITS_NAME
 from fsseg.nnunet.model_folder import ModelFolder
@@ -53,7 +53,7 @@ def require_same_training(plans: dict[str, Any], unfinished: Path) -> None:
             f"{unfinished} holds no training that --resume could continue.\n"
             "  Delete that folder to start again, or choose another --out."
         )
-    lines = _differences(begun[PLANS_KEY], plans[PLANS_KEY])
+    lines = _differences(begun, plans)
     for key, words in (("configurations", "the configuration"), (_STATISTICS, "the intensity statistics")):
         if begun.get(key) != plans.get(key):
             lines.append(f"  - {words} of the plans")
@@ -65,6 +65,9 @@ def require_same_training(plans: dict[str, Any], unfinished: Path) -> None:
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    old, new = ({**block["data"], **block["pretrain"]} for block in (before, now))
+    # A setting that there was not yet when a run was begun has its default.
+    old, new = (
+        {**plans[PLANS_KEY]["data"], **settings_of_plans(plans).model_dump(mode="json")} for plans in (before, now)
+    )
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key) and key not in _MAY_CHANGE]
     return [f"  - {key}: {old.get(key)} before, {new.get(key)} now" for key in keys]
