@@ -40,7 +40,7 @@ EXPECTED: dict[str, tuple[str, int, int, int, int, list[float], list[float] | No
     "models_genesis": ("GenesisUNet", 62, 44, 0, 0, [1.5, 1.5, 1.5], FULL, "xyz"),
     "nnunet_v1": ("PlainConvUNet", 98, 10, 0, 0, [2.0, 0.8, 0.8], [-900.0, 300.0], "zyx"),
     "swin_ssl": ("SwinUNETR", 126, 5, 31, 0, [1.5, 1.5, 1.5], FULL, "xyz"),
-    "swin_btcv": ("SwinUNETR", 157, 2, 0, 0, [1.5, 1.5, 1.5], ABDOMEN, "xyz"),
+    "swin_btcv": ("SwinUNETR", 159, 0, 0, 13, [1.5, 1.5, 1.5], ABDOMEN, "xyz"),
     "swin_dae": ("SwinUNETR", 126, 4, 31, 0, [1.5, 1.5, 1.5], FULL, "xyz"),
 }
 ENCODER_ONLY = ("nnssl", "swin_ssl", "swin_dae")
@@ -191,6 +191,16 @@ def test_fseft_logits_are_those_of_its_head_on_the_old_network(imported: Any, fo
         assert torch.allclose(ours(image), reference(image), atol=1e-5)
 
 
+def test_btcv_logits_are_those_of_its_softmax_head_on_the_old_network(imported: Any) -> None:
+    reference = swin_network(14, downsample=PublishedMerging).eval()
+    model = read_model_folder(imported("swin_btcv")[0])
+    assert model.activation == "softmax"
+    assert model.head_rows()["kidney_right"] == 2  # behind background and spleen
+    image = torch.randn(1, 1, 64, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(model.build_network().eval()(image), reference(image), atol=1e-5)
+
+
 def test_multitalent_v1_gives_the_same_logits_at_all_resolutions(imported: Any) -> None:
     reference = checkpoint_files.generic_unet(47)
     ours = read_model_folder(imported("multitalent_v1")[0]).build_network()
@@ -303,6 +313,21 @@ def test_plans_beside_a_v1_file_win_over_the_published_ones(folder: Path) -> Non
     assert result["expects"]["spacing_mm"] == [2.0, 0.8, 0.8]
     assert result["expects"]["intensities"][0]["window_hu"] == [-900.0, 300.0]
     assert any("plans.pkl" in note for note in result["notes"])
+
+
+@pytest.mark.parametrize(("stage", "spacing"), [(0, [4.0, 1.6, 1.6]), (1, [2.0, 0.8, 0.8]), (None, [2.0, 0.8, 0.8])])
+def test_v1_weights_have_the_spacing_of_their_own_resolution(
+    tmp_path: Path, stage: int | None, spacing: list[float]
+) -> None:
+    """A trainer of nnU-Net v1 keeps its arguments beside the weights, and the stage is among them."""
+    file = tmp_path / "model.model"
+    checkpoint_files.nnunet_v1(file)
+    side = tmp_path / "model.model.pkl"
+    arguments = ("plans.pkl", 0, "output", "preprocessed", True, stage, True, False, True)
+    side.write_bytes(pickle.dumps({"init": arguments, "plans": checkpoint_files.v1_plans()}))
+    result = succeed("import", file, "--out", tmp_path / "run")
+    assert result["expects"]["spacing_mm"] == spacing
+    assert any("has 2 resolutions" in note for note in result["notes"]) == (stage is None)
 
 
 @pytest.mark.parametrize(

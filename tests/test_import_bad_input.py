@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import checkpoint_files
 import pytest
 import torch
-from conftest import REPOSITORY, Lab, Outcome, fsseg
+from conftest import REPOSITORY, Lab, Outcome, fsseg, succeed
 
 from fsseg.checkpoints.side_pickle import read_side_pickle
 from fsseg.config.errors import FssegError
@@ -62,7 +63,22 @@ def changed(file: Path, write: Callable[[Path], None], change: Callable[[dict[st
 def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
     file, trap = tmp_path / "suprem.pth", tmp_path / "trap"
     changed(file, checkpoint_files.suprem_unet, lambda content: content.update(scheduler=Bomb(trap)))
-    refused(run_import(file), 1, "cannot be loaded", "would execute code")
+    outcome = run_import(file)
+    refused(outcome, 1, "cannot be loaded", "it holds an object of posix.mkdir", "would execute code")
+    assert "weights_only" not in outcome.err, "torch's own message says how to execute it"
+    assert not trap.exists()
+
+
+def test_the_options_of_a_training_script_are_no_obstacle(tmp_path: Path) -> None:
+    file = tmp_path / "suprem.pth"
+    changed(file, checkpoint_files.suprem_unet, lambda content: content.update(args=Namespace(lr=1e-4, epochs=620)))
+    succeed("import", file, "--out", tmp_path / "run")
+
+
+def test_code_among_the_options_of_a_training_script_does_not_run(tmp_path: Path) -> None:
+    file, trap = tmp_path / "suprem.pth", tmp_path / "trap"
+    changed(file, checkpoint_files.suprem_unet, lambda content: content.update(args=Namespace(lr=Bomb(trap))))
+    refused(run_import(file), 1, "it holds an object of posix.mkdir")
     assert not trap.exists()
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,33 @@ from fsseg.nnunet.normalization import CT_SCHEME, Z_SCORE
 FIRST_CONVOLUTION = "conv_blocks_context.0.blocks.0.conv.weight"
 # nnU-Net v1's names of normalisations. It knows one more, CT2, which nnU-Net v2 has no equal of.
 _SCHEMES = {"CT": CT_SCHEME, "nonCT": Z_SCORE, "noNorm": "NoNormalization"}
+_STAGE_ARGUMENT = 5  # of nnU-Net v1's trainers, whose arguments are kept as "init"
 _DEEPEST = re.compile(r"conv_blocks_context\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class SidePlans:
+    """Plans of nnU-Net v1 that lie beside weights.
+
+    Attributes:
+        file: where they are.
+        content: the plans, with a stage for every resolution.
+        stage: the stage that the weights were trained for, which FILE.pkl says; None if nothing says it.
+    """
+
+    file: Path
+    content: dict[str, Any]
+    stage: int | None
+
+    def notes(self) -> tuple[str, ...]:
+        """Say which resolution was taken where the weights may be of another."""
+        stages = self.content["plans_per_stage"]
+        if self.stage is not None or len(stages) == 1:
+            return ()
+        return (
+            f"{self.file.name} has {len(stages)} resolutions and does not say of which the weights are; the spacing and"
+            " patch of the highest are taken, which are wrong for another. The .model.pkl of the weights would say it.",
+        )
 
 
 def is_generic_unet(weights: Mapping[str, Tensor]) -> bool:
@@ -55,8 +82,8 @@ def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def side_plans(path: Path) -> tuple[Path, dict[str, Any]] | None:
-    """Return the plans of nnU-Net v1 that lie beside a .model file, with the file they are in; None if there are none.
+def side_plans(path: Path) -> SidePlans | None:
+    """Return the plans of nnU-Net v1 that lie beside a .model file; None if there are none.
 
     Looked for: FILE.pkl, which holds the plans of its training, then plans.pkl in the folder and in the one above.
 
@@ -67,28 +94,34 @@ def side_plans(path: Path) -> tuple[Path, dict[str, Any]] | None:
     for file in (info, path.parent / "plans.pkl", path.parent.parent / "plans.pkl"):
         if file.is_file():
             content = read_side_pickle(file)
-            plans = content.get("plans") if file == info and isinstance(content, dict) else content
+            of_weights = file == info and isinstance(content, dict)
+            plans = content.get("plans") if of_weights else content
             if not isinstance(plans, dict) or not isinstance(plans.get("plans_per_stage"), Mapping):
                 raise FssegError(f"{file} holds no plans of nnU-Net v1: it lacks plans_per_stage.")
-            return file, plans
+            return SidePlans(file, plans, _stage_of(content.get("init"), plans) if of_weights else None)
     return None
 
 
-def plans_from_v1(name: str, description: str, weights: Mapping[str, Tensor], v1: dict[str, Any], file: Path) -> dict:
-    """Return plans as nnU-Net v2 has them, for the full resolution of v1 plans.
+def _stage_of(init: Any, plans: Mapping[str, Any]) -> int | None:
+    stage = init[_STAGE_ARGUMENT] if isinstance(init, tuple | list) and len(init) > _STAGE_ARGUMENT else None
+    return stage if stage in plans["plans_per_stage"] else None
+
+
+def plans_from_v1(name: str, description: str, weights: Mapping[str, Tensor], side: SidePlans) -> dict:
+    """Return plans as nnU-Net v2 has them, for the resolution that the weights are of, else for the highest.
 
     Args:
         name: name of the plans.
         description: what the weights are.
         weights: under nnU-Net v2's names.
-        v1: content of plans.pkl.
-        file: where that comes from, for messages.
+        side: the plans of nnU-Net v1.
 
     Raises:
         FssegError: the plans lack what is needed.
     """
+    v1 = side.content
     try:
-        stage = v1["plans_per_stage"][max(v1["plans_per_stage"])]
+        stage = v1["plans_per_stage"][max(v1["plans_per_stage"]) if side.stage is None else side.stage]
         statistics = v1["dataset_properties"]["intensityproperties"] or {}
         schemes = {channel: _scheme(own) for channel, own in sorted(v1["normalization_schemes"].items())}
         plans = make_plans(
@@ -108,7 +141,7 @@ def plans_from_v1(name: str, description: str, weights: Mapping[str, Tensor], v1
         plans["transpose_forward"] = [int(axis) for axis in v1["transpose_forward"]]
         plans["transpose_backward"] = [int(axis) for axis in v1["transpose_backward"]]
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise FssegError(f"{file} holds no plans of nnU-Net v1 that can be read: {error!r}") from None
+        raise FssegError(f"{side.file} holds no plans of nnU-Net v1 that can be read: {error!r}") from None
     return plans
 
 

@@ -1,7 +1,9 @@
 """Checkpoint files in nnU-Net's format: written complete or not at all, read without executing pickles."""
 
+import re
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,8 @@ from fsseg.training.torch_file import write_torch_file
 CHECKPOINT_NAME = "checkpoint_final.pth"
 LATEST_NAME = "checkpoint_latest.pth"
 STOCK_TRAINER = "nnUNetTrainer"
+_REFUSED_NAME = re.compile(r"GLOBAL (\S+) ")  # in torch's message
+_OPTIONS = (SimpleNamespace, "argparse.Namespace")  # of a training script; only this package's commands parse any
 _BEST_NAME = "checkpoint_best.pth"  # nnU-Net's choice by the validation of a fold
 
 
@@ -38,17 +42,18 @@ def save_checkpoint(
 def load_checkpoint_safely(path: Path) -> dict[str, Any]:
     """Load a checkpoint without executing pickled code.
 
-    Only tensors, plain containers, and the numpy scalars and arrays of training logs are accepted.
+    Only tensors, plain containers, the numpy scalars and arrays of training logs, and the options of a training
+    script are accepted.
 
     Raises:
         FssegError: the file is damaged, no checkpoint, or holds anything else.
     """
     try:
-        with torch.serialization.safe_globals(_numpy_values()), warnings.catch_warnings():
+        with torch.serialization.safe_globals([*_numpy_values(), _OPTIONS]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks on how a file was pickled; if it matters, loading fails
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a hostile or damaged file may fail in any way
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = _why_not_loaded(error)
         raise FssegError(
             f"{path} cannot be loaded as a checkpoint: {reason}\n"
             "  The file is damaged, is no checkpoint, or holds objects that would execute code."
@@ -56,6 +61,15 @@ def load_checkpoint_safely(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise FssegError(f"{path} is not a checkpoint: it holds a {type(content).__name__}, not a mapping.")
     return content
+
+
+def _why_not_loaded(error: Exception) -> str:
+    """Return torch's reason in a line; of an object that is not allowed its name, without advice to load it anyway."""
+    text = str(error)
+    refused = _REFUSED_NAME.search(text)
+    if refused:
+        return f"it holds an object of {refused[1]}"
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def refuse_best(path: Path) -> None:

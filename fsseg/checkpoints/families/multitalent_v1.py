@@ -40,15 +40,15 @@ def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
         )
         source = "Plans as published, because no plans lie beside the file."
     else:
-        plans = plans_from_v1(_NAME, _DESCRIPTION, weights, beside[1], beside[0])
-        source = f"Plans from {beside[0].name} beside the file."
+        plans = plans_from_v1(_NAME, _DESCRIPTION, weights, beside)
+        source = f"Plans from {beside.file.name} beside the file."
     return Translation(
         weights,
         {},
         plans,
-        inputs=() if beside is None else (beside[0],),
+        inputs=() if beside is None else (beside.file,),
         labels=one_structure_a_row(MULTITALENT_47, MULTITALENT_INSIDE),
-        notes=(*_NOTES, source),
+        notes=(*_NOTES, source, *(() if beside is None else beside.notes())),
     )
 
 

@@ -18,7 +18,7 @@ def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
     weights = renamed(checkpoint.weights)
     architecture = plain_unet(weights)
     beside = side_plans(checkpoint.path)
-    plans = None if beside is None else plans_from_v1("nnunet_v1", _DESCRIPTION, weights, beside[1], beside[0])
+    plans = None if beside is None else plans_from_v1("nnunet_v1", _DESCRIPTION, weights, beside)
     channels = checkpoint.weights[FIRST_CONVOLUTION].shape[1]
     schemes = [] if plans is None else plans["configurations"]["3d_fullres"]["normalization_schemes"]
     names = ["CT" if scheme == "CTNormalization" else ANY_MODALITY for scheme in schemes]
@@ -29,10 +29,13 @@ def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
         plans,
         channel_names=tuple(names) if len(names) == channels else (ANY_MODALITY,) * channels,
         architecture=architecture,
-        inputs=() if beside is None else (beside[0],),
+        inputs=() if beside is None else (beside.file,),
         plans_missing=f"Neither {checkpoint.path.name}.pkl nor plans.pkl lies beside it, in which nnU-Net v1 keeps"
         " spacing, patch and intensities.",
-        notes=("The images were read in the orientation they were stored in; here they are read in RAS.",),
+        notes=(
+            "The images were read in the orientation they were stored in; here they are read in RAS.",
+            *(() if beside is None else beside.notes()),
+        ),
     )
 
 
