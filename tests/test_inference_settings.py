@@ -96,14 +96,28 @@ def test_the_estimate_predicts_as_the_run_will(
     assert seen == [(None, 0.75)] * 2
 
 
-@pytest.mark.parametrize(("augmentation", "axes"), [("nnunet", ALL_AXES), ("turn_and_shift", None)])
+@pytest.mark.parametrize(
+    ("settings", "axes"),
+    [({}, ALL_AXES), ({"mirroring": False}, None), ({"augmentation": "turn_and_shift"}, None)],
+)
 def test_a_pretraining_without_flips_is_not_mirrored(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, augmentation: str, axes: tuple[int, ...] | None
+    lab: Lab,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    axes: tuple[int, ...] | None,
 ) -> None:
+    from fsseg.nnunet import pretrain_loaders
     from fsseg.nnunet.pretraining import make_trainer
 
-    monkeypatch.setattr("fsseg.nnunet.partial_label_trainer.mirror_axes_for", lambda _: ALL_AXES)  # as if unsided
-    settings = {"steps": 1, "augmentation": augmentation}
+    for module in ("partial_label_trainer", "pretrain_loaders"):
+        monkeypatch.setattr(f"fsseg.nnunet.{module}.mirror_axes_for", lambda _: ALL_AXES)  # as if unsided
+    flipped: list[tuple[int, ...]] = []
+    augmentation = pretrain_loaders.training_augmentation
+    monkeypatch.setattr(
+        pretrain_loaders, "training_augmentation", lambda patch, found: flipped.append(found) or augmentation(patch, ())
+    )
+    settings = {"steps": 1, **settings}
     trainer = make_trainer(
         plans=read_json(lab.preprocessed / f"{PLANS_NAME}.json") | {"fsseg": {"pretrain": settings}},
         fold=0,
@@ -113,6 +127,8 @@ def test_a_pretraining_without_flips_is_not_mirrored(
         resume_from=None,
     )
     assert trainer.inference_allowed_mirroring_axes == axes
+    trainer.crops.training(trainer.do_split()[0], 0, torch.device("cpu"))
+    assert flipped == ([] if "augmentation" in settings else [axes or ()])
 
 
 @pytest.mark.parametrize("step", [0, 2.0, "0.5", float("nan")])

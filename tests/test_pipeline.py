@@ -17,6 +17,7 @@ import torch
 from conftest import KNOWN, NOVEL, PLANS_NAME, SOURCES, Lab, fsseg, start_fsseg, succeed, tree
 from safetensors.torch import load_file
 
+from fsseg.config.errors import FssegError
 from fsseg.config.few_shot import few_shot_settings
 from fsseg.config.manifest import sha256_of_file
 from fsseg.config.recipes import HeadStart, Recipe, named_recipe
@@ -588,6 +589,13 @@ def test_validation_dice_is_none_for_what_no_validation_case_annotates(trainer: 
     dice = losses(tmp_path)[-1]["validation_dice"]
     assert {name for name, value in dice.items() if value is None} == dice.keys() - NORTH
     assert all(0 <= dice[name] <= 1 for name in NORTH)
+
+
+def test_a_structure_that_no_training_case_shows_is_refused(trainer: Any) -> None:
+    north = [case for case in trainer.structures.cases if "North" in case]
+    trainer.do_split = lambda: (north, [])
+    with pytest.raises(FssegError, match=r"No training case in .* shows (?s:.*)validation_share, --fold all"):
+        trainer.on_train_start()
 
 
 def test_a_step_on_a_case_leaves_the_rows_of_what_it_does_not_annotate(

@@ -469,7 +469,8 @@ def test_dry_run_in_two_processes_measures_a_share_of_the_batch_each(lab: Lab, t
 
 def test_when_a_process_dies_all_stop_and_the_run_can_go_on(lab: Lab, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = torchrun(*lab.pretrain_words(run, steps=100_000))
+    words = lab.pretrain_words(run, steps=60)  # the first checkpoint is written after two
+    process = torchrun(*words)
     latest = staging_of(run) / "fold_0/checkpoint_latest.pth"
     try:
         while not latest.exists():
@@ -484,6 +485,11 @@ def test_when_a_process_dies_all_stop_and_the_run_can_go_on(lab: Lab, tmp_path: 
     assert "SIGKILL" in err
     assert latest.exists()
     assert not run.exists()
+    again = torchrun(*words, "--resume")
+    _, err = again.communicate(timeout=300)
+    assert again.returncode == 0, err
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["step"] for line in lines] == [*range(2, 61, 2)]
 
 
 def workers_of(parent: int) -> list[int]:
@@ -550,6 +556,10 @@ def test_resume_refuses_another_training(lab: Lab, tmp_path: Path, monkeypatch: 
     assert outcome.code == 2
     assert "ema: 0.9 before, None now" in outcome.err
     assert "loss: multitalent before, fseft now" in outcome.err
+    begun = staging_of(run) / "plans.json"
+    plans = json.loads(begun.read_text(encoding="utf-8"))
+    del plans["fsseg"]["pretrain"]["mirroring"]  # as if begun before there was this setting
+    begun.write_text(json.dumps(plans), encoding="utf-8")
     assert succeed(*words, "--resume")["command"] == "pretrain"
 
 

@@ -52,7 +52,20 @@ METHODS = {
     ),
     "lora_tucker": Entry("lora_tucker:LoRATucker", "low-rank updates with the kernel's extent in a small core"),
     "dora": Entry("dora:DoRA", "low-rank updates of a weight's direction, and its magnitude"),
-    "adalora": Entry("adalora:AdaLoRA", "low-rank updates with a falling budget of ranks for all layers"),
+    "adalora": Entry(
+        "adalora:AdaLoRA",
+        "low-rank updates with a falling budget of ranks for all layers",
+        {
+            "arena": {
+                **_JOINT_QKV,
+                "rank": 12,
+                "target_rank": 8,
+                "budget_start": 15 * 5,
+                "budget_end": 70 * 5,
+                "orthogonality": 0.1,
+            }
+        },
+    ),
     "arena": Entry(
         "arena:ARENA",
         "low-rank updates whose rank is found by sparse gates",

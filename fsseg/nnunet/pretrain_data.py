@@ -125,5 +125,6 @@ def require_every_structure(volumes: Sequence[Volume], names: Sequence[str], fol
     if missing:
         raise FssegError(
             f"No training case in {folder} shows {', '.join(missing)}.\n"
-            "  Remove the structure from the specs, or add cases that annotate it."
+            "  If held-out cases show it, hold fewer out (validation_share, --fold all). Otherwise add cases, or leave"
+            " the structure out of the specs."
         )
