@@ -268,7 +268,7 @@ def reads_after_training(adapted: AdaptedNetwork, channel: int, steps: int = 4) 
 
 DEAD = {"decoder", "linear_probe", "spatial_adapter", "prototype", "bitfit", "affine", "affine:fseft", "tinytl", "ssf"}
 DEAD |= {"compacter"}  # its adapters read what a block returns
-NOT_CONVOLUTIONAL = {"lora:fseft", "arena:paper", "bitfit:fseft"}
+NOT_CONVOLUTIONAL = {"lora:fseft", "adalora:arena", "arena:paper", "bitfit:fseft"}
 
 
 @pytest.mark.parametrize("kind", ["plain", "residual"])

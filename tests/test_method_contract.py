@@ -71,7 +71,7 @@ DECODERS: tuple[DecoderChoice, ...] = ("frozen", "tuned")
 UNDEFINED: dict[Case, str] = {
     Case(method, decoder, network): reason
     for methods, networks, decoders, reason in [
-        (["lora:fseft", "arena:paper"], CONVOLUTIONAL, DECODERS, "layers=qkv finds no layer to adapt"),
+        (["lora:fseft", "adalora:arena", "arena:paper"], CONVOLUTIONAL, DECODERS, "layers=qkv finds no layer to adapt"),
         (["bitfit:fseft"], CONVOLUTIONAL, DECODERS, "no bias there has an effect"),
         (["dora"], ("plain", "residual"), ("tuned",), "takes its magnitude out again, which makes it LoRA"),
         (["tinytl"], ("swin",), ("frozen",), "a method of convolutional networks.*\n.*Use bitfit"),
@@ -509,6 +509,7 @@ OWN_PARAMETERS: dict[str, Callable[[Case], int]] = {
     "lora_tucker": tucker,
     "dora": dora,
     "adalora": lambda case: low_rank(case, gates=1),
+    "adalora:arena": lambda case: joint_qkv(case, 12, gates=1),
     "arena": lambda case: low_rank(case, gates=1),
     "arena:paper": lambda case: joint_qkv(case, 12, gates=1),
     "adaptformer": lambda case: adaptformer(case, 64),
