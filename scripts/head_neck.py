@@ -14,6 +14,7 @@ last 15. Resumable at any moment: what is finished is not run again.
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -33,6 +34,7 @@ KNOWN = ("brainstem", "spinal_cord", "parotid_gland_right", "parotid_gland_left"
 NOVEL = ("larynx", "esophagus")
 SOURCE_ID, TARGET_ID = 901, 104
 PRETRAIN_STEPS = 2000
+SEEDS = 3
 TILE_STEP_SIZE = 0.75  # nnU-Net's default of 0.5 takes twice the time; the same for every method
 _WITH_BOTH_DECODERS = ("bitfit", "affine", "lora", "lora_tucker", "arena", "adaptformer", "conv_adapter")
 METHODS = {
@@ -105,11 +107,21 @@ def main() -> None:
         return
     zero_shot(out, arguments.score)
     run_all(score, [job for job in jobs if not job.metrics.is_file()], arguments)
-    command = " ".join(["python", "scripts/head_neck.py", *sys.argv[1:]])
+    command = shlex.join(["python", "scripts/head_neck.py", *sys.argv[1:]])
     results = runs if arguments.score == "pool" else arguments.results
-    stem = f"{arguments.preset}{'' if tuple(arguments.methods) == CORE else '_methods'}{steps}"
+    stem = f"{arguments.preset}{_name_of(arguments.methods)}{_seeds_name(arguments.seeds)}{steps}"
     for file in write_tables(jobs, runs, results, stem, KNOWN, NOVEL, command):
         sys.stdout.write(f"{file}\n")
+
+
+def _name_of(methods: list[str]) -> str:
+    """Return what the files of a table are called by, so that a table of few methods never replaces one of all."""
+    sets = {CORE: "", tuple(METHODS): "_methods"}
+    return sets.get(tuple(methods), "_" + "_".join(name.replace(" + ", "+") for name in methods))
+
+
+def _seeds_name(seeds: int) -> str:
+    return "" if seeds == SEEDS else f"_{seeds}seeds"
 
 
 def prepare(data: Path, out: Path) -> None:
@@ -239,7 +251,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), help="where the tables go")
     parser.add_argument("--methods", nargs="+", default=["core"], metavar="NAME", help="core, all, or some of all")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="quick")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument(
         "--score", choices=("test", "pool"), default="test", help="pool: develop without the test cases"
     )
@@ -250,7 +262,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2, help="processes with one thread each")
     arguments = parser.parse_args()
     sets = {"core": list(CORE), "all": list(METHODS)}
-    arguments.methods = [name for word in arguments.methods for name in sets.get(word, [word])]
+    arguments.methods = list(dict.fromkeys(name for word in arguments.methods for name in sets.get(word, [word])))
     unknown = [name for name in arguments.methods if name not in METHODS]
     if unknown:
         parser.error(f"unknown methods {', '.join(unknown)}; choose core, all, or of: {', '.join(METHODS)}")

@@ -12,6 +12,7 @@ purpose: at 1,000 steps even from-scratch has caught up (README), and encoders c
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -97,7 +98,7 @@ def main() -> None:
     _run(score_zero_shot, [(e, out) for e in encoders if not e.zero_shot_metrics.is_file()], arguments.workers)
     jobs = [(e, seed, out) for seed in range(SEEDS) for e in encoders if not e.adapted_metrics(seed).is_file()]
     _run(adapt_and_score, jobs, arguments.workers)
-    command = " ".join(["python", "scripts/head_neck_pretraining.py", *sys.argv[1:]])
+    command = shlex.join(["python", "scripts/head_neck_pretraining.py", *sys.argv[1:]])
     for file in write_tables(encoders, arguments.results, head_neck.KNOWN, head_neck.NOVEL, SEEDS, command):
         sys.stdout.write(f"{file}\n")
 

@@ -192,10 +192,17 @@ def _cost_table(jobs: Sequence[Any], methods: Sequence[str]) -> str:
             json.loads((job.run / "manifest.json").read_text(encoding="utf-8")) for job in jobs if job.label == method
         ]
         parameters = manifests[0]["parameters"]
-        steps = ", ".join(f"{m['steps']}{'' if m['plateau'] else ' (cap)'}" for m in manifests)
+        steps = ", ".join(_steps(manifest) for manifest in manifests)
         duration = np.mean([m["fit_seconds"] for m in manifests])
         lines.append([method, count(parameters["trainable"] + parameters["head"]), steps, f"{duration:.0f}"])
     return markdown_table(["method", "trained parameters", "steps per seed", "seconds (one thread)"], lines)
+
+
+def _steps(manifest: dict) -> str:
+    """Return the steps of an adaptation and whether the cap ended it; a training-free method takes none."""
+    if not manifest["steps"]:
+        return "–"
+    return f"{manifest['steps']}{'' if manifest['plateau'] else ' (cap)'}"
 
 
 def _find(entries: list[dict], group: str, method: str) -> dict:

@@ -182,6 +182,25 @@ def test_every_pass_takes_each_crop_once_and_the_first_in_order() -> None:
     assert len({tuple(order.tolist()) for order in passes}) > 3
 
 
+def test_crops_of_a_turn_stay_together_in_every_pass() -> None:
+    pool = pool_of(adapt("linear_probe"), crops(7))
+    marks = pool.batch(range(7))["image"][:, 0, 0, 0, 0].tolist()
+    seen = torch.cat([batch["image"][:, 0, 0, 0, 0] for batch in islice(pool.batches(1, 3, together=3), 7 * 6)])
+    numbers = [marks.index(mark) for mark in seen.tolist()]
+    turns = {(0, 1, 2), (3, 4, 5), (6,)}
+    orders = set()
+    for start in range(0, len(numbers), 7):
+        left, order = numbers[start : start + 7], []
+        while left:
+            turn = next(turn for turn in turns if turn[0] == left[0])
+            assert tuple(left[: len(turn)]) == turn
+            order.append(turn)
+            left = left[len(turn) :]
+        assert set(order) == turns
+        orders.add(tuple(order))
+    assert len(orders) > 2
+
+
 _ORDER = """
 from itertools import islice
 import torch

@@ -266,8 +266,8 @@ def reads_after_training(adapted: AdaptedNetwork, channel: int, steps: int = 4) 
         return not torch.allclose(adapted.network(image), adapted.network(other), atol=1e-5)
 
 
-DEAD = {"decoder", "linear_probe", "spatial_adapter", "prototype", "bitfit", "affine", "affine:fseft", "tinytl", "ssf"}
-DEAD |= {"compacter"}  # its adapters read what a block returns
+DEAD = {"decoder", "linear_probe", "spatial_adapter", "prototype", "bitfit", "affine", "affine:fseft", "tinytl"}
+DEAD |= {"tinytl:fseft", "ssf", "compacter"}  # its adapters read what a block returns
 NOT_CONVOLUTIONAL = {"lora:fseft", "adalora:arena", "arena:paper", "bitfit:fseft"}
 
 

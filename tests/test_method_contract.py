@@ -74,7 +74,7 @@ UNDEFINED: dict[Case, str] = {
         (["lora:fseft", "adalora:arena", "arena:paper"], CONVOLUTIONAL, DECODERS, "layers=qkv finds no layer to adapt"),
         (["bitfit:fseft"], CONVOLUTIONAL, DECODERS, "no bias there has an effect"),
         (["dora"], ("plain", "residual"), ("tuned",), "takes its magnitude out again, which makes it LoRA"),
-        (["tinytl"], ("swin",), ("frozen",), "a method of convolutional networks.*\n.*Use bitfit"),
+        (["tinytl", "tinytl:fseft"], ("swin",), ("frozen",), "a method of convolutional networks.*\n.*Use bitfit"),
         (["residual_adapter", "residual_adapter:zero"], ("swin",), ("frozen",), "no centred convolution"),
     ]
     for method in methods
@@ -448,8 +448,8 @@ def dora(case: Case) -> int:
     return low_rank(case) + sum(each.outputs for each in own_layers(case) if live or not has_norm_behind(case, each))
 
 
-def biases(case: Case) -> int:
-    own = own_layers(case)
+def biases(case: Case, targets: str = "all") -> int:
+    own = own_layers(case, targets)
     return sum(
         each.outputs * (each.norm or (each.bias and not has_norm_behind(case, each))) + each.layer_norm for each in own
     )
@@ -503,6 +503,7 @@ OWN_PARAMETERS: dict[str, Callable[[Case], int]] = {
     "affine": affine,
     "affine:fseft": lambda case: affine(case, "encoder"),
     "tinytl": biases,
+    "tinytl:fseft": lambda case: biases(case, "encoder"),
     "ssf": ssf,
     "lora": low_rank,
     "lora:fseft": lambda case: joint_qkv(case, 12),

@@ -201,6 +201,8 @@ def test_every_family_has_a_default_rate() -> None:
         ("lora", ("--decoder", "tuned", "--set", "recipe.decoder_learning_rate=0.5"), ""),
         ("lora", ("--recipe", "fseft"), ""),
         ("linear_probe", ("--recipe", "arena"), ""),
+        ("bitfit", ("--set", "position_tables=true"), "position_tables"),
+        ("lora", ("--set", "projections=joint"), "projections"),
         (
             "prototype",
             ("--set", "recipe.max_steps=50", "recipe.loss=dice", "recipe.batch_size=3", "recipe.feature_crops=7"),
@@ -214,6 +216,16 @@ def test_settings_without_effect_are_said(
     notes = succeed(*lab.adapt_words(tmp_path / "run", *words, method=method), "--dry-run")["notes"]
     said = [note for note in notes if note.startswith("Without effect here")]
     assert said == ([f"Without effect here: {idle}."] if idle else [])
+
+
+def test_a_pool_of_a_published_recipe_has_as_many_crops_of_every_case(lab: Lab, tmp_path: Path) -> None:
+    """Six crops of each of two cases make a round; none may be missing because the pool ends in the middle of one."""
+    options = ("--recipe", "fseft", "--set", "recipe.max_steps=3", "recipe.feature_crops=13")
+    manifest = succeed(*lab.adapt_words(tmp_path / "run", *options, method="linear_probe"))
+    assert manifest["feature_cache"]["crops"] == min(24, 3 * 6)
+    options = ("--recipe", "fseft", "--set", "recipe.feature_crops=13")
+    manifest = succeed(*lab.adapt_words(tmp_path / "solved", *options, method="prototype"))
+    assert manifest["feature_cache"]["crops"] == 24
 
 
 def test_cached_features_of_a_network_that_normalises_by_the_batch_are_said_to_differ() -> None:

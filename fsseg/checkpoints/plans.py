@@ -73,7 +73,7 @@ def make_plans(
         "spacing": list(spacing),
         "normalization_schemes": schemes,
         "use_mask_for_norm": [False] * len(schemes),
-        **_resampling(),
+        **_resampling(order=1 if axes == "xyz" else 3),  # MONAI's, or nnU-Net's
         "architecture": architecture,
         "batch_dice": False,
     }
@@ -95,13 +95,14 @@ def make_plans(
     }
 
 
-def _resampling() -> dict[str, Any]:
+def _resampling(order: int) -> dict[str, Any]:
+    """Return how nnU-Net is to resample: images by splines of an order, masks and probabilities linearly."""
     function = "resample_data_or_seg_to_shape"
     kwargs = {"is_seg": False, "order_z": 0, "force_separate_z": None}
     return {
         "resampling_fn_data": function,
         "resampling_fn_seg": function,
-        "resampling_fn_data_kwargs": {**kwargs, "order": 3},
+        "resampling_fn_data_kwargs": {**kwargs, "order": order},
         "resampling_fn_seg_kwargs": {**kwargs, "is_seg": True, "order": 1},
         "resampling_fn_probabilities": function,
         "resampling_fn_probabilities_kwargs": {**kwargs, "order": 1},

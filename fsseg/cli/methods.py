@@ -33,9 +33,14 @@ def run(arguments: argparse.Namespace) -> int:
     header.append("what it is")
     for cell, row in zip(cells, rows, strict=True):
         cell.append(_description(row))
-    notes = [f"{row['name']}: {note}" for row in rows for note in row["notes"] or []]
+    notes = [f"{row['name']}: {note}" for row in rows for note in [*(row["notes"] or []), *_advice(row)]]
     emit(rows, "\n".join([text_table(header, cells), *notes]), arguments.json)
     return 0
+
+
+def _advice(row: dict) -> list[str]:
+    """Return what to do where a method is not defined, which the table has no room for."""
+    return [line.strip() for line in row["reason"].splitlines()[1:]] if row["defined"] is False else []
 
 
 def _description(row: dict) -> str:

@@ -77,7 +77,7 @@ def _plans(arguments: argparse.Namespace) -> int:
     values = {name: getattr(arguments, name) for name in names}
     values |= {"structures": arguments.structure, **method_settings(arguments, arguments.shots)}
     result = run_nnunet_plans(validated(NnunetPlansConfig, values, "the options"))
-    number, plans, configuration = result["dataset"][7:10], result["plans"], result["configuration"]
+    number, plans, configuration = (result[key] for key in ("dataset_id", "plans", "configuration"))
     text = (
         f"{result['out']}\n"
         f"  nnUNetv2_preprocess -d {number} -plans_name {plans} -c {configuration}\n"

@@ -152,10 +152,12 @@ def named_recipe(name: str, *, method: str, family: Family, decoder: str, shots:
     The activation is the sigmoid, as theirs is for one structure at a time. On FLARE22 they take a softmax over nine
     organs and background, which is `recipe.activation=softmax`.
 
-    Five things differ: the background row of a softmax starts at zero, as in a sigmoid, and not at random; crops that
+    Seven things differ: the background row of a softmax starts at zero, as in a sigmoid, and not at random; crops that
     are not centred on foreground are drawn anywhere, not only on background; of several structures each is drawn
     equally often for a crop, not by its size; methods that read the last features only go through a fixed pool of crops
-    (`feature_crops`) instead of fresh ones; and gradients are clipped at a norm of 12, as nnU-Net does.
+    (`feature_crops`, as many of each case) instead of fresh ones; gradients are clipped at a norm of 12, as nnU-Net
+    does; intensities are clipped before an image is resampled, and not after; and images are cropped to what is not 0,
+    and not to what is above -175 HU, so that crops drawn anywhere may show air.
 
     Args:
         name: one of RECIPES.

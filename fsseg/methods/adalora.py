@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from fsseg.methods.gated_rank import GatedMethod, GatedUpdate
-from fsseg.methods.low_rank import LowRankOptions, add_updates, targeted_layers, updates_of
+from fsseg.methods.low_rank import LowRankOptions, add_updates, full_precision, targeted_layers, updates_of
 
 _START_STD = 0.02
 
@@ -105,14 +105,16 @@ class AdaLoRA(GatedMethod):
 
     def penalty(self, network: nn.Module) -> Tensor:
         """Return the orthogonality penalty."""
-        penalties = [
-            _distance_from_identity(rows.T @ rows) + _distance_from_identity(columns @ columns.T)
-            for update in updates_of(network, GatedUpdate).values()
-            for rows, columns in zip(
-                update.left.float().chunk(update.blocks), update.right.float().chunk(update.blocks), strict=True
-            )
-        ]
-        return self.options.orthogonality * torch.stack(penalties).mean()
+        updates = list(updates_of(network, GatedUpdate).values())
+        with full_precision(updates[0].left):
+            penalties = [
+                _distance_from_identity(rows.T @ rows) + _distance_from_identity(columns @ columns.T)
+                for update in updates
+                for rows, columns in zip(
+                    update.left.float().chunk(update.blocks), update.right.float().chunk(update.blocks), strict=True
+                )
+            ]
+            return self.options.orthogonality * torch.stack(penalties).mean()
 
     @torch.no_grad()
     def before_step(self, network: nn.Module) -> None:

@@ -14,7 +14,9 @@ class AffineOptions(TargetOptions):
 
 
 class Affine(contract.Method):
-    """Train scale and shift of layer, instance, group and batch normalisations (FSEFT's Affine-LN and Affine-BN).
+    """Train gamma and beta of every normalisation, gamma (x - mean) / sd + beta (FSEFT's Affine-LN and Affine-BN).
+
+    Layer, instance, group and batch normalisations, 2 C parameters on C channels.
 
     A batch normalisation that is trained also follows the statistics of the new data. Preset `fseft`: the encoder only.
     """

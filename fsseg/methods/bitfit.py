@@ -28,7 +28,7 @@ class BitFitOptions(TargetOptions):
 
 
 class BitFit(contract.Method):
-    """Train the bias terms (Ben Zaken et al., ACL 2022), but for those that a normalisation takes out again.
+    """Train b of every W x + b (Ben Zaken et al., ACL 2022), but for those that a normalisation takes out again.
 
     On nnU-Net's U-Nets every convolution feeds an instance normalisation, which makes its bias dead; what lives there
     are the biases of the norms and of the transposed convolutions. Preset `fseft`: the biases of attention and MLP in
@@ -58,6 +58,11 @@ class BitFit(contract.Method):
         if set(names) == norms:
             notes.append("Only biases of norms are left: half of what affine trains.")
         return [*notes, *key_bias_notes(network, names)]
+
+    def idle_options(self, network: nn.Module) -> list[str]:
+        """Return the option for relative-position tables where there is none to train."""
+        tables = any(name.endswith(f".{_TABLE}") and p.requires_grad for name, p in network.named_parameters())
+        return ["position_tables"] if self.options.position_tables and not tables else []
 
     def selected(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
         """Yield the biases."""

@@ -66,6 +66,10 @@ class Method:
         """Return what the user should know about the method on this network, such as onto what it collapses."""
         return []
 
+    def idle_options(self, network: nn.Module) -> list[str]:
+        """Return the options that were given another value than their default and do nothing on an adapted network."""
+        return []
+
     def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Insert new parameters in place; return the names of the changed layers, for the report."""
         return []

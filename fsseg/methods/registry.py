@@ -43,7 +43,7 @@ METHODS = {
         {"fseft": {"targets": "encoder", "norms": False, "outside_blocks": False, "position_tables": True}},
     ),
     "affine": Entry("affine:Affine", "scales and shifts of the norms", {"fseft": {"targets": "encoder"}}),
-    "tinytl": Entry("tinytl:TinyTL", "biases of a convolutional network"),
+    "tinytl": Entry("tinytl:TinyTL", "biases of a convolutional network", {"fseft": {"targets": "encoder"}}),
     "ssf": Entry("ssf:SSF", "scale and shift of what every operation returns"),
     "lora": Entry(
         "lora:LoRA",

@@ -14,10 +14,11 @@ class TinyTLOptions(TargetOptions):
 
 
 class TinyTL(contract.Method):
-    """Train the biases of convolutions and norms (the B of Cai et al., NeurIPS 2020; FSEFT's "Bias" on a U-Net).
+    """Train b of every convolution W * x + b, and of every norm (Cai et al., NeurIPS 2020; FSEFT's "Bias" on a U-Net).
 
     Its point is memory: without weight gradients, the inputs of convolutions need not be kept for the backward pass.
-    Biases that a norm takes out again are left out, which makes it equal to BitFit on a convolutional network.
+    Biases that a norm takes out again are left out, which makes it equal to BitFit on a convolutional network. Preset
+    `fseft`: the encoder only (FSEFT counts the biases that its batch norms take out again, too).
     """
 
     Options = TinyTLOptions

@@ -80,14 +80,20 @@ def use_shipped_plans(file: Path, dataset_id: int, preprocessed: Path) -> str:
     return str(plans["plans_name"])
 
 
-def read_plans_file(file: Path) -> dict[str, Any]:
+def read_plans_file(file: Path, otherwise: str = "") -> dict[str, Any]:
     """Read and check a plans file; raise `UsageError` for a file that is missing or no plans.
 
     The configuration for 3D comes with what it inherits from others.
+
+    Args:
+        file: the plans.
+        otherwise: what may be given in its place, for the message of a missing file.
     """
+    if file.is_dir():
+        raise UsageError(f"{file} is a folder.\n  Give the plans file in it: {file / 'plans.json'}")
     if not file.is_file():
         shipped = sorted(path.name for path in Path("plans").glob("*.json"))
-        raise unknown_name("plans file", str(file), [f"plans/{name}" for name in shipped], "Or `--plans auto`.")
+        raise unknown_name("plans file", str(file), [f"plans/{name}" for name in shipped], otherwise)
     plans = read_json(file, _REQUIRED_KEYS, error=UsageError)
     configuration = _checked_configuration(plans, file)
     plans["configurations"][CONFIGURATION] = {k: v for k, v in configuration.items() if k != "inherits_from"}

@@ -99,9 +99,7 @@ def _inference_notes(recipe: Recipe) -> list[str]:
 def idle_notes(adapted: AdaptedNetwork, recipe: Recipe) -> list[str]:
     """Say which settings were given although they have no effect on this adaptation."""
     idle = [f"recipe.{name}" for name in _idle_fields(adapted, recipe) if getattr(recipe, name) != _default(name)]
-    has_attention = any(name.endswith(".qkv") for name, _ in adapted.network.named_modules())
-    if getattr(adapted.method.options, "projections", "") == "joint" and not has_attention:
-        idle.append("projections")
+    idle += adapted.method.idle_options(adapted.network)
     return [f"Without effect here: {', '.join(idle)}."] if idle else []
 
 

@@ -1,5 +1,6 @@
 """One training of an adapted network on its support cases, by the recipe."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -48,7 +49,8 @@ def train(
             return batches(left, batch_size, 0, pin_memory=job.device.type == "cuda")
 
         return _fit(job, adapted, adapted.network, crops_from, label, checkpoint)
-    count = recipe.feature_crops if job.method.training_free else min(recipe.feature_crops, used)
+    count = _pool_size(recipe, len(volumes))
+    count = count if job.method.training_free else min(count, used)
     crops = _crops(job, volumes, count)
     pool = cache_features(
         adapted.network,
@@ -63,10 +65,16 @@ def train(
     else:
 
         def features_from(step: int) -> Iterable[dict[str, Tensor]]:
-            return islice(pool.batches(batch_size, job.seed), step, None)
+            return islice(pool.batches(batch_size, job.seed, recipe.crops_per_volume or 1), step, None)
 
         result = _fit(job, adapted, parts_of(adapted.network).head, features_from, label, checkpoint)
     return replace(result, seconds=result.seconds + pool.seconds, feature_cache=pool.report())
+
+
+def _pool_size(recipe: Recipe, cases: int) -> int:
+    """Return how many crops to make features of: where cases have turns, as many of each."""
+    of_a_round = (recipe.crops_per_volume or 1) * (cases if recipe.crops_per_volume else 1)
+    return math.ceil(recipe.feature_crops / of_a_round) * of_a_round
 
 
 def _crops(job: Job, volumes: Sequence[Volume], last: int, first: int = 0) -> Crops:

@@ -18,12 +18,12 @@ from fsseg.methods.contract import DecoderChoice
 from fsseg.methods.registry import create_method
 from fsseg.models.heads import replace_heads
 from fsseg.nnunet.configurations import plans_with
-from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, raw_folder
+from fsseg.nnunet.environment import dataset_folder, dataset_id_of, preprocessed_folder, raw_folder
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
 from fsseg.nnunet.preprocessed_dataset import require_same_integers
 from fsseg.nnunet.raw_dataset import read_raw_dataset
 from fsseg.stages.adaptation import make_target, require_classes, require_rate
-from fsseg.stages.adaptation_notes import idle_notes, recipe_notes, urgent_notes
+from fsseg.stages.adaptation_notes import batch_statistics_notes, idle_notes, recipe_notes, urgent_notes
 from fsseg.stages.base_channels import require_same_channels
 
 
@@ -95,6 +95,7 @@ def run_nnunet_plans(config: NnunetPlansConfig) -> dict[str, Any]:
         "plans": name,
         "configuration": base.configuration,
         "dataset": raw.path.name,
+        "dataset_id": dataset_id_of(raw.path),
         "structures": list(names),
         "notes": notes,
     }
@@ -113,5 +114,5 @@ def _notes(base: ModelFolder, config: NnunetPlansConfig, structures: int) -> lis
     network = base.build_network()
     replace_heads(network, [0.5] * structures)
     adapted = AdaptedNetwork(network, create_method(config.method, config.method_options), config.decoder)
-    of_settings = [*idle_notes(adapted, config.recipe), *recipe_notes(base, config.recipe)]
-    return [*urgent_notes(base, adapted), *adapted.notes, *of_settings]
+    of_settings = [*idle_notes(adapted, config.recipe), *batch_statistics_notes(adapted)]
+    return [*urgent_notes(base, adapted), *adapted.notes, *of_settings, *recipe_notes(base, config.recipe)]

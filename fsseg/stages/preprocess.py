@@ -91,7 +91,8 @@ def _check_plans(config: PreprocessConfig, channels: list[str]) -> None:
     elif config.gpu_memory_gb is not None:
         raise UsageError("--gpu-memory-gb is for --plans auto; a plans file has decided the architecture already.")
     else:
-        schemes = read_plans_file(Path(config.plans))["configurations"][CONFIGURATION]["normalization_schemes"]
+        plans = read_plans_file(Path(config.plans), "Or `--plans auto`.")
+        schemes = plans["configurations"][CONFIGURATION]["normalization_schemes"]
         if len(schemes) != len(channels):
             raise UsageError(
                 f"{config.plans} is for {len(schemes)} image channel(s) ({', '.join(schemes)}), but the dataset has"

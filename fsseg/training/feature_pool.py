@@ -58,13 +58,13 @@ class FeaturePool:
             name: torch.stack([crop[name].to(self.device, non_blocking=True) for crop in crops]) for name in crops[0]
         }
 
-    def batches(self, batch_size: int, seed: int) -> Iterator[Sample]:
+    def batches(self, batch_size: int, seed: int, together: int = 1) -> Iterator[Sample]:
         """Yield batches without end; batch number i depends on the seed and i alone.
 
         The first pass takes the crops in order, as a training with the network in the loop does; every further pass
-        takes each crop once in a new order.
+        takes each crop once in a new order, in which `together` consecutive crops stay so.
         """
-        numbers = _passes(len(self), seed)
+        numbers = _passes(len(self), seed, together)
         while True:
             yield self.batch([next(numbers) for _ in range(batch_size)])
 
@@ -132,10 +132,12 @@ def _slabs(crop: Sample, count: int, **memory: object) -> Sample:
     }
 
 
-def _passes(count: int, seed: int) -> Iterator[int]:
+def _passes(count: int, seed: int, together: int) -> Iterator[int]:
     """Yield 0 to count - 1 in order, then again and again in an order that depends on the seed and the pass."""
     yield from range(count)
+    starts = range(0, count, together)
     number = 1
     while True:
-        yield from np.random.default_rng((seed, number)).permutation(count).tolist()
+        for block in np.random.default_rng((seed, number)).permutation(len(starts)).tolist():
+            yield from range(starts[block], min(starts[block] + together, count))
         number += 1
