@@ -18,6 +18,7 @@ import argparse
 import csv
 import gc
 import platform
+import shlex
 import statistics
 import sys
 import time
@@ -51,6 +52,7 @@ from fsseg.training.placement import mixed_precision, place
 from fsseg.training.step import gradient_scaler, optimisation_step
 
 STRUCTURES = 7
+ALL_METHODS = [name for name in method_names() if ":" not in name]
 RATE = 1e-4  # small enough that nothing diverges; its value does not change the cost
 DATASET_JSON = {
     "channel_names": {"0": "CT"},
@@ -277,16 +279,23 @@ def table(rows: list[Row]) -> str:
     return text_table(header, cells)
 
 
+def name_of(arguments: argparse.Namespace) -> list[str]:
+    """Return what the files are called by: everything that decides the rows, so that no table replaces another."""
+    words = [*(plans.stem for plans in arguments.plans), str(arguments.patch), arguments.device]
+    words += [f"{arguments.threads}threads"] if arguments.device == "cpu" else []
+    words += [arguments.precision] if arguments.precision != "auto" else []
+    return words + (arguments.methods if arguments.methods != ALL_METHODS else [])
+
+
 def main() -> None:
     """Measure and write the tables."""
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
     device = torch.cuda.get_device_name() if arguments.device == "cuda" else f"CPU, {arguments.threads} threads"
     rows = [row for plans in arguments.plans for row in measure(plans, arguments)]
-    title = f"python {' '.join(sys.argv)}\n{device}, torch {torch.__version__}, {platform.system()}\n"
+    title = f"{shlex.join(['python', *sys.argv])}\n{device}, torch {torch.__version__}, {platform.system()}\n"
     arguments.out.mkdir(parents=True, exist_ok=True)
-    name = f"adapt_step_{'_'.join(plans.stem for plans in arguments.plans)}_{arguments.device}"
-    name += f"_{arguments.precision}" if arguments.precision != "auto" else ""
+    name = "_".join(["adapt_step", *name_of(arguments)])
     (arguments.out / f"{name}.txt").write_text(f"{title}\n{table(rows)}\n", encoding="utf-8")
     with (arguments.out / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)])
@@ -298,7 +307,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plans", type=Path, nargs="+", default=[Path("plans/headneck_cpu.json")])
-    parser.add_argument("--methods", nargs="+", default=[name for name in method_names() if ":" not in name])
+    parser.add_argument("--methods", nargs="+", default=ALL_METHODS)
     parser.add_argument("--patch", type=int, default=40, help="edge of the cubic patch")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=10, help="steps of each method, in turns with full fine-tuning")
