@@ -31,7 +31,7 @@ def require_new(folder: Path, *, resume: bool = False) -> None:
     if folder.exists():
         raise UsageError(
             f"Output folder exists already: {folder}\n"
-            "  A finished run is never overwritten. Choose another --out, or delete the folder."
+            "  A finished run is never overwritten. Choose another folder, or delete this one."
         )
     if staging_of(folder).exists() and not resume:
         _require_unused(folder)
@@ -98,12 +98,12 @@ def _require_own(folder: Path, checkpoints: str) -> None:
     if not made_here and (not staging.is_dir() or any(staging.iterdir())):
         raise UsageError(
             f"{staging} is in the way: fsseg would write there first, but has not made it.\n"
-            "  Choose another --out, or rename it."
+            "  Choose another output folder, or rename it."
         )
     if unfinished - own:
         raise UsageError(
             f"An unfinished training of another command lies in {staging}\n"
-            "  Choose another --out, or delete that folder."
+            "  Choose another output folder, or delete that one."
         )
 
 
@@ -178,7 +178,7 @@ def _not_written(folder: Path, error: OSError, *, resumable: bool = False) -> Fs
     advice = (
         "Free some space, then give the command again (pretrain: with --resume); the last checkpoint stays."
         if resumable
-        else "Free some space or choose another --out; finished results stay, nothing half-written does."
+        else "Free some space or choose another output folder; finished results stay, nothing half-written does."
     )
     where = error.filename or staging_of(folder)
     return FssegError(f"Could not write {folder}: {error.strerror} ({where})\n  {advice}")
