@@ -40,8 +40,9 @@ def write_tables(
     zero = [
         {"method": "zero-shot", "shots": 0, "seed": 0, **row} for row in read_rows(scored / "zero_shot" / "metrics.csv")
     ]
-    stem = results / f"head_neck_{preset}"
-    per_case = stem.with_name(f"{stem.name}_per_case.csv")
+    per_case, summary_file, table = (
+        results / f"head_neck_{preset}{ending}" for ending in ("_per_case.csv", ".json", ".md")
+    )
     with per_case.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
@@ -49,9 +50,7 @@ def write_tables(
     groups = [*known, "mean of known", *novel, "mean of novel"]
     members = {name: [name] for name in [*known, *novel]} | {"mean of known": [*known], "mean of novel": [*novel]}
     summary = _summary(rows, groups, members)
-    summary_file = stem.with_suffix(".json")
     summary_file.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    table = stem.with_suffix(".md")
     table.write_text(_markdown(jobs, rows, zero, groups, members, summary, command), encoding="utf-8")
     return [per_case, summary_file, table]
 
