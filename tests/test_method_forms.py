@@ -597,16 +597,18 @@ def test_biases_of_keys_are_said_to_have_no_effect(method: str) -> None:
     network = adapted(method, network="swin")
     values = sum(12 * factor for factor in (1, 1, 2, 4, 8))
     assert any(note.startswith(f"{values} of the trained biases have no effect") for note in network.notes)
-    before = network.network(image(size=(64, 32, 32), batch=1)).detach()
+    network.network.double()  # norms amplify rounding, on some CPUs above any bound that means something
+    before = network.network(image(size=(64, 32, 32), batch=1).double()).detach()
     moved = 0
     with torch.no_grad():
         for name, parameter in network.trainable().items():
             if ".qkv." in name and name.endswith(("bias", "shift")):
                 third = len(parameter) // 3
-                parameter[third : 2 * third] += torch.randn(third)
+                parameter[third : 2 * third] += torch.randn(third).double()
                 moved += third
     assert moved == values
-    torch.testing.assert_close(network.network(image(size=(64, 32, 32), batch=1)).detach(), before, rtol=0, atol=1e-4)
+    after = network.network(image(size=(64, 32, 32), batch=1).double()).detach()
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("method", ["adaptformer", "compacter"])

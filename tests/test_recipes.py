@@ -114,6 +114,7 @@ ACTS: dict[str, tuple[str, DecoderChoice, dict[str, Any], Any]] = {
     "plateau_patience": ("linear_probe", "frozen", AT_ONCE, 2),
     "plateau_improvement": ("linear_probe", "frozen", AT_ONCE, 1e-9),
     "plateau_relative": ("linear_probe", "frozen", AT_ONCE, False),
+    "precision": ("bitfit", "frozen", {}, "bfloat16"),
     "feature_crops": ("linear_probe", "frozen", {}, 3),
     "feature_cache_gib": ("linear_probe", "frozen", {"max_steps": 8}, 9.5e-4),  # 10 to 13 crops, of 16
 }
