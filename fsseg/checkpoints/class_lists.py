@@ -54,22 +54,8 @@ UNIVERSAL_COLLECTIONS = (
     "AbdomenCT-12organ",
 )
 
-# BTCV (MICCAI 2015), in the order of its integers: a softmax has background in front of them.
-BTCV_13 = (
-    "spleen",
-    "kidney_right",
-    "kidney_left",
-    "gallbladder",
-    "esophagus",
-    "liver",
-    "stomach",
-    "aorta",
-    "inferior_vena_cava",
-    "portal_vein_and_splenic_vein",
-    "pancreas",
-    "adrenal_gland_right",
-    "adrenal_gland_left",
-)
+# BTCV (MICCAI 2015), in the order of its integers, with which the Universal Model's rows begin.
+BTCV_13 = UNIVERSAL_32[:13]
 
 # FSEFT (Silva-Rodriguez et al., Medical Image Analysis 2025). Labels exclude each other: organs without their tumours.
 FSEFT_29 = (
