@@ -281,7 +281,8 @@ def table(rows: list[Row]) -> str:
 
 def name_of(arguments: argparse.Namespace) -> list[str]:
     """Return what the files are called by: everything that decides the rows, so that no table replaces another."""
-    words = [*(plans.stem for plans in arguments.plans), str(arguments.patch), arguments.device]
+    crops = [str(arguments.patch), f"batch{arguments.batch}"]
+    words = [*(plans.stem for plans in arguments.plans), *crops, arguments.device]
     words += [f"{arguments.threads}threads"] if arguments.device == "cpu" else []
     words += [arguments.precision] if arguments.precision != "auto" else []
     return words + (arguments.methods if arguments.methods != ALL_METHODS else [])

@@ -117,7 +117,7 @@ def test_step_benchmark_of_a_few_methods(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "argv", ["adapt_step.py", *words])
     adapt_step.main()
     (file,) = tmp_path.glob("*.csv")
-    assert file.stem == "adapt_step_phantom_plans_16_cpu_1threads_full_linear_probe_lora"
+    assert file.stem == "adapt_step_phantom_plans_16_batch1_cpu_1threads_full_linear_probe_lora"
     with file.open(newline="", encoding="utf-8") as stream:
         rows = {row["method"]: row for row in csv.DictReader(stream)}
     assert {"full, plain", "full", "linear_probe cached", "lora", "lora, checkpointed"} <= rows.keys()

@@ -104,7 +104,8 @@ def side_plans(path: Path) -> SidePlans | None:
 
 def _stage_of(init: Any, plans: Mapping[str, Any]) -> int | None:
     stage = init[_STAGE_ARGUMENT] if isinstance(init, tuple | list) and len(init) > _STAGE_ARGUMENT else None
-    return stage if stage in plans["plans_per_stage"] else None
+    known = type(stage) is int and stage in plans["plans_per_stage"]  # not a bool: True would be stage 1
+    return stage if known else None
 
 
 def plans_from_v1(name: str, description: str, weights: Mapping[str, Tensor], side: SidePlans) -> dict:

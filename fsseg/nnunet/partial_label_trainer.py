@@ -86,9 +86,8 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         self.num_epochs = math.ceil(self.settings.steps / self.num_iterations_per_epoch)
         batch_size = self.configuration_manager.batch_size
         self.num_val_iterations_per_epoch = math.ceil(self.settings.validation_crops / batch_size)
-        flipped = (
-            self.settings.augmentation == "nnunet" and self.settings.mirroring
-        )  # what has seen no flips must not predict on them
+        # What has seen no flips must not predict on them.
+        flipped = self.settings.augmentation == "nnunet" and self.settings.mirroring
         self.inference_allowed_mirroring_axes = (mirror_axes_for(self.structures.names) if flipped else ()) or None
         self.metrics = PretrainLog(Path(str(self.output_folder)) / METRICS_NAME)
         self.step_losses: list[float] = []

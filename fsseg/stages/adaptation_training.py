@@ -73,7 +73,9 @@ def train(
 
 def _pool_size(recipe: Recipe, cases: int) -> int:
     """Return how many crops to make features of: where cases have turns, as many of each."""
-    of_a_round = (recipe.crops_per_volume or 1) * (cases if recipe.crops_per_volume else 1)
+    if recipe.crops_per_volume is None:
+        return recipe.feature_crops
+    of_a_round = recipe.crops_per_volume * cases
     return math.ceil(recipe.feature_crops / of_a_round) * of_a_round
 
 
