@@ -16,7 +16,8 @@ def place(network: nn.Module, device: torch.device) -> nn.Module:
     if device.type == "cpu":  # faster 3D convolutions on a CPU; CUDA chooses its layout itself
         for parameter in network.parameters():
             if parameter.dim() == 5:  # Module.to(memory_format=...) would refuse what has four axes
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+                # not contiguous(), which leaves the strides of 1x1x1 kernels, and then torch takes the slow layout
+                parameter.data = torch.empty_like(parameter, memory_format=torch.channels_last_3d).copy_(parameter)
     return network
 
 
