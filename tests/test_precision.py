@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from fsseg.config.base import Precision
 from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
-from fsseg.training.placement import computing_dtype, has_bfloat16, mixed_precision
+from fsseg.training.placement import computing_dtype, has_bfloat16, mixed_precision, place
 from fsseg.training.step import gradient_scaler
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -50,6 +50,14 @@ def test_what_is_computed_where(
     monkeypatch.setattr(FEATURES, lambda _: has_it)
     assert computing_dtype(device, precision) is expected
     assert (gradient_scaler(device, precision) is not None) == (expected is torch.float16)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_on_a_cpu_convolutions_return_channels_last_whatever_the_image_is(kernel: int) -> None:
+    """From one layout to the other every activation is copied, which in bfloat16 takes longer than the convolution."""
+    layer = place(torch.nn.Conv3d(2, 3, kernel), CPU)
+    with mixed_precision(CPU, "bfloat16"):
+        assert layer(torch.ones(1, 2, 4, 4, 4)).is_contiguous(memory_format=torch.channels_last_3d)
 
 
 @pytest.mark.usefixtures("any_device_has_it")

@@ -272,6 +272,7 @@ def test_accumulated_batches_are_averaged_into_one_step() -> None:
             optimizer=torch.optim.SGD([weight], 0.1),
             parameters=[weight],
             device=torch.device("cpu"),
+            precision="float32",
         )
         assert value == pytest.approx(np.mean([target**2 for target in targets]))
         return weight.item()
@@ -668,6 +669,7 @@ def test_a_method_sees_no_gradients_of_a_step_that_the_scaler_skips() -> None:
             optimizer=torch.optim.SGD([weight], 0.1),
             parameters=iter([weight]),
             device=torch.device("cpu"),
+            precision="float32",
             scaler=Scaler(),  # type: ignore[arg-type]
             before_step=lambda: seen.append(weight.grad.item()),  # type: ignore[union-attr]
         )

@@ -11,6 +11,7 @@ import torch
 from conftest import NOVEL, TARGET, Lab, fsseg, succeed
 
 from fsseg.config.errors import UsageError
+from fsseg.models.weights_hash import hash_of_weights
 from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.stages.few_shot_trainer import nnUNetTrainerFewShot
 
@@ -109,3 +110,11 @@ def test_the_trainer_refuses_a_base_whose_plans_were_changed(
     (base / "plans.json").write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(UsageError, match=r"not the base that the plans were made for(.|\n)*negative_slope: None"):
         nnUNetTrainerFewShot(plans | {"continue_training": False}, "3d_fullres", 0, dataset_json, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_the_layout_in_memory_is_no_part_of_the_hash(kernel: int) -> None:
+    weight = torch.randn(4, 2, kernel, kernel, kernel)
+    channels_last = torch.empty_like(weight, memory_format=torch.channels_last_3d).copy_(weight)
+    assert channels_last.stride() != weight.stride()
+    assert hash_of_weights({"weight": channels_last}) == hash_of_weights({"weight": weight})

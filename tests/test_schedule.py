@@ -173,7 +173,12 @@ def test_step_descends_along_the_gradient(scaled: bool) -> None:
     reference, reference_optimizer = linear()
     scaler = torch.amp.GradScaler("cpu") if scaled else None
     loss, stepped = optimisation_step(
-        loss_of(layer), optimizer=optimizer, parameters=layer.parameters(), device=CPU, scaler=scaler
+        loss_of(layer),
+        optimizer=optimizer,
+        parameters=layer.parameters(),
+        device=CPU,
+        precision="float32",
+        scaler=scaler,
     )
     expected = loss_of(reference)()
     expected.backward()
@@ -187,7 +192,13 @@ def test_step_is_skipped_and_says_so_when_the_scaler_finds_infinite_gradients() 
     layer, optimizer = linear()
     before = layer.weight.detach().clone()
     scaler = torch.amp.GradScaler("cpu")
-    common = {"optimizer": optimizer, "parameters": list(layer.parameters()), "device": CPU, "scaler": scaler}
+    common = {
+        "optimizer": optimizer,
+        "parameters": list(layer.parameters()),
+        "device": CPU,
+        "precision": "float32",
+        "scaler": scaler,
+    }
     _, stepped = optimisation_step(loss_of(layer, float("inf")), **common)
     assert stepped is False
     assert torch.equal(layer.weight, before)
@@ -202,7 +213,12 @@ def test_a_growing_scale_is_no_skipped_step() -> None:
     layer, optimizer = linear()
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0, growth_interval=1)
     _, stepped = optimisation_step(
-        loss_of(layer), optimizer=optimizer, parameters=layer.parameters(), device=CPU, scaler=scaler
+        loss_of(layer),
+        optimizer=optimizer,
+        parameters=layer.parameters(),
+        device=CPU,
+        precision="float32",
+        scaler=scaler,
     )
     assert scaler.get_scale() == 4.0
     assert stepped is True
@@ -214,7 +230,12 @@ def test_gradient_norm_is_clipped(scaled: bool) -> None:
     before = [p.detach().clone() for p in layer.parameters()]
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0) if scaled else None
     optimisation_step(
-        loss_of(layer, 1e6), optimizer=optimizer, parameters=layer.parameters(), device=CPU, scaler=scaler
+        loss_of(layer, 1e6),
+        optimizer=optimizer,
+        parameters=layer.parameters(),
+        device=CPU,
+        precision="float32",
+        scaler=scaler,
     )
     moved = torch.cat([(p - b).flatten() for p, b in zip(layer.parameters(), before, strict=True)])
     assert moved.norm().item() == pytest.approx(0.1 * CLIP_NORM, rel=1e-5)
@@ -237,6 +258,7 @@ def test_before_step_sees_unscaled_gradients_and_its_change_is_used() -> None:
         optimizer=optimizer,
         parameters=layer.parameters(),
         device=CPU,
+        precision="float32",
         scaler=torch.amp.GradScaler("cpu"),
         before_step=drop_weight_gradient,
     )
@@ -248,7 +270,9 @@ def test_before_step_sees_unscaled_gradients_and_its_change_is_used() -> None:
 def test_gradients_do_not_add_up_over_steps() -> None:
     layer, optimizer = linear()
     for _ in range(2):
-        optimisation_step(loss_of(layer), optimizer=optimizer, parameters=layer.parameters(), device=CPU)
+        optimisation_step(
+            loss_of(layer), optimizer=optimizer, parameters=layer.parameters(), device=CPU, precision="float32"
+        )
         last = layer.weight.grad
     again = nn.Linear(3, 2)
     again.load_state_dict({name: p + 0.1 * p.grad for name, p in layer.named_parameters()})  # undo the last step

@@ -16,7 +16,7 @@ def optimisation_step(
     optimizer: torch.optim.Optimizer,
     parameters: Iterable[nn.Parameter],
     device: torch.device,
-    precision: Precision = "auto",
+    precision: Precision,
     scaler: torch.amp.GradScaler | None = None,
     penalty: Callable[[], Tensor | None] | None = None,
     before_step: Callable[[], None] | None = None,
