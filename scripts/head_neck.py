@@ -5,7 +5,7 @@ known structures and two novel ones (larynx, esophagus). The pool is the first 1
 last 15. Resumable at any moment: what is finished is not run again.
 
     python scripts/head_neck.py --data ../shared/data                      # quick: 5 methods, 5 shots, 3 seeds
-    python scripts/head_neck.py --data ../shared/data --methods all --steps 400    # 21 methods at equal steps
+    python scripts/head_neck.py --data ../shared/data --methods all --steps 300 --no-mirroring  # 21, equal steps
     python scripts/head_neck.py --data ../shared/data --preset full        # 1, 5 and 10 shots
     python scripts/head_neck.py --data ../shared/data --score pool         # develop: test cases stay untouched
     python scripts/head_neck.py --data ../shared/data --score pool --rate-factor 3 --methods lora bitfit --steps 400
@@ -62,6 +62,7 @@ class Job:
     steps: int | None
     rate_factor: float = 1.0
     precision: Precision = "auto"
+    mirroring: bool = True
 
     @property
     def run(self) -> Path:
@@ -86,7 +87,8 @@ def main() -> None:
     steps = f"_{arguments.steps}steps" if arguments.steps else ""
     steps += f"_rates_x{arguments.rate_factor:g}" if arguments.rate_factor != 1 else ""
     steps += f"_{arguments.precision}" if arguments.precision != "auto" else ""
-    runs = out / arguments.score
+    unmirrored = "" if arguments.mirroring else "_unmirrored"
+    runs = out / f"{arguments.score}{unmirrored}"
     jobs = [
         Job(
             label,
@@ -97,6 +99,7 @@ def main() -> None:
             arguments.steps,
             arguments.rate_factor,
             arguments.precision,
+            arguments.mirroring,
         )
         for shots in PRESETS[arguments.preset]
         for seed in range(arguments.seeds)
@@ -105,11 +108,11 @@ def main() -> None:
     run_all(adapt, [job for job in jobs if not job.run.is_dir()], arguments)
     if arguments.adapt_only:
         return
-    zero_shot(out, arguments.score)
+    zero_shot(out, runs, arguments)
     run_all(score, [job for job in jobs if not job.metrics.is_file()], arguments)
     command = shlex.join(["python", "scripts/head_neck.py", *sys.argv[1:]])
     results = runs if arguments.score == "pool" else arguments.results
-    stem = f"{arguments.preset}{_name_of(arguments.methods)}{_seeds_name(arguments.seeds)}{steps}"
+    stem = f"{arguments.preset}{_name_of(arguments.methods)}{_seeds_name(arguments.seeds)}{steps}{unmirrored}"
     for file in write_tables(jobs, runs, results, stem, KNOWN, NOVEL, command):
         sys.stdout.write(f"{file}\n")
 
@@ -163,11 +166,11 @@ def write_case_lists(out: Path) -> None:
         (out / f"{score}_scored.txt").write_text("\n".join(scored) + "\n", encoding="utf-8")
 
 
-def zero_shot(out: Path, split: str) -> None:
+def zero_shot(out: Path, runs: Path, arguments: argparse.Namespace) -> None:
     """Score the pretrained network itself on the known structures."""
-    folder = out / split / "zero_shot"
+    folder = runs / "zero_shot"
     if not (folder / "metrics.csv").is_file():
-        predict_and_evaluate(out / "pretrained", folder, out, split)
+        predict_and_evaluate(out / "pretrained", folder, out, arguments.score, mirroring=arguments.mirroring)
 
 
 def run_all(work: Callable[[Job, str], None], jobs: list[Job], arguments: argparse.Namespace) -> None:
@@ -207,10 +210,10 @@ def adapt(job: Job, split: str) -> None:
 
 def score(job: Job, split: str) -> None:
     """Predict the scored cases and evaluate."""
-    predict_and_evaluate(job.run, job.folder, job.out, split)
+    predict_and_evaluate(job.run, job.folder, job.out, split, mirroring=job.mirroring)
 
 
-def predict_and_evaluate(run: Path, folder: Path, out: Path, split: str) -> None:
+def predict_and_evaluate(run: Path, folder: Path, out: Path, split: str, *, mirroring: bool = True) -> None:
     """Predict the scored cases with a run and write metrics.csv."""
     from fsseg.data.splits import read_case_list
     from fsseg.stages.evaluate import EvaluateConfig, run_evaluate
@@ -229,6 +232,7 @@ def predict_and_evaluate(run: Path, folder: Path, out: Path, split: str) -> None
                 output=predictions,
                 cases=cases,
                 tile_step_size=TILE_STEP_SIZE,
+                mirroring=mirroring,
             )
         )
     names = json.loads((predictions / "dataset.json").read_text(encoding="utf-8"))["labels"]
@@ -258,6 +262,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="cap on the steps of every method, decay included (default: 2000)")
     parser.add_argument("--rate-factor", type=float, default=1, help="multiply the rates of the method families")
     parser.add_argument("--precision", choices=get_args(Precision), default="auto", help="of adaptations, see Recipe")
+    parser.add_argument("--no-mirroring", dest="mirroring", action="store_false", help="score without averaging flips")
     parser.add_argument("--adapt-only", action="store_true", help="stop before anything is scored")
     parser.add_argument("--workers", type=int, default=2, help="processes with one thread each")
     arguments = parser.parse_args()
