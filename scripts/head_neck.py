@@ -60,9 +60,9 @@ class Job:
     out: Path
     folder: Path
     steps: int | None
-    rate_factor: float = 1.0
-    precision: Precision = "auto"
-    mirroring: bool = True
+    rate_factor: float
+    precision: Precision
+    mirroring: bool
 
     @property
     def run(self) -> Path:
@@ -91,15 +91,15 @@ def main() -> None:
     runs = out / f"{arguments.score}{unmirrored}"
     jobs = [
         Job(
-            label,
-            shots,
-            seed,
-            out,
-            runs / f"shots{shots}{steps}" / f"seed{seed}" / label.replace(" + ", "_"),
-            arguments.steps,
-            arguments.rate_factor,
-            arguments.precision,
-            arguments.mirroring,
+            label=label,
+            shots=shots,
+            seed=seed,
+            out=out,
+            folder=runs / f"shots{shots}{steps}" / f"seed{seed}" / label.replace(" + ", "_"),
+            steps=arguments.steps,
+            rate_factor=arguments.rate_factor,
+            precision=arguments.precision,
+            mirroring=arguments.mirroring,
         )
         for shots in PRESETS[arguments.preset]
         for seed in range(arguments.seeds)
