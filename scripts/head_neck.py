@@ -213,7 +213,7 @@ def score(job: Job, split: str) -> None:
     predict_and_evaluate(job.run, job.folder, job.out, split, mirroring=job.mirroring)
 
 
-def predict_and_evaluate(run: Path, folder: Path, out: Path, split: str, *, mirroring: bool = True) -> None:
+def predict_and_evaluate(run: Path, folder: Path, out: Path, split: str, *, mirroring: bool) -> None:
     """Predict the scored cases with a run and write metrics.csv."""
     from fsseg.data.splits import read_case_list
     from fsseg.stages.evaluate import EvaluateConfig, run_evaluate

@@ -95,15 +95,16 @@ def test_a_device_without_bfloat16_refuses_it(lab: Lab, tmp_path: Path, stage: s
 def test_an_adaptation_in_bfloat16_stays_near_one_in_float32(lab: Lab, tmp_path: Path, method: str) -> None:
     """Of the weights that are trained, and saved in float32; how near three steps stay depends on the rounding."""
     tensors = {}
-    for precision in ("auto", "bfloat16"):
+    for precision in ("float32", "bfloat16", "auto"):
         run = tmp_path / precision
         options = ("recipe.max_steps=3", "recipe.feature_crops=6", f"recipe.precision={precision}")
         manifest = succeed(*lab.adapt_words(run, "--set", *options, method=method))
         assert manifest["config"]["recipe"]["precision"] == precision
         tensors[precision] = load_file(run / "adapter.safetensors")
     assert all(tensor.dtype is torch.float32 for tensor in tensors["bfloat16"].values())
-    assert any(not torch.equal(tensors["bfloat16"][name], tensor) for name, tensor in tensors["auto"].items())
-    for name, tensor in tensors["auto"].items():
+    assert all(torch.equal(tensors["auto"][name], tensor) for name, tensor in tensors["float32"].items())
+    assert any(not torch.equal(tensors["bfloat16"][name], tensor) for name, tensor in tensors["float32"].items())
+    for name, tensor in tensors["float32"].items():
         assert (tensors["bfloat16"][name] - tensor).norm() < 0.2 * tensor.norm() + 1e-2, name
 
 
