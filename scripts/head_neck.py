@@ -9,6 +9,7 @@ last 15. Resumable at any moment: what is finished is not run again.
     python scripts/head_neck.py --data ../shared/data --preset full        # 1, 5 and 10 shots
     python scripts/head_neck.py --data ../shared/data --score pool         # develop: test cases stay untouched
     python scripts/head_neck.py --data ../shared/data --score pool --rate-factor 3 --methods lora bitfit --steps 400
+    python scripts/head_neck.py --data ../shared/data --score pool --set alpha=0.001 --methods l2_sp --steps 400
 """
 
 import argparse
@@ -21,12 +22,15 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from head_neck_table import write_tables
 from tqdm import tqdm
 
+from fsseg.cli.options import parse_set
 from fsseg.config.base import Precision
+from fsseg.config.errors import FssegError
+from fsseg.methods.registry import create_method
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SPECS = ("headneck_nerve", "headneck_glands", "headneck_bone")
@@ -63,6 +67,7 @@ class Job:
     rate_factor: float
     precision: Precision
     mirroring: bool
+    options: dict[str, Any]
 
     @property
     def run(self) -> Path:
@@ -86,6 +91,7 @@ def main() -> None:
     write_case_lists(out)
     steps = f"_{arguments.steps}steps" if arguments.steps else ""
     steps += f"_rates_x{arguments.rate_factor:g}" if arguments.rate_factor != 1 else ""
+    steps += "".join(f"_{name}={value}" for name, value in arguments.set.items())
     steps += f"_{arguments.precision}" if arguments.precision != "auto" else ""
     unmirrored = "" if arguments.mirroring else "_unmirrored"
     runs = out / f"{arguments.score}{unmirrored}"
@@ -100,6 +106,7 @@ def main() -> None:
             rate_factor=arguments.rate_factor,
             precision=arguments.precision,
             mirroring=arguments.mirroring,
+            options=arguments.set,
         )
         for shots in PRESETS[arguments.preset]
         for seed in range(arguments.seeds)
@@ -203,6 +210,7 @@ def adapt(job: Job, split: str) -> None:
             out=job.run,
             pool=job.out / f"{split}_support.txt",
             test=job.out / f"{split}_scored.txt",
+            method_options=job.options,
             **METHODS[job.label],
         )
     )
@@ -261,6 +269,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--steps", type=int, help="cap on the steps of every method, decay included (default: 2000)")
     parser.add_argument("--rate-factor", type=float, default=1, help="multiply the rates of the method families")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options of all of --methods")
     parser.add_argument("--precision", choices=get_args(Precision), default="auto", help="of adaptations, see Recipe")
     parser.add_argument("--no-mirroring", dest="mirroring", action="store_false", help="score without averaging flips")
     parser.add_argument("--adapt-only", action="store_true", help="stop before anything is scored")
@@ -271,6 +280,12 @@ def _arguments() -> argparse.Namespace:
     unknown = [name for name in arguments.methods if name not in METHODS]
     if unknown:
         parser.error(f"unknown methods {', '.join(unknown)}; choose core, all, or of: {', '.join(METHODS)}")
+    try:
+        arguments.set = parse_set(arguments.set)
+        for label in arguments.methods:
+            create_method(METHODS[label]["method"], arguments.set)
+    except FssegError as error:
+        parser.error(str(error))
     if arguments.score == "pool" and max(PRESETS[arguments.preset]) > POOL_SUPPORT:
         parser.error(f"--score pool has {POOL_SUPPORT} support cases, --preset {arguments.preset} asks for more")
     return arguments
