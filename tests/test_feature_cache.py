@@ -291,6 +291,18 @@ def test_crops_lie_on_the_device_then_on_the_host_and_no_more_than_fit(
         assert "feature_cache_gib" in loud[0]
 
 
+@pytest.mark.parametrize(("device", "expected"), [(CPU, (0, 30)), (CUDA, (49, 41))])
+def test_where_cases_have_turns_only_whole_rounds_are_kept(
+    device: torch.device, expected: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    gib = 49.5 * CROP_GIB
+    assert room_for(CROP, 120, gib=gib, device=device, of_a_round=30) == expected
+    (record,) = caplog.records
+    assert f"Only {sum(expected)}, as many of each case, are trained on" in record.getMessage()
+    with pytest.raises(UsageError, match=r"holds 49 of 120 crops.*\n.*At least 60 "):
+        room_for(CROP, 120, gib=gib, device=CPU, of_a_round=60)
+
+
 @pytest.mark.parametrize(("count", "holds"), [(20, FEWEST_CROPS - 1), (20, 0), (5, 4)])
 def test_a_bound_that_leaves_hardly_any_crops_is_refused(count: int, holds: int) -> None:
     with pytest.raises(UsageError, match=f"holds {holds} of {count} crops.*\n.*At least {min(count, FEWEST_CROPS)} "):
@@ -439,7 +451,7 @@ def test_euclidean_prototypes_merge_exactly_and_cosine_ones_refuse() -> None:
     plain.load_state_dict(adapted.merged_state_dict())
     assert torch.equal(plain(image()), adapted.network(image()))
     other = solved(labelled_crops(), similarity="cosine")
-    with pytest.raises(UsageError, match=r"cannot be merged.*length(.|\n)*similarity=euclidean merges"):
+    with pytest.raises(UsageError, match=r"cannot be merged.*length.*similarity=euclidean merges"):
         other.merged_state_dict()
 
 

@@ -1,5 +1,6 @@
 """An adaptation that has learned nothing says so."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from conftest import KNOWN, NOVEL, Lab, fsseg
 from test_pipeline import job_and_volumes
 
+from fsseg.methods.registry import create_method
 from fsseg.models.parts import parts_of
 from fsseg.stages.adaptation import build_adapted
 from fsseg.stages.support_check import silent_notes
@@ -25,6 +27,18 @@ def test_structures_that_are_predicted_nowhere_are_named(lab: Lab) -> None:
     with torch.no_grad():
         head.bias[channel[NOVEL]] = 1.0
     assert not silent_notes(job, adapted, volumes)
+
+
+def test_ranks_that_have_all_vanished_are_said(lab: Lab) -> None:
+    job, volumes = job_and_volumes(lab, "full")
+    job = replace(job, method=create_method("arena", {"rank": 4}))
+    adapted = build_adapted(job, volumes)
+    assert not any("rank 0" in note for note in silent_notes(job, adapted, volumes))
+    with torch.no_grad():
+        for name, parameter in adapted.trainable().items():
+            if name.endswith("gate"):
+                parameter.zero_()
+    assert any("layers ended at rank 0" in note for note in silent_notes(job, adapted, volumes))
 
 
 def test_a_training_that_was_too_short_warns(lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -81,7 +81,13 @@ def _training_text(result: dict) -> str:
     if not result["steps"]:
         return f"the head was set from {result['feature_cache']['crops']} crops without training"
     ended = "loss plateau" if result["plateau"] else "step limit"
-    return f"{result['steps']} steps ({ended}), loss {result['loss']}"
+    return f"{result['steps']} steps ({ended}), loss {result['loss']}{_ranks_text(result['ranks'])}"
+
+
+def _ranks_text(ranks: dict[str, int]) -> str:
+    gone = sum(rank == 0 for rank in ranks.values())
+    left = f", {sum(ranks.values())} low-rank terms left, none in {gone} of {len(ranks)} layers"
+    return left if gone else ""
 
 
 def _adapter_text(arguments: argparse.Namespace) -> str:

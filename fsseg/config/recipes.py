@@ -145,9 +145,9 @@ def named_recipe(name: str, *, method: str, family: Family, decoder: str, shots:
 
     FSEFT (Silva-Rodriguez et al., Medical Image Analysis 2025) and ARENA (Baklouti et al., MICCAI 2025) take one step
     for every support case in an epoch, with six crops of that case, half of them centred on foreground; soft Dice;
-    AdamW without weight decay; at most 199 epochs of a cosine that would reach zero in epoch 200. From epoch 31 on they
-    stop when the mean loss of ten epochs fell, over 19 epochs, by less than 0.001 (FSEFT) or 1 % (ARENA). Patch,
-    spacing and intensity window are those of the base's plans (plans/swinunetr_fseft.json). Their sliding window
+    AdamW without weight decay; float32; at most 199 epochs of a cosine that would reach zero in epoch 200. From epoch
+    31 on they stop when the mean loss of ten epochs fell, over 19 epochs, by less than 0.001 (FSEFT) or 1 % (ARENA).
+    Patch, spacing and intensity window are those of the base's plans (plans/swinunetr_fseft.json). Their sliding window
     overlaps by a quarter, and nothing is mirrored.
 
     The activation is the sigmoid, as theirs is for one structure at a time. On FLARE22 they take a softmax over nine
@@ -196,6 +196,7 @@ def named_recipe(name: str, *, method: str, family: Family, decoder: str, shots:
         "plateau_improvement": 0.001 if name == "fseft" else 0.01,
         "plateau_relative": name == "arena",
         "tile_step_size": 0.75,
+        "precision": "float32",
     }
 
 

@@ -69,7 +69,9 @@ class AdaLoRA(GatedMethod):
     to the budget, which falls along a cubic. The paper starts at rank 12 and ends at 8; smaller here, because the first
     convolutions of a U-Net have few channels. Preset `arena` is how ARENA compares it, on the joint query-key-value
     projection of every Swin block: rank 12 to 8, the budget falling from epoch 15 to 70 of five shots, gamma 0.1 (its
-    code takes the rank of the layers from --rank and that of the budget as 12; here both are 12).
+    code takes the rank of the layers from --rank and that of the budget as 12; here both are 12). Unlike there, the
+    fall is shortened to what the shortest possible training holds, so that no early stop leaves a larger rank: under
+    recipe arena, which may stop after epoch 31, to epochs 5 to 25.
     """
 
     Options = AdaLoRAOptions

@@ -54,8 +54,8 @@ class Prototype(Method):
         if self.cosine:
             self.identity_at_start = False
             self.not_merged_because = (
-                "similarity=cosine divides the features by their length in front of the head, which no weights do.\n"
-                "  similarity=euclidean merges."
+                "similarity=cosine divides the features by their length in front of the head, which no weights do"
+                " (similarity=euclidean merges)"
             )
 
     def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:

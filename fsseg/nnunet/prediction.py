@@ -13,6 +13,7 @@ from fsseg.nnunet.label_map_file import write_label_map
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.quiet import quiet
+from fsseg.training.placement import place
 
 
 class Predictor:
@@ -27,7 +28,7 @@ class Predictor:
     def __init__(self, network: nn.Module, model: ModelFolder, device: torch.device) -> None:
         self.model = model
         self.preprocessor = CasePreprocessor(model, cache=None)
-        self.network = network.to(device).eval()
+        self.network = place(network, device).eval()
         with quiet():
             self._predictor = nnUNetPredictor(
                 tile_step_size=model.tile_step_size,

@@ -1,4 +1,4 @@
-"""Whether an adaptation has learned anything: what it predicts in its own support cases."""
+"""Whether an adaptation has learned anything: what it predicts in its support cases, and what is left of its ranks."""
 
 from collections.abc import Sequence
 
@@ -14,11 +14,27 @@ from fsseg.training.placement import mixed_precision
 def silent_notes(job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume]) -> list[str]:
     """Say which structures a trained network predicts nowhere in the middle of any support case that shows them.
 
+    Also said is when a method whose ranks shrink has cut all of them.
+
     Args:
         job: what was adapted.
         adapted: the trained network, on the job's device.
         volumes: the support cases.
     """
+    return [*_vanished(adapted), *_unpredicted(job, adapted, volumes)]
+
+
+def _vanished(adapted: AdaptedNetwork) -> list[str]:
+    ranks = adapted.method.ranks(adapted.network)
+    if not ranks or any(ranks.values()):
+        return []
+    return [
+        f"Nothing is left of the low-rank updates: all {len(ranks)} layers ended at rank 0, so only what is trained"
+        " beside them has changed. Try a lower sparsity, or lora."
+    ]
+
+
+def _unpredicted(job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume]) -> list[str]:
     silent = [name for name in job.target.names if not _is_predicted(name, job, adapted, volumes)]
     if not silent:
         return []

@@ -50,6 +50,11 @@ class Crops(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return self.count
 
+    @property
+    def of_a_round(self) -> int:
+        """How many crops it takes until every volume has had its turn; 1 without turns."""
+        return 1 if self.crops_per_volume is None else self.crops_per_volume * len(self.sampler.volumes)
+
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         number = self.first + index
         plan = self.sampler.draw(np.random.default_rng((self.seed, number)), self._volume(number))

@@ -92,7 +92,7 @@ class FeaturePool:
         return self._host_slabs, number - self.on_device
 
 
-def room_for(crop: Sample, count: int, *, gib: float, device: torch.device) -> tuple[int, int]:
+def room_for(crop: Sample, count: int, *, gib: float, device: torch.device, of_a_round: int = 1) -> tuple[int, int]:
     """Return how many of `count` crops to keep on the device and how many on the host.
 
     Args:
@@ -101,23 +101,29 @@ def room_for(crop: Sample, count: int, *, gib: float, device: torch.device) -> t
         gib: what they may take of a CUDA device's memory, and as much again of the host's; without CUDA of the host's
             only. If that is too little, there are fewer crops, and a warning says so.
         device: where to train.
+        of_a_round: where cases have turns, how many crops one turn of all makes; only whole rounds are kept, so that
+            every case has as many crops.
 
     Raises:
-        UsageError: not even `FEWEST_CROPS` of the crops wanted would fit.
+        UsageError: not even `FEWEST_CROPS` of the crops wanted would fit, or not a round of them.
     """
     fitting = int(gib * GIB // _bytes(crop))
     on_device = min(count, fitting) if device.type == "cuda" else 0
-    on_host = min(count - on_device, fitting)
-    kept = on_device + on_host
-    if kept < count:
+    held = on_device + min(count - on_device, fitting)
+    kept = held
+    if held < count:
+        kept -= held % of_a_round
+        needed = min(count, max(FEWEST_CROPS, of_a_round))
         found = (
             f"The features of one crop take {_bytes(crop) / GIB:.3g} GiB, so recipe.feature_cache_gib={gib:g} holds"
-            f" {kept} of {count} crops."
+            f" {held} of {count} crops."
         )
-        if kept < min(count, FEWEST_CROPS):
-            raise UsageError(f"{found}\n  At least {min(count, FEWEST_CROPS)} are needed: raise it.")
-        logger.warning("%s Only these are trained on.", found)
-    return on_device, on_host
+        if kept < needed:
+            raise UsageError(f"{found}\n  At least {needed} are needed: raise it.")
+        as_many = f" {kept}, as many of each case," if kept < held else " these"
+        logger.warning("%s Only%s are trained on.", found, as_many)
+    on_device = min(on_device, kept)
+    return on_device, kept - on_device
 
 
 def _bytes(sample: Sample) -> int:
