@@ -182,14 +182,14 @@ def test_arena_shrinks_every_gate_by_sparsity_times_rate_and_stops_at_zero() -> 
 
 
 def test_arena_starts_its_gates_in_their_range_and_reports_ranks() -> None:
-    narrow, wide = adapted("arena", rank=4), adapted("arena", rank=4, gate_range=1.0)
+    narrow, wide = adapted("arena", rank=4, gate_range=0.1), adapted("arena", rank=4)
     gates = [torch.cat([u.gate for u in updates_of(a.network, GatedUpdate).values()]).abs() for a in (narrow, wide)]
     assert 0.08 < gates[0].max() <= 0.1 < 0.8 < gates[1].max() <= 1.0
     assert narrow.method.ranks(narrow.network) == dict.fromkeys(updates_of(narrow.network, GatedUpdate), 4)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_default_of_arena_finds_a_small_rank_in_a_few_hundred_steps(seed: int) -> None:
+def test_default_of_arena_finds_a_smaller_rank_within_a_training_of_the_default_recipe(seed: int) -> None:
     """A layer learns an update of rank two from noisy targets, at the recipe's rate, with eight terms to start with."""
     torch.manual_seed(seed)
     method, rate = create_method("arena"), Recipe().learning_rates["low_rank"]
@@ -201,14 +201,14 @@ def test_default_of_arena_finds_a_small_rank_in_a_few_hundred_steps(seed: int) -
     gate_range = method.options.gate_range  # type: ignore[attr-defined]
     nn.init.uniform_(update.gate, -gate_range, gate_range)
     optimizer = torch.optim.AdamW(update.parameters(), rate, weight_decay=0.0)
-    for _ in range(400):
+    for _ in range(1200):
         x = torch.randn(4, 16)
         optimizer.zero_grad()
         (layer(x) - x @ wanted.T - torch.randn(4, 16)).square().mean().backward()
         optimizer.step()
         method.after_step(layer, rate)
-    assert 2 <= update.gate.count_nonzero() <= 4
-    assert (layer.weight - wanted).norm() < 0.5 * change.norm()
+    assert 2 <= update.gate.count_nonzero() <= 6
+    assert (layer.weight - wanted).norm() < 0.35 * change.norm()
 
 
 # AdaLoRA

@@ -69,7 +69,7 @@ METHODS = {
     "arena": Entry(
         "arena:ARENA",
         "low-rank updates whose rank is found by sparse gates",
-        {"paper": {**_JOINT_QKV, "rank": 3 * 8, "sparsity": 0.5, "gate_range": 1.0}},
+        {"paper": {**_JOINT_QKV, "rank": 3 * 8}},
     ),
     "adaptformer": Entry(
         "adaptformer:AdaptFormer",
