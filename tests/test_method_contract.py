@@ -552,7 +552,7 @@ OTHER_VALUES: dict[tuple[str, str], Any] = {
     ("adalora", "orthogonality"): 5.0,
     ("adalora", "beta"): 0.1,
     ("arena", "sparsity"): 0.9,
-    ("arena", "gate_range"): 1.0,
+    ("arena", "gate_range"): 0.1,
     ("l2_sp", "alpha"): 1.0,
     ("l2_sp", "beta"): 1.0,
     ("bitfit", "norms"): False,
