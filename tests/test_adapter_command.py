@@ -160,7 +160,7 @@ def test_a_method_that_does_not_merge_says_so(lab: Lab, tmp_path: Path) -> None:
     outcome = fsseg(*words)
     assert outcome.code == 2
     assert "cannot be merged into plain weights: its bottlenecks have a ReLU" in outcome.err
-    assert "fsseg predict --base RUN --adapter FILE" in outcome.err
+    assert f"fsseg predict --base {lab.base} --adapter {adapter(tmp_path / 'run')}" in outcome.err
     assert not (tmp_path / "merged").exists()
 
 

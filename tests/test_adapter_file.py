@@ -108,8 +108,9 @@ def test_another_format_is_refused(tmp_path: Path, version: int, message: str) -
     ],
 )
 def test_a_header_whose_fields_do_not_agree_is_refused(tmp_path: Path, header: dict, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(FssegError, match=message) as refused:
         load_adapter(written(tmp_path, **header))
+    assert refused.value.exit_code == 1
 
 
 # live terms of a low-rank update

@@ -77,6 +77,18 @@ WRONG_WORDS = {
     "method_option": ("adapt OUT --set rnk=3", ["unknown key 'rnk'; did you mean 'rank'?"]),
     "method_option_value": ("adapt OUT --set rank=many", ["rank", "got 'many'"]),
     "recipe_key": ("adapt OUT --set recipe.max_step=3", ["unknown key 'recipe.max_step'", "did you mean 'max_steps'?"]),
+    "recipe_key_without_prefix": ("adapt OUT --set max_steps=3", ["- max_steps: write --set recipe.max_steps=3"]),
+    "recipe_prefix": ("adapt OUT --set Recipe.max_steps=3", ["- Recipe.max_steps: write --set recipe.max_steps=3"]),
+    "rate_by_dots": (
+        "adapt OUT --set recipe.learning_rates.low_rank=0.1",
+        ["write --set 'recipe.learning_rates={low_rank: 0.1}'"],
+    ),
+    "option_of_none": ("adapt OUT --method linear_probe --set rank=3", ["unknown key 'rank'", "nothing to set"]),
+    "set_in_two_parts": ("adapt OUT --set rank=0 --set alpha=-1", ["rank", "got 0", "alpha", "got -1"]),
+    "boolean_rank": ("adapt OUT --set rank=true", ["rank is a number, got True"]),
+    "wide_bottleneck": ("adapt OUT --method adaptformer --set bottleneck=100000000", ["bottleneck", "4096"]),
+    "large_batch": ("adapt OUT --set recipe.batch_size=100000000", ["recipe.batch_size", "1024"]),
+    "large_gates": ("adapt OUT --method arena --set gate_range=1.0e+39", ["gate_range", "100"]),
     "recipe_value": ("adapt OUT --set recipe.max_steps=-1", ["recipe.max_steps", "got -1"]),
     "set_without_value": ("adapt OUT --set rank", ["--set takes KEY=VALUE, got 'rank'"]),
     "set_twice": ("adapt OUT --set rank=1 rank=2", ["names 'rank' twice"]),
@@ -108,9 +120,11 @@ WRONG_WORDS = {
         ["9 shots were asked for, but the pool has 3", "allowed: --shots 1 to 3"],
     ),
     "shots_and_cases": ("adapt OUT --shots 1 --cases a", ["Give one of the two"]),
+    "pool_and_cases": ("adapt OUT --pool p.txt --cases a", ["--pool would draw them", "Give one of the two"]),
     "case": ("adapt OUT --cases PhantomTarget_target_009", ["Unknown support case", "PhantomTarget_target_000"]),
     "test_case_as_support": ("adapt OUT --cases PhantomTarget_target_003", ["test cases and training cases at once"]),
     "seed": ("adapt OUT --seed -1", ["seed", "got -1"]),
+    "large_seed": ("adapt OUT --seed 20000000000000000000", ["seed", "9223372036854775808"]),
     "pool_file": ("adapt OUT --pool nowhere.txt", ["Case list not found: nowhere.txt"]),
     "estimate_of_one": ("adapt OUT --shots 1 --estimate loo", ["at least 2 shots, got 1"]),
     "decoder_of_method": (
@@ -123,6 +137,10 @@ WRONG_WORDS = {
     ),
     "rank_too_large": ("adapt OUT --set rank=99", ["rank 99 is larger than"]),
     "checkpoint": ("adapt OUT --checkpoint nowhere", ["Checkpoint folder not found: nowhere"]),
+    "checkpoint_file": (
+        "adapt OUT --checkpoint README.md",
+        ["README.md is a file, not a model folder", "fsseg import"],
+    ),
     "checkpoint_no_model": ("adapt OUT --checkpoint RAW", ["is not a model folder"]),
     "pretrain_plans": ("pretrain OUT --plans tiny_cpuu", ["Unknown plans 'tiny_cpuu'. Did you mean 'tiny_cpu'?"]),
     "pretrain_dataset": ("pretrain OUT --dataset 999", ["Unknown dataset '999'"]),
@@ -179,6 +197,22 @@ def test_wrong_words_are_refused_with_what_is_allowed(
     assert_refused(fsseg(*expand(text)), 2, *messages)
     assert list(tmp_path.iterdir()) == []
     assert set(lab.root.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 1 byte"), torch.OutOfMemoryError("CUDA")],
+    ids=["host", "torch", "cuda"],
+)
+def test_too_little_memory_is_a_message(
+    tmp_path: Path, expand: Callable, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("fsseg.stages.adapt.train", fails)
+    assert_refused(fsseg(*expand("adapt OUT")), 1, "out of memory", "recipe.checkpoint_activations=true")
+    assert not (tmp_path / "out").exists()
 
 
 def test_no_command_prints_the_help() -> None:

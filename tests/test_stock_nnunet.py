@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.methods.adapter_file import load_adapter, sealed
+from fsseg.models.parts import parts_of
 from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
 from fsseg.nnunet.prediction import Predictor
@@ -279,8 +280,28 @@ def test_an_adapter_of_a_newer_format_is_refused(base: ModelFolder, rewritten, a
 
 def test_an_adapter_of_an_unknown_method_is_refused(base: ModelFolder, rewritten, adapted: Path) -> None:
     header = load_adapter(adapted / "adapter.safetensors")[1].model_dump(mode="json")
-    with pytest.raises(UsageError, match=r"Unknown method 'lorra'\. Did you mean 'lora'"):
+    with pytest.raises(FssegError, match=r"changed\.safetensors cannot be applied. Unknown method 'lorra'") as refused:
         load_adapted(base, rewritten({**header, "method": "lorra"}))
+    assert refused.value.exit_code == 1
+
+
+def test_an_adapter_with_other_tensors_than_its_method_has_is_refused(
+    base: ModelFolder, rewritten, adapted: Path
+) -> None:
+    state, _ = load_adapter(adapted / "adapter.safetensors")
+    with pytest.raises(FssegError, match=r"changed\.safetensors cannot be applied.*\n.*unexpected another"):
+        load_adapted(base, rewritten(state={**state, "another": torch.zeros(2)}))
+
+
+def test_logits_beyond_half_precision_are_said_to_be_of_a_diverged_training(
+    base: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = base.build_network()
+    with torch.no_grad():
+        parts_of(network).head.weight.mul_(1e8)
+    image = np.random.default_rng(0).normal(size=(1, 24, 24, 24)).astype(np.float32)
+    with pytest.raises(FssegError, match=r"has\s+diverged"):
+        Predictor(network, base, CPU).logits(image)
 
 
 def test_an_adapter_that_starts_from_a_row_the_base_lacks_is_refused(

@@ -49,8 +49,10 @@ def run(arguments: argparse.Namespace) -> int:
     from fsseg.config.errors import UsageError
     from fsseg.stages.adapt import DEFAULT_SHOTS, AdaptConfig, run_adapt
 
-    if arguments.cases and arguments.shots is not None:
-        raise UsageError("--cases names the support cases, --shots draws them.\n  Give one of the two.")
+    drawn = [word for word in ("shots", "pool") if getattr(arguments, word) is not None]
+    if arguments.cases and drawn:
+        words = " and ".join(f"--{word}" for word in drawn)
+        raise UsageError(f"--cases names the support cases, {words} would draw them.\n  Give one of the two.")
     names = ("checkpoint", "dataset", "method", "decoder", "seed", "out", "pool", "test", "cases", "estimate", "device")
     values = {name: getattr(arguments, name) for name in names}
     shots = len(set(arguments.cases)) if arguments.cases else arguments.shots or DEFAULT_SHOTS

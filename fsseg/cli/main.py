@@ -35,6 +35,12 @@ _AFTER_CTRL_C = {
 }
 
 
+_LESS_MEMORY = (
+    "  Training takes less with --set recipe.checkpoint_activations=true, a smaller recipe.batch_size, or a method that"
+    " trains less; pretraining with a smaller patch or batch size in the plans."
+)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, 1 (failed) or 2 (usage)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -58,6 +64,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         file = f": {error.filename}" if error.filename else ""
         _report(f"fsseg {name}: {error.strerror or error}{file}", debug)
         return 1
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        first_line = str(error).partition("\n")[0] or "the host has none left"
+        _report(f"fsseg {name}: out of memory: {first_line}\n{_LESS_MEMORY}", debug)
+        return 1
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return whether a device or the host had no memory left; torch has an exception of its own for the former only."""
+    own_names = {kind.__name__ for kind in type(error).__mro__}  # torch need not be imported to ask
+    return bool({"MemoryError", "OutOfMemoryError"} & own_names) or "can't allocate memory" in str(error)
 
 
 def _run(name: str, arguments: list[str]) -> int:

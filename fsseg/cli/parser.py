@@ -8,11 +8,20 @@ from fsseg.config.errors import nearest_name
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that answers misspelt options and values with the nearest right one; no abbreviations."""
+    """An `ArgumentParser` that answers misspelt options and values with the nearest right one; no abbreviations.
+
+    An option that takes several values and is given twice has the values of both.
+    """
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **options)
+
+    def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
+        """Add an argument; argparse by itself would forget the first part of a list that is given in two parts."""
+        if options.get("nargs") == "+" and str(names[0]).startswith("-"):
+            options.setdefault("action", "extend")
+        return super().add_argument(*names, **options)
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Parse, after a look for misspelt options: argparse would first ask for a required one that was misspelt."""

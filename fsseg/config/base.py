@@ -2,21 +2,34 @@
 
 import re
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fsseg.config.errors import UsageError, nearest_name
 
 ModelT = TypeVar("ModelT", bound="StrictModel")
 Precision = Literal["auto", "float32", "bfloat16"]  # in which a network is trained
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # torch takes no larger ones
+_NUMBERS: tuple[Any, ...] = (int, float, int | None, float | None)
 
 
 class StrictModel(BaseModel):
     """Base of all configs: frozen, no unknown keys, no infinite or undefined numbers, defaults validated."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_boolean_numbers(cls, values: Any) -> Any:
+        """Refuse true and false where a number belongs; pydantic takes them as 1 and 0."""
+        numbers = {name for name, field in cls.model_fields.items() if field.annotation in _NUMBERS}
+        if isinstance(values, dict):
+            for name in numbers & values.keys():
+                if isinstance(values[name], bool):
+                    raise ValueError(f"{name} is a number, got {values[name]}")
+        return values
 
 
 def validated(model: type[ModelT], values: dict[str, Any], where: str) -> ModelT:
@@ -58,6 +71,8 @@ def _problem(model: type[StrictModel], item: Any) -> str:
     if item["type"] == "extra_forbidden":
         allowed = _fields_at(model, item["loc"][:-1])
         listing = f" (allowed: {', '.join(allowed)})" if allowed else ""
+        if not model.model_fields:
+            listing = " (there is nothing to set)"
         return f"unknown key {location!r}{_advice(item['loc'][-1], allowed)}{listing}"
     if item["type"] == "missing":
         return f"missing key {location!r}"

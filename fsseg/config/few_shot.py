@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
-from fsseg.config.base import StrictModel, validated
+from fsseg.config.base import Seed, StrictModel, validated
 from fsseg.config.errors import UsageError
 from fsseg.config.pretraining import PLANS_KEY
 from fsseg.config.recipes import HeadStart, Recipe
@@ -31,7 +31,7 @@ class FewShotSettings(StrictModel):
     base_sha256: str
     structures: tuple[str, ...] = Field(min_length=1)
     shots: int = Field(ge=1)
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     method: str
     method_options: dict[str, Any] = Field(default_factory=dict)
     decoder: str | None = None

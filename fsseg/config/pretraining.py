@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from fsseg.config.base import Precision, StrictModel, validated
+from fsseg.config.base import Precision, Seed, StrictModel, validated
 from fsseg.config.errors import unknown_name
 
 PLANS_KEY = "fsseg"
@@ -49,7 +49,7 @@ class PretrainSettings(StrictModel):
     steps: int = Field(ge=1)
     steps_per_epoch: int = Field(default=250, ge=1)
     validation_crops: int = Field(default=50, ge=1)
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     loss: Literal["multitalent", "suprem", "clip_driven", "fseft", "hermes", "uniseg"] = "multitalent"
     unannotated: Literal["masked", "background"] = "masked"
     optimizer: Literal["sgd", "adamw"] = "adamw"

@@ -87,7 +87,7 @@ class Recipe(StrictModel):
     head_learning_rate: float = Field(default=1e-2, gt=0)
     new_head_rows: Literal["prior", "random"] = "prior"
     weight_decay: float = Field(default=0.0, ge=0)
-    batch_size: int | None = Field(default=None, ge=1)
+    batch_size: int | None = Field(default=None, ge=1, le=1024)
     foreground_probability: float = Field(default=0.67, ge=0, le=1)
     crop_jitter: float = Field(default=0.25, ge=0, le=0.5)
     crops_per_volume: int | None = Field(default=None, ge=1)

@@ -175,10 +175,11 @@ def _too_many_files(folder: Path, error: OSError, *, resumable: bool) -> FssegEr
 
 
 def _not_written(folder: Path, error: OSError, *, resumable: bool = False) -> FssegError:
+    choose = "Free some space or choose" if error.errno in _NO_SPACE else "Choose"
     advice = (
         "Free some space, then give the command again (pretrain: with --resume); the last checkpoint stays."
         if resumable
-        else "Free some space or choose another output folder; finished results stay, nothing half-written does."
+        else f"{choose} another output folder; finished results stay, nothing half-written does."
     )
     where = error.filename or staging_of(folder)
     return FssegError(f"Could not write {folder}: {error.strerror} ({where})\n  {advice}")

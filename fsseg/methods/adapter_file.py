@@ -82,6 +82,8 @@ class AdapterInfo(StrictModel):
         cls, integers: dict[str, tuple[int, ...]], earlier: ValidationInfo
     ) -> dict[str, tuple[int, ...]]:
         names = list(earlier.data.get("structures", integers))
+        if "background" in names:
+            raise ValueError("no structure can be called background, which is what no structure covers")
         if list(integers) != names:
             raise ValueError(f"the structures are {names}, in this order, got {list(integers)}")
         if earlier.data.get("activation") == "softmax" and integers != {name: (i + 1,) for i, name in enumerate(names)}:
@@ -126,7 +128,7 @@ def load_adapter(path: Path) -> tuple[dict[str, Tensor], AdapterInfo]:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             header = json.loads(metadata[_KEY]) if _KEY in metadata else None
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, json.JSONDecodeError, RecursionError) as error:
         raise FssegError(f"{path} is damaged, or is no adapter file: {error}") from None
     if not isinstance(header, dict) or not isinstance(header.get("format_version"), int):
         raise FssegError(f"{path} is no adapter file: it has no header of fsseg.")
@@ -137,7 +139,10 @@ def load_adapter(path: Path) -> tuple[dict[str, Tensor], AdapterInfo]:
             "  Copy it again from where it was made."
         )
     _require_sound(state, path)
-    return state, validated(AdapterInfo, header, str(path))
+    try:
+        return state, validated(AdapterInfo, header, str(path))
+    except UsageError as error:  # of whoever made the file
+        raise FssegError(f"{error}\n  The file is damaged, or was made with another version of fsseg.") from None
 
 
 def _hash_of(header: dict[str, Any], state: dict[str, Tensor]) -> str:
@@ -161,7 +166,8 @@ def _require_format(version: int, path: Path) -> None:
 
 def _require_sound(state: dict[str, Tensor], path: Path) -> None:
     problems = [f"{name} is of {tensor.dtype}" for name, tensor in state.items() if tensor.dtype not in _DTYPES]
-    problems += [f"{name} holds NaN or infinite values" for name, t in state.items() if not t.isfinite().all()]
+    numbers = {name: tensor for name, tensor in state.items() if tensor.dtype in _DTYPES}
+    problems += [f"{name} holds NaN or infinite values" for name, t in numbers.items() if not t.isfinite().all()]
     if problems:
         allowed = " and ".join(map(str, _DTYPES))
         raise FssegError(

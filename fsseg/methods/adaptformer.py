@@ -19,7 +19,7 @@ class AdaptFormerOptions(TargetOptions):
         scale: fixed factor on what the adapter adds.
     """
 
-    bottleneck: int = Field(default=64, ge=1)
+    bottleneck: int = Field(default=64, ge=1, le=4096)
     scale: float = Field(default=0.1, gt=0)
 
 

@@ -22,7 +22,7 @@ class ARENAOptions(LowRankOptions):
 
     rank: int = Field(default=8, ge=1)
     sparsity: float = Field(default=0.5, gt=0, lt=1)
-    gate_range: float = Field(default=1.0, gt=0)
+    gate_range: float = Field(default=1.0, gt=0, le=100)
 
 
 class ARENA(GatedMethod):

@@ -25,7 +25,7 @@ class CompacterOptions(TargetOptions):
     """
 
     targets: Target = "encoder"
-    bottleneck: int = Field(default=24, ge=1)
+    bottleneck: int = Field(default=24, ge=1, le=4096)
     products: int = Field(default=4, ge=1)
 
 

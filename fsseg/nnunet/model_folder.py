@@ -259,6 +259,11 @@ def model_files(path: Path) -> list[Path]:
 
 def checkpoint_file(path: Path) -> Path:
     """Return the checkpoint of a model folder, of its first fold; raise `UsageError` if the folder is none."""
+    if path.is_file():
+        raise UsageError(
+            f"{path} is a file, not a model folder.\n  Give the folder that holds its plans.json; a file that has none"
+            " becomes one with `fsseg import`."
+        )
     if not path.is_dir():
         unfinished = path.with_name(path.name + ".partial")
         hint = " (an unfinished run lies beside it; finish it with --resume)" if unfinished.is_dir() else ""

@@ -9,6 +9,7 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import Tensor, nn
 
+from fsseg.config.errors import FssegError
 from fsseg.nnunet.label_map_file import write_label_map
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.preprocessing import CasePreprocessor
@@ -49,9 +50,21 @@ class Predictor:
 
     @torch.inference_mode()
     def logits(self, image: np.ndarray) -> Tensor:
-        """Return the logits (C, D, H, W) of a preprocessed (channels, D, H, W) image."""
-        with quiet():
-            return self._predictor.predict_sliding_window_return_logits(torch.from_numpy(image)).float().cpu()
+        """Return the logits (C, D, H, W) of a preprocessed (channels, D, H, W) image.
+
+        Raises:
+            FssegError: they are too large for nnU-Net's half precision.
+        """
+        try:
+            with quiet():
+                return self._predictor.predict_sliding_window_return_logits(torch.from_numpy(image)).float().cpu()
+        except RuntimeError as error:
+            if "Encountered inf" not in str(error):
+                raise
+            raise FssegError(
+                "The network's logits are too large for the half precision in which nnU-Net sums them: its training has"
+                " diverged.\n  Train again at lower rates."
+            ) from None
 
     def predict_file(self, files: Sequence[Path], out: Path) -> None:
         """Segment one case and write its label map in the geometry of the image.

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from fsseg.config.base import StrictModel
+from fsseg.config.base import Seed, StrictModel
 from fsseg.config.errors import UsageError, require_known
 from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest
@@ -81,7 +81,7 @@ class AdaptConfig(StrictModel):
     method_options: dict[str, Any] = Field(default_factory=dict)
     decoder: DecoderChoice | None = None
     head: HeadStart = "base"
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     out: Path
     pool: Path | None = None
     test: Path | None = None

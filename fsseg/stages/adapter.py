@@ -1,5 +1,6 @@
 """Stage: look at an adapter file, or merge it into a model folder of its own."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ def merge_adapter(config: MergeConfig) -> dict[str, Any]:
     if adapted.method.not_merged_because:
         raise UsageError(
             f"An adapter of {info.method} cannot be merged into plain weights: {adapted.method.not_merged_because}.\n"
-            "  Predict with it as it is: fsseg predict --base RUN --adapter FILE"
+            f"  Predict with it as it is: fsseg predict --base {shlex.quote(str(config.base))}"
+            f" --adapter {shlex.quote(str(config.adapter))}"
         )
     if config.scale != 1 and not adapted.method.uses_pretrained:
         raise UsageError(

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from fsseg.config.base import StrictModel
+from fsseg.config.base import Seed, StrictModel
 from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest
 from fsseg.config.pretraining import PretrainSettings
@@ -77,7 +77,7 @@ class DemoConfig(StrictModel):
     """
 
     out: Path
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     device: str = "auto"
     sizes: DemoSizes = DemoSizes()
 

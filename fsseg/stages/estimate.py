@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fsseg.config.errors import FssegError
 from fsseg.config.json_files import read_json, write_json
 from fsseg.data.splits import leave_one_out as folds_without_one
 from fsseg.data.volumes import Volume
@@ -33,7 +34,10 @@ class FoldScores:
         self.file = file
         self.fingerprint = fingerprint
         self.folds: dict[str, dict[str, float]] = {}  # held-out case -> structure -> DSC
-        content = read_json(file, ("fingerprint", "folds")) if file.is_file() else None
+        try:
+            content = read_json(file, ("fingerprint", "folds")) if file.is_file() else None
+        except FssegError as error:
+            raise FssegError(f"{error}\n  Delete it to start again.") from None
         if content is not None and content["fingerprint"] == fingerprint:
             self.folds = content["folds"]
         elif content is not None:

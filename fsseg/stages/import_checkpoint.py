@@ -13,7 +13,7 @@ from fsseg.checkpoints.family import Family, Translation
 from fsseg.checkpoints.input_channels import channel_map
 from fsseg.checkpoints.registry import AUTO, family_of
 from fsseg.checkpoints.transfer import TransferReport, transfer
-from fsseg.config.base import StrictModel
+from fsseg.config.base import Seed, StrictModel
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest
@@ -57,7 +57,7 @@ class ImportConfig(StrictModel):
     allow_partial: bool = False
     zero_shot: str | None = None
     cases: tuple[str, ...] | None = None
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     device: str = "auto"
 
 

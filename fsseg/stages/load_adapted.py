@@ -21,8 +21,8 @@ def load_adapted(base: ModelFolder, adapter: Path) -> tuple[AdaptedNetwork, Adap
     """Rebuild the network that an adapter file was saved from; it is not merged.
 
     Raises:
-        UsageError: the adapter names a method or options that this fsseg does not have.
-        FssegError: the adapter was made on another base, names head rows that the base lacks, or is damaged.
+        FssegError: the adapter was made on another base, names a method or options that this fsseg does not have or
+            head rows that the base lacks, or is damaged.
     """
     state, info = load_adapter(adapter)
     if info.base_sha256 != base.sha256:
@@ -32,10 +32,14 @@ def load_adapted(base: ModelFolder, adapter: Path) -> tuple[AdaptedNetwork, Adap
             "  Give the model folder that the adapter was trained on."
         )
     _require_rows(info, base, adapter)
-    with seeded(0):  # what is not in the adapter must not depend on the caller
-        network = base_with_heads(base, info)
-        adapted = AdaptedNetwork(network, create_method(info.method, info.options), info.decoder)
-    adapted.load_state(state)
+    try:
+        with seeded(0):  # what is not in the adapter must not depend on the caller
+            network = base_with_heads(base, info)
+            adapted = AdaptedNetwork(network, create_method(info.method, info.options), info.decoder)
+        adapted.load_state(state)
+    except FssegError as error:
+        advice = "Was it made with another version of fsseg?"
+        raise FssegError(f"{adapter} cannot be applied. {error}\n  {advice}") from None
     return adapted, info
 
 

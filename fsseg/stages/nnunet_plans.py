@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from fsseg.config.base import StrictModel
+from fsseg.config.base import Seed, StrictModel
 from fsseg.config.errors import UsageError, require_known
 from fsseg.config.few_shot import ADAPT_KEY, FewShotSettings
 from fsseg.config.json_files import write_json
@@ -42,7 +42,7 @@ class NnunetPlansConfig(StrictModel):
     dataset: str
     structures: tuple[str, ...] | None = Field(default=None, min_length=1)
     shots: int = Field(default=5, ge=1)
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     method: str
     method_options: dict[str, Any] = Field(default_factory=dict)
     decoder: DecoderChoice | None = None

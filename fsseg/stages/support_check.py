@@ -41,8 +41,8 @@ def _unpredicted(job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume]) -
     advice = (
         "Try another method."
         if job.method.training_free
-        else "Look at metrics.jsonl, and try more steps or higher rates (recipe.max_steps, recipe.learning_rates,"
-        " recipe.head_learning_rate), or another method."
+        else "Look at metrics.jsonl. If the loss still falls, try more steps or higher rates (recipe.max_steps,"
+        " recipe.learning_rates, recipe.head_learning_rate), if it has risen, lower ones; or try another method."
     )
     listed = ", ".join(silent)
     return [f"The adapted network predicts nothing of {listed}, not even in the support cases. {advice}"]
