@@ -32,8 +32,9 @@ class ARENA(GatedMethod):
     after a step that the gradient scaler skipped. B starts at zero, A Kaiming-uniform. lambda 0.5 and v ~ U(-1, 1) are
     the published ones. How far ranks fall is decided by lambda times the rates of all steps: at the published rate of
     0.001 few gates reach zero in the few hundred steps of five shots, at the three times higher one of the default
-    recipe a third to a half of them do. With a narrow range of gates terms die before B, which starts at zero, gives
-    their gates a gradient. Preset `paper` has 3 * 8 joint terms in every Swin block's query-key-value projection.
+    recipe a tenth to a half of them did in 300 to 400 steps on real CT. With a narrow range of gates terms die before
+    B, which starts at zero, gives their gates a gradient. Preset `paper` has 3 * 8 joint terms in every Swin block's
+    query-key-value projection.
     """
 
     Options = ARENAOptions
