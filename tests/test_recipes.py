@@ -1,6 +1,8 @@
 """The published recipes: rates, turns of the support cases, loss, schedule, stop rule, augmentation."""
 
+import gc
 import math
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -379,6 +381,19 @@ def test_checkpointing_keeps_less_and_changes_nothing(network: str, method: str)
     norms = [m for m in adapted.network.modules() if isinstance(m, nn.BatchNorm3d)]
     if not norms:  # blocks that follow the batches keep everything
         assert kept[1] < 0.8 * kept[0]
+
+
+def test_counting_keeps_nothing_of_a_step_that_is_given_up() -> None:
+    """A sigmoid keeps its own output, which has the graph, so counting must not keep that output whole."""
+    layer = nn.Linear(4, 4)
+    weight = weakref.ref(layer.weight)
+    with kept_for_backward(layer) as kept:
+        loss = layer(torch.randn(2, 4)).sigmoid().sum()
+    assert kept() > 0
+    del loss, layer
+    gc.collect()
+    assert kept() == 0
+    assert weight() is None
 
 
 def test_what_frozen_blocks_let_go_of_is_not_counted() -> None:

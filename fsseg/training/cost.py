@@ -45,7 +45,7 @@ def kept_for_backward(network: nn.Module) -> Iterator[Callable[[], float]]:
     own = {p.untyped_storage().data_ptr() for p in network.parameters()}
 
     def keep(tensor: Tensor) -> _Kept:
-        holder = _Kept(tensor)
+        holder = _Kept(tensor.detach())  # an output with its node would keep itself, and the whole graph, alive
         kept.add(holder)
         return holder
 
