@@ -1,6 +1,7 @@
 """nnU-Net's folders, from its environment variables; the only place of fsseg that reads them."""
 
 import os
+import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,16 +11,32 @@ from fsseg.config.errors import UsageError, unknown_name
 from fsseg.data.structures import STRUCTURES_NAME
 
 SPLITS_NAME = "splits_final.json"  # nnU-Net's folds, in the folder of a preprocessed dataset
+_VARIABLES = {"nnUNet_raw": "raw", "nnUNet_preprocessed": "preprocessed", "nnUNet_results": "results"}
+_QUOTES = "\"'`\u2018\u2019\u201c\u201d"
+_set_here: dict[str, str] = {}  # what a block of fsseg has set for itself, as the demo its relative folders
 
 
 def raw_folder() -> Path:
-    """Return nnUNet_raw; raise `UsageError` with the line to type where it is not set."""
-    return _folder("nnUNet_raw", "raw")
+    """Return nnUNet_raw; raise `UsageError` with the line to type where it is not set, or not to a full path."""
+    return _folder("nnUNet_raw")
 
 
 def preprocessed_folder() -> Path:
-    """Return nnUNet_preprocessed; raise `UsageError` with the line to type where it is not set."""
-    return _folder("nnUNet_preprocessed", "preprocessed")
+    """Return nnUNet_preprocessed; raise `UsageError` as `raw_folder` does."""
+    return _folder("nnUNet_preprocessed")
+
+
+def require_full_paths() -> None:
+    """Require that those of nnU-Net's variables that are set say the folders that their user means.
+
+    nnU-Net takes a value as it is: with "~/results" or quotes in it, it makes a folder of that name wherever it runs.
+
+    Raises:
+        UsageError: one holds quotes, "~", blanks around it or a relative path; the message has the line to type.
+    """
+    for variable in _VARIABLES:
+        if os.environ.get(variable):
+            _folder(variable)
 
 
 def dataset_folder(base: Path, dataset: int | str) -> Path:
@@ -39,7 +56,8 @@ def dataset_folder(base: Path, dataset: int | str) -> Path:
     else:
         found = [folder for folder in folders if wanted in (folder.name, folder.name.partition("_")[2])]
     if not found:
-        raise unknown_name("dataset", wanted, [folder.name for folder in folders], f"They lie in {base}")
+        where = f"They lie in {base}" if base.is_dir() else f"{base} does not exist."
+        raise unknown_name("dataset", wanted, [folder.name for folder in folders], where)
     if len(found) > 1:
         listing = ", ".join(folder.name for folder in found)
         raise UsageError(f"Several datasets in {base} fit {wanted!r}: {listing}\n  Give the full name of one.")
@@ -88,22 +106,63 @@ def temporary_results_folder() -> Iterator[None]:
 
 @contextmanager
 def _variable(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
+    before, set_before = os.environ.get(name), dict(_set_here)
+    os.environ[name] = _set_here[name] = value
     try:
         yield
     finally:
+        _set_here.clear()
+        _set_here.update(set_before)
         if before is None:
             del os.environ[name]
         else:
             os.environ[name] = before
 
 
-def _folder(variable: str, example: str) -> Path:
-    value = os.environ.get(variable)
-    if not value:
+def _folder(variable: str) -> Path:
+    value = os.environ.get(variable, "")
+    if not value.strip():
         raise UsageError(
             f"The environment variable {variable} is not set, so nnU-Net's folder is unknown.\n"
-            f"  Set it first, for example: export {variable}=$HOME/nnUNet/{example}"
+            f"  Set it first, for example: {_example(variable)}"
         )
+    if _set_here.get(variable) != value:
+        _require_full_path(variable, value)
+    if Path(value).is_file():
+        raise UsageError(f"{variable} is {value}, a file.\n  Set it to a folder, for example: {_example(variable)}")
     return Path(value)
+
+
+def _require_full_path(variable: str, value: str) -> None:
+    """Require a full path and nothing else: nnU-Net reads the variable itself, and changes nothing in it."""
+    flaws, meant = _as_meant(value)
+    if not flaws:
+        return
+    known = not meant.startswith("~") and "$" not in meant
+    line = f"export {variable}={shlex.quote(os.path.abspath(meant))}" if known else f"for example {_example(variable)}"
+    raise UsageError(
+        f"{variable} is {value!r}: {', '.join(flaws)}. nnU-Net takes it as it is, and would use another folder than is"
+        f" meant.\n  Set it to the full path, without quotes in it: {line}"
+    )
+
+
+def _as_meant(value: str) -> tuple[list[str], str]:
+    """Return what keeps a value from being a full path, and the path without that."""
+    steps = (
+        ("it has blanks or a line end around it", str.strip),
+        ("it has quotes in it", lambda text: text.strip(_QUOTES).strip()),
+        ("a variable in it was not replaced by its value", os.path.expandvars),
+        ('"~" in it was not replaced by the home folder', os.path.expanduser),
+    )
+    flaws = []
+    for flaw, step in steps:
+        before, value = value, step(value)
+        if value != before:
+            flaws.append(flaw)
+    if not os.path.isabs(value):
+        flaws.append("it is relative, so it depends on where a command runs")
+    return flaws, value
+
+
+def _example(variable: str) -> str:
+    return f"export {variable}=$HOME/nnUNet/{_VARIABLES[variable]}"

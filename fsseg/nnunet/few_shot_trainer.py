@@ -22,7 +22,7 @@ from fsseg.nnunet.checkpoint_file import (
     load_checkpoint_safely,
     refuse_best,
 )
-from fsseg.nnunet.environment import SPLITS_NAME
+from fsseg.nnunet.environment import SPLITS_NAME, require_full_paths
 from fsseg.nnunet.pretrain_data import preprocessed_volume, structures_of_preprocessed
 from fsseg.nnunet.validation import validate
 
@@ -47,6 +47,7 @@ class FewShotTrainer(nnUNetTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature, read by introspection
     ) -> None:
+        require_full_paths()
         super().__init__(plans, configuration, fold, dataset_json, device)
         if self.is_ddp:
             raise UsageError("A few-shot adaptation runs in one process.\n  Leave -num_gpus out.")

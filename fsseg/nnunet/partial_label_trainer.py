@@ -28,7 +28,7 @@ from fsseg.nnunet.checkpoint_file import (
     refuse_best,
     save_checkpoint,
 )
-from fsseg.nnunet.environment import SPLITS_NAME
+from fsseg.nnunet.environment import SPLITS_NAME, require_full_paths
 from fsseg.nnunet.pretrain_data import preprocessed_structures, stratified_holdout, structures_of_preprocessed
 from fsseg.nnunet.pretrain_loaders import PretrainLoaders
 from fsseg.nnunet.pretrain_log import METRICS_NAME, PretrainLog
@@ -65,6 +65,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature, read by introspection
     ) -> None:
+        require_full_paths()
         self.processes = Processes.current()  # first, because nnU-Net's constructor writes to the log
         super().__init__(plans, configuration, fold, dataset_json, device)
         if self.processes.count > 1:  # nnU-Net's own way needs CUDA and takes the device's number for the rank
