@@ -11,6 +11,7 @@ import torch
 from conftest import KNOWN, NOVEL, Lab, fsseg, succeed
 from safetensors.torch import load_file, save_file
 
+from fsseg.config.staging import MARKER_NAME, staging_of
 from fsseg.methods.adapter_file import LabelMaps, load_adapter, sealed
 from fsseg.methods.stacked_networks import StackedNetworks
 from fsseg.nnunet.model_folder import read_model_folder
@@ -105,6 +106,16 @@ def test_merge_gives_the_weights_of_the_run(lab: Lab, known: Path, tmp_path: Pat
     assert merged.mirroring_axes == run.mirroring_axes
     for name, tensor in run.weights.items():
         assert "seg_layers.0" in name or torch.equal(merged.weights[name], tensor), name
+
+
+def test_a_merge_that_was_killed_can_be_given_again(lab: Lab, known: Path, tmp_path: Path) -> None:
+    left = staging_of(tmp_path / "merged")
+    (left / "fold_0").mkdir(parents=True)
+    for name in (MARKER_NAME, "plans.json.tmp", "fold_0/half"):
+        (left / name).write_text("half")
+    succeed("adapter", "merge", adapter(known), "--base", lab.base, "--out", tmp_path / "merged")
+    assert [path.name for path in tmp_path.iterdir()] == ["merged"]
+    assert MARKER_NAME not in {path.name for path in (tmp_path / "merged").iterdir()}
 
 
 def test_scale_goes_straight_from_the_base_to_the_adapted_network(lab: Lab, known: Path, tmp_path: Path) -> None:

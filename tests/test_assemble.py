@@ -479,9 +479,34 @@ def test_the_target_must_be_given_and_free(site, capsys, monkeypatch):
     (site.raw / "Dataset901_Other").mkdir()
     with pytest.raises(UsageError, match=r"number 901 is taken by .*Dataset901_Other"):
         site.assemble(spec)
+    (site.raw / "Dataset901_Other").rename(site.raw / "Dataset901_Other.v2")  # nnU-Net asks for the beginning alone
+    with pytest.raises(UsageError, match=r"number 901 is taken by .*Dataset901_Other\.v2"):
+        site.assemble(spec)
+    (site.raw / "Dataset901_Other.v2").rename(site.root / "Dataset901_Other")
+    monkeypatch.setenv("nnUNet_preprocessed", str(site.root))
+    with pytest.raises(UsageError, match=r"number 901 is taken by .*root/Dataset901_Other"):
+        site.assemble(spec)
     monkeypatch.delenv("nnUNet_raw")
     with pytest.raises(UsageError, match="export nnUNet_raw="):
         site.assemble(spec)
+
+
+def test_a_number_is_locked_whatever_the_name(site, monkeypatch):
+    seen = []
+    save = Structures.save
+    monkeypatch.setattr(Structures, "save", lambda self, folder: (seen.append(folder.name), save(self, folder)))
+    site.assemble(sections(site))
+    assert seen == ["assemble_Dataset901.partial"]  # not Dataset901…: nnU-Net would count it as a dataset
+    assert [path.name for path in site.raw.iterdir()] == ["Dataset901_Joined"]
+
+
+def test_a_number_that_is_taken_while_waiting_is_refused(site, monkeypatch):
+    spec = sections(site)
+    # Between the first look and the lock.
+    monkeypatch.setattr("fsseg.stages.assemble._folders", lambda *_, **__: (site.raw / "Dataset901_Other").mkdir())
+    with pytest.raises(UsageError, match="number 901 is taken"):
+        site.assemble(spec)
+    assert [path.name for path in site.raw.iterdir()] == ["Dataset901_Other"]
 
 
 def test_check_writes_nothing_and_json_is_json(site, capsys):

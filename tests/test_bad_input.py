@@ -24,7 +24,7 @@ from conftest import KNOWN, NOVEL, PLANS_NAME, REPOSITORY, TARGET, Lab, Outcome,
 from damaged_images import as_series, as_vectors, one_slice, rewritten, truncated, with_ending, with_value
 
 from fsseg.cli.main import COMMANDS
-from fsseg.config.run_folder import staging_of
+from fsseg.config.staging import staging_of
 from fsseg.methods.adapter_file import AdapterInfo, save_adapter
 from fsseg.nnunet.checkpoint_file import load_checkpoint_safely, save_checkpoint
 

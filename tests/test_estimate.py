@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from conftest import KNOWN, NOVEL, Lab, fsseg, succeed
 
-from fsseg.config.run_folder import staging_of
+from fsseg.config.staging import staging_of
 from fsseg.stages import estimate
 from fsseg.stages.estimate import FoldScores
 

@@ -11,6 +11,7 @@ import SimpleITK
 
 from fsseg.cli.main import main
 from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.staging import MARKER_NAME
 from fsseg.data.structures import CaseAnnotation, Structures
 from fsseg.stages.evaluate import EvaluateConfig, run_evaluate
 
@@ -328,6 +329,32 @@ def test_command_never_overwrites(prediction: Path, reference: Path, capsys: pyt
     assert main(command(prediction, reference)) == 2
     assert "exists already" in capsys.readouterr().err
     assert out.read_text(encoding="utf-8") == "precious"
+
+
+def test_what_a_killed_evaluation_left_is_replaced(prediction: Path, reference: Path) -> None:
+    left = prediction.parent / "metrics.csv.partial"
+    left.mkdir()
+    for name in (MARKER_NAME, "metrics.csv"):
+        (left / name).write_text("half")
+    before = set(prediction.parent.iterdir())
+    assert main(command(prediction, reference)) == 0
+    after = set(prediction.parent.iterdir())
+    assert {path.name for path in after - before} == {"metrics.csv", "metrics.manifest.json"}
+    assert before - after == {left}
+
+
+def test_a_place_that_cannot_be_written_is_said_before_comparing(
+    prediction: Path, reference: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fsseg.stages.evaluate.compare", lambda *_: pytest.fail("compared"))
+    out = prediction.parent / "metrics.csv"
+    out.symlink_to(prediction.parent / "gone")
+    assert main(command(prediction, reference)) == 2
+    assert "exists already" in capsys.readouterr().err
+    file = prediction.parent / "file"
+    file.touch()
+    assert main(command(prediction, reference, "--out", str(file / "metrics.csv"))) == 1
+    assert "Could not write" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

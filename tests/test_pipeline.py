@@ -21,7 +21,7 @@ from fsseg.config.errors import FssegError
 from fsseg.config.few_shot import few_shot_settings
 from fsseg.config.manifest import sha256_of_file
 from fsseg.config.recipes import HeadStart, Recipe, named_recipe
-from fsseg.config.run_folder import MARKER_NAME, staging_of
+from fsseg.config.staging import MARKER_NAME, staging_of
 from fsseg.data.structures import CaseAnnotation, Structures, load_structures
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapter_file import load_adapter

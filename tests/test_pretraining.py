@@ -16,7 +16,7 @@ from conftest import KNOWN, PLANS_NAME, Lab, fsseg, succeed
 
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.pretraining import RECIPES, PretrainSettings
-from fsseg.config.run_folder import staging_of
+from fsseg.config.staging import staging_of
 from fsseg.data.structures import CaseAnnotation, Structures, load_structures
 from fsseg.models.networks import set_deep_supervision
 from fsseg.models.parts import parts_of

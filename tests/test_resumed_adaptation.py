@@ -10,7 +10,7 @@ import torch
 from conftest import Lab, fsseg, succeed
 from safetensors.torch import load_file
 
-from fsseg.config.run_folder import staging_of
+from fsseg.config.staging import staging_of
 from fsseg.methods.registry import method_class, method_names
 from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
 from fsseg.training.fit_checkpoint import FitCheckpoint

@@ -11,7 +11,8 @@ import pytest
 from conftest import fsseg, tree
 
 from fsseg.config.errors import FssegError, UsageError
-from fsseg.config.run_folder import MARKER_NAME, new_run_folder, require_new, staging_of
+from fsseg.config.run_folder import new_run_folder, require_new
+from fsseg.config.staging import MARKER_NAME, staging_of
 
 HOLDING = """
 import sys
@@ -82,6 +83,65 @@ def test_the_lock_ends_with_its_process(tmp_path: Path, elsewhere: subprocess.Po
     elsewhere.wait()
     make(tmp_path / "run")
     assert tree(tmp_path) == {"run/result": b"new"}
+
+
+def test_an_unfinished_run_is_in_the_way_only_of_what_asks_for_resume(tmp_path: Path) -> None:
+    (staging_of(tmp_path / "run")).mkdir()
+    require_new(tmp_path / "run")
+    with pytest.raises(UsageError, match="Continue it with --resume"):
+        require_new(tmp_path / "run", resume=False)
+
+
+def test_a_link_that_points_nowhere_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "run").symlink_to(tmp_path / "gone")
+    with pytest.raises(UsageError, match=r"a link that points nowhere.*gone"):
+        make(tmp_path / "run")
+    (tmp_path / "other.partial").symlink_to(tmp_path)
+    with pytest.raises(UsageError, match="has not made it"):
+        make(tmp_path / "other")
+    assert tree(tmp_path) == {}
+
+
+def test_a_complete_result_is_kept_where_its_place_is_taken_at_the_end(tmp_path: Path) -> None:
+    def work_while_the_place_is_taken() -> None:
+        with new_run_folder(tmp_path / "run") as staging:
+            (staging / "manifest.json").write_text("{}")
+            (tmp_path / "run").symlink_to(tmp_path / "gone")
+
+    with pytest.raises(FssegError, match=r"result is complete and lies in .*run\.partial"):
+        work_while_the_place_is_taken()
+    kept = {"run.partial/manifest.json": b"{}"}
+    assert tree(tmp_path) == kept
+    (tmp_path / "run").unlink()
+    with pytest.raises(UsageError, match="complete result"):
+        make(tmp_path / "run")
+    assert tree(tmp_path) == kept
+
+
+def test_a_complete_folder_never_holds_the_lock_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    rename = os.replace
+    monkeypatch.setattr("os.replace", lambda old, new: (seen.append(os.listdir(old)), rename(old, new)))
+    make(tmp_path / "run")
+    assert seen == [["result"]]
+
+
+def test_a_folder_that_is_about_to_be_renamed_is_not_taken_for_one_of_a_kill(
+    tmp_path: Path, elsewhere: subprocess.Popen
+) -> None:
+    (staging_of(tmp_path / "run") / MARKER_NAME).unlink()  # as the other process does just before its rename
+    with pytest.raises(UsageError, match="in the way"):
+        make(tmp_path / "run")
+    assert (staging_of(tmp_path / "run") / "half").read_text() == "written"
+
+
+def test_folders_of_one_place_are_made_one_at_a_time(tmp_path: Path) -> None:
+    inside = "from fsseg.config.run_folder import new_run_folder as n; from pathlib import Path as P; import sys;"
+    inside += "a = P(sys.argv[1]); n(a / 'b', place=a / 'both').__enter__()"
+    with new_run_folder(tmp_path / "a", place=tmp_path / "both"):
+        other = subprocess.run([sys.executable, "-c", inside, str(tmp_path)], capture_output=True, check=False)
+    assert b"Another process is making" in other.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

@@ -80,6 +80,16 @@ def existing_datasets(base: Path) -> list[Path]:
     return sorted(folder for folder in folders if folder.is_dir() and "." not in folder.name)
 
 
+def folders_of_number(number: int, but: str) -> list[Path]:
+    """Return the folders that take a dataset's number: raw ones, and others of another name than `but`.
+
+    nnU-Net looks a number up by the beginning of folder names in all its three folders, and refuses two names.
+    """
+    bases = [os.environ.get(variable) for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")]
+    found = [path for base in bases if base for path in sorted(Path(base).glob(f"Dataset{number:03d}*"))]
+    return [path for path in found if path.is_dir() and (path.parent == raw_folder() or path.name != but)]
+
+
 def dataset_id_of(folder: Path) -> int:
     """Return 901 for Dataset901_HeadNeck."""
     return int(folder.name.removeprefix("Dataset")[:3])

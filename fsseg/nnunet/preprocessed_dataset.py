@@ -15,7 +15,7 @@ from tqdm import tqdm
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import read_json, write_json
 from fsseg.config.manifest import MANIFEST_NAME
-from fsseg.config.run_folder import clear_staging, locked_staging
+from fsseg.config.staging import clear_staging, locked_staging
 from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures
 from fsseg.nnunet.configurations import resolved
 from fsseg.nnunet.environment import SPLITS_NAME, dataset_id_of, nnunet_folders, raw_folder

@@ -12,7 +12,8 @@ from fsseg.config.errors import UsageError, require_known
 from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest
 from fsseg.config.recipes import HeadStart, Recipe
-from fsseg.config.run_folder import clear_staging, new_run_folder, require_new
+from fsseg.config.run_folder import new_run_folder, require_new
+from fsseg.config.staging import clear_staging
 from fsseg.data.splits import Split, make_split, read_case_list
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork, require_decoder_choice

@@ -27,7 +27,7 @@ from fsseg.data.joined_files import case_hashes, write_case
 from fsseg.data.spec_loading import load_specs
 from fsseg.data.specs import DatasetSpec
 from fsseg.data.structures import Structures
-from fsseg.nnunet.environment import existing_datasets, raw_folder
+from fsseg.nnunet.environment import dataset_id_of, folders_of_number, raw_folder
 from fsseg.stages.assemble_report import Joined, assemble_report
 
 
@@ -72,7 +72,9 @@ def run_assemble(config: AssembleConfig) -> dict[str, Any]:
         return manifest.content
     target = _target(config)
     folders = _folders(specs, config.root, required=True)
-    with new_run_folder(target) as staging:
+    # One place for all names: two datasets of one number would be made at once.
+    with new_run_folder(target, place=target.with_name(f"assemble_{target.name.partition('_')[0]}")) as staging:
+        _require_free(target)  # another process may have just completed one
         joined = _join(specs, names, folders, staging)
         structures = _structures(specs, names, joined)
         structures.save(staging)
@@ -93,13 +95,18 @@ def _target(config: AssembleConfig) -> Path:
             f"Missing: {', '.join(missing)}\n  They are needed to write a dataset; --check alone needs none."
         )
     target = raw_folder() / f"Dataset{config.dataset_id:03d}_{config.name}"
-    taken = [folder for folder in existing_datasets(raw_folder()) if folder.name[:11] == target.name[:11]]
+    _require_free(target)
+    return target
+
+
+def _require_free(target: Path) -> None:
+    taken = folders_of_number(dataset_id_of(target), but=target.name)
     if taken:
         raise UsageError(
-            f"The number {config.dataset_id} is taken by {taken[0]}\n"
-            "  A dataset is never overwritten. Choose another --id, or delete that folder."
+            f"The number {dataset_id_of(target)} is taken by {taken[0]}\n"
+            "  A dataset is never overwritten, and nnU-Net takes one name a number. Choose another --id, or delete that"
+            " folder."
         )
-    return target
 
 
 def _folders(specs: Sequence[DatasetSpec], root: Path | None, *, required: bool) -> dict[str, Path]:

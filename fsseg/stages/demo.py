@@ -88,7 +88,7 @@ def plan_demo(config: DemoConfig) -> dict[str, Any]:
     Raises:
         UsageError: the output folder exists, or the device is not there.
     """
-    require_new(config.out, resume=True)
+    require_new(config.out)
     resolve_device(config.device)
     sizes, structures = config.sizes, ", ".join(STRUCTURES)
     steps = [

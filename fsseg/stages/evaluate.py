@@ -4,8 +4,9 @@ import csv
 import logging
 import math
 import os
-import tempfile
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pydantic import Field
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import UsageError
 from fsseg.config.manifest import MANIFEST_NAME, Manifest
+from fsseg.config.staging import clear_staging, locked_staging
 from fsseg.evaluation.aggregation import BOOTSTRAP_SEED, CaseRow, StructureSummary, summarise_structures
 from fsseg.evaluation.comparison import compare
 from fsseg.evaluation.label_folders import (
@@ -62,13 +64,15 @@ def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
     prediction, reference = open_label_folder(config.prediction), open_label_folder(config.reference)
     structures = structures_to_compare(prediction, reference, config.structures)
     cases = cases_to_compare(prediction, reference, config.cases)
-    rows = compare(prediction, reference, cases, structures, config.tolerance_mm)
-    seen = _support_cases(prediction, cases)
-    result = {**_result(config, cases, structures, rows), "support_cases": seen}
-    manifest.add_inputs([prediction.definition, reference.definition])
-    manifest.add_inputs(folder.files[case] for case in cases for folder in (prediction, reference))
-    manifest.add(result=result)
-    _write(config.out, rows, manifest)
+    with _new_csv(config.out) as staging:  # made first: an hour of comparing is lost where nothing can be written
+        rows = compare(prediction, reference, cases, structures, config.tolerance_mm)
+        seen = _support_cases(prediction, cases)
+        result = {**_result(config, cases, structures, rows), "support_cases": seen}
+        manifest.add_inputs([prediction.definition, reference.definition])
+        manifest.add_inputs(folder.files[case] for case in cases for folder in (prediction, reference))
+        manifest.add(result=result)
+        _write_csv(staging / config.out.name, rows)
+        manifest.write(staging)
     return result
 
 
@@ -78,7 +82,7 @@ def manifest_path(out: Path) -> Path:
 
 
 def _require_new_csv(out: Path) -> None:
-    if out.exists():
+    if os.path.lexists(out):
         raise UsageError(
             f"Output exists already: {out}\n  Results are never overwritten. Choose another --out, or delete the file."
         )
@@ -125,15 +129,25 @@ def _plain(summary: StructureSummary) -> dict[str, Any]:
     }
 
 
-def _write(out: Path, rows: Sequence[CaseRow], manifest: Manifest) -> None:
-    """Write both files aside, then move them to their place, the CSV last: it is never without manifest."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as staging:
-        staged = Path(staging) / out.name
-        with staged.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [column.name for column in fields(CaseRow)])
-            writer.writeheader()
-            writer.writerows(asdict(row) for row in rows)
-        manifest.write(Path(staging))
-        os.replace(Path(staging) / MANIFEST_NAME, manifest_path(out))
-        os.replace(staged, out)
+@contextmanager
+def _new_csv(out: Path) -> Iterator[Path]:
+    """Yield a folder for the CSV and manifest.json; both move to their place when the block ends without an error.
+
+    The CSV moves last, so it is never without manifest.
+    """
+    with locked_staging(out) as staging:
+        clear_staging(staging)  # left by a killed evaluation
+        try:
+            yield staging
+            _require_new_csv(out)  # somebody may have just written it
+            os.replace(staging / MANIFEST_NAME, manifest_path(out))
+            os.replace(staging / out.name, out)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _write_csv(file: Path, rows: Sequence[CaseRow]) -> None:
+    with file.open("w", newline="", encoding="utf-8") as text:
+        writer = csv.DictWriter(text, [column.name for column in fields(CaseRow)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)

@@ -71,7 +71,7 @@ def run_import(config: ImportConfig, *, dry_run: bool = False) -> dict[str, Any]
             the output exists.
         FssegError: a damaged file, or one that holds objects that would execute code.
     """
-    require_new(config.out, resume=True)
+    require_new(config.out)
     checkpoint = open_checkpoint(config.file)
     name, family, translation = _translated(checkpoint, config)
     channels = None if config.channels is None else channel_map(config.channels, translation.channel_names)

@@ -1,5 +1,6 @@
 """Stage: plans with which nnU-Net's own commands adapt a base to a dataset."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def run_nnunet_plans(config: NnunetPlansConfig) -> dict[str, Any]:
     name = config.name or f"fsseg_{config.method.replace(':', '_')}_{config.shots}shots"
     folder = preprocessed_folder() / raw.path.name
     out = folder / f"{name}.json"
-    if out.exists():
+    if os.path.lexists(out):
         raise UsageError(
             f"Plans exist already: {out}\n  Trainings refer to them. Choose another --name, or delete the file."
         )

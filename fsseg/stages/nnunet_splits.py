@@ -1,5 +1,6 @@
 """Stage: splits_final.json of nnU-Net for a dataset of few cases."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def run_splits(config: SplitsConfig) -> dict[str, Any]:
         raise UsageError("--folds goes with --shots; leave-one-out has a fold for every case.")
     folder = dataset_folder(preprocessed_folder(), config.dataset)
     out = folder / SPLITS_NAME
-    if out.exists():
+    if os.path.lexists(out):
         raise UsageError(
             f"Splits exist already: {out}\n  Trainings refer to them. Delete the file if none does any more."
         )

@@ -16,7 +16,8 @@ from fsseg.config.errors import UsageError, unknown_name
 from fsseg.config.json_files import read_json
 from fsseg.config.manifest import Manifest
 from fsseg.config.pretraining import PLANS_KEY, PretrainSettings
-from fsseg.config.run_folder import new_run_folder, require_new, staging_of
+from fsseg.config.run_folder import new_run_folder, require_new
+from fsseg.config.staging import staging_of
 from fsseg.data.structures import STRUCTURES_NAME
 from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, structures_folder
 from fsseg.nnunet.model_folder import read_model_folder
