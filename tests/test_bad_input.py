@@ -66,6 +66,7 @@ WRONG_WORDS = {
     "option_value": ("adapt OUT --device tpu", ["invalid choice: 'tpu'", "cuda"]),
     "decoder": ("adapt OUT --decoder thawed", ["invalid choice: 'thawed'", "tuned"]),
     "device": ("adapt OUT --device mps", ["No MPS device", "--device auto or cpu"]),
+    "device_number": ("adapt OUT --device cuda:x", ["invalid choice: 'cuda:x'", "cuda:N"]),
     "misspelt_decoder": ("adapt OUT --decoder tunned", ["invalid choice: 'tunned'", "did you mean 'tuned'?"]),
     "method_choice": ("adapt OUT --set layers=convolutions", ["'convolutions'; did you mean 'convolution'?"]),
     "recipe_choice": ("adapt OUT --set recipe.loss=dise", ["recipe.loss", "'dise'; did you mean 'dice'?"]),

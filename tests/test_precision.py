@@ -7,12 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Lab, fsseg, succeed
+from conftest import PLANS_NAME, Lab, fsseg, succeed
 from safetensors.torch import load_file
 
 from fsseg.config.base import Precision
+from fsseg.config.errors import UsageError
+from fsseg.config.json_files import read_json
 from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
+from fsseg.nnunet.environment import temporary_results_folder
+from fsseg.nnunet.partial_label_trainer import nnUNetTrainerPartialLabel
 from fsseg.training.placement import computing_dtype, has_bfloat16, mixed_precision, place
+from fsseg.training.seeding import resolve_device
 from fsseg.training.step import gradient_scaler
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -126,3 +131,30 @@ def test_a_dry_run_measures_memory_in_the_precision_asked_for(lab: Lab, tmp_path
     words = lab.pretrain_words(tmp_path / "run")
     full = succeed(*words, "--dry-run")["memory_mib"]
     assert succeed(*words, "precision=bfloat16", "--dry-run")["memory_mib"] < 0.9 * full
+
+
+def test_one_of_several_cuda_devices_is_chosen_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[torch.device] = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.set_device", chosen.append)
+    assert resolve_device("cuda:1") == torch.device("cuda", 1)
+    assert chosen == [torch.device("cuda", 1)]
+    assert resolve_device("cuda") == torch.device("cuda")
+    with pytest.raises(UsageError, match=r"There is no device cuda:2 here[\s\S]*allowed: cuda:0, cuda:1"):
+        resolve_device("cuda:2")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for name in ("cuda", "cuda:0"):
+        with pytest.raises(UsageError, match="No CUDA device is available here"):
+            resolve_device(name)
+    with pytest.raises(UsageError, match="Unknown device 'tpu'"):
+        resolve_device("tpu")
+
+
+@pytest.mark.filterwarnings("ignore:torch.cuda.amp.GradScaler")  # there is no CUDA here
+def test_a_pretraining_trains_on_the_device_that_it_is_given(lab: Lab) -> None:
+    plans = {**read_json(lab.preprocessed / f"{PLANS_NAME}.json"), "continue_training": False}
+    dataset_json = read_json(lab.preprocessed / "dataset.json")
+    with temporary_results_folder():
+        trainer = nnUNetTrainerPartialLabel(plans, "3d_fullres", 0, dataset_json, torch.device("cuda", 1))
+    assert trainer.device == torch.device("cuda", 1)

@@ -536,6 +536,15 @@ def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch
         pass
 
 
+def test_several_processes_refuse_one_numbered_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with (
+        pytest.raises(UsageError, match=r"--device cuda:1 was given[\s\S]*CUDA_VISIBLE_DEVICES"),
+        several_processes(torch.device("cuda", 1)),
+    ):
+        pass
+
+
 def test_processes_that_do_not_meet_are_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise torch.distributed.DistNetworkError("The client socket cannot be initialized to connect to host:29500")

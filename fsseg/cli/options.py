@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from typing import Any
 
@@ -14,13 +15,20 @@ def add_output_options(parser: argparse.ArgumentParser, *, dry_run: bool = False
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:
-    """Add --device with the choices that torch offers here."""
+    """Add --device; whether the device exists is found out where torch is imported."""
     parser.add_argument(
         "--device",
         default="auto",
-        choices=("auto", "cpu", "cuda", "mps"),
-        help="where to compute; auto takes CUDA when there is one (default: auto)",
+        type=_device_name,
+        help="where to compute: auto, cpu, cuda, cuda:N (the one with number N) or mps; auto takes CUDA when there is"
+        " one (default: auto)",
     )
+
+
+def _device_name(text: str) -> str:
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
+        return text
+    raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from auto, cpu, cuda, cuda:N, mps)")
 
 
 def emit(result: Any, text: str, as_json: bool) -> None:

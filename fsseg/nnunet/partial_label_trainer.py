@@ -70,6 +70,8 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         super().__init__(plans, configuration, fold, dataset_json, device)
         if self.processes.count > 1:  # nnU-Net's own way needs CUDA and takes the device's number for the rank
             self.is_ddp, self.local_rank, self.device = False, 0, device
+        if device.index is not None:  # nnU-Net takes the first CUDA device whichever it is given
+            self.device = device
         if not self.label_manager.has_regions:
             raise UsageError(
                 "Universal pretraining has a sigmoid per structure, but dataset.json has plain labels.\n"

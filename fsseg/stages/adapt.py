@@ -71,7 +71,7 @@ class AdaptConfig(StrictModel):
         cases: support cases by name.
         estimate: "loo" also runs leave-one-out over the support cases.
         recipe: learning rates, schedule, stop rule.
-        device: auto, cpu, cuda or mps.
+        device: auto, cpu, cuda, cuda:N or mps.
     """
 
     checkpoint: Path

@@ -72,7 +72,7 @@ class DemoConfig(StrictModel):
     Attributes:
         out: folder to make; holds the phantoms, every run and the report.
         seed: decides the phantoms, the initialisations and the crops.
-        device: auto, cpu, cuda or mps.
+        device: auto, cpu, cuda, cuda:N or mps.
         sizes: numbers of cases and steps.
     """
 

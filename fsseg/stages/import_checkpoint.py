@@ -44,7 +44,7 @@ class ImportConfig(StrictModel):
         zero_shot: number or name of a dataset in nnUNet_raw on which to run the imported head.
         cases: its cases; None means all.
         seed: decides what does not come from the file.
-        device: auto, cpu, cuda or mps; for the zero-shot check.
+        device: auto, cpu, cuda, cuda:N or mps; for the zero-shot check.
     """
 
     file: Path

@@ -42,7 +42,7 @@ class PredictConfig(StrictModel):
         tile_step_size: step of the sliding window as a share of the patch; smaller is slower and smoother. None takes
             that of the run, or the smallest of the adapters.
         mirroring: average over flips of the axes that the run, or every adapter, allows.
-        device: auto, cpu, cuda or mps.
+        device: auto, cpu, cuda, cuda:N or mps.
     """
 
     run: Path | None = None

@@ -54,7 +54,7 @@ class PretrainConfig(StrictModel):
         settings: steps, optimiser, sampling, seed.
         recipe: whose settings these are, to say where plans differ from what it was published with.
         fold: 0 holds out a share of every source for validation, "all" trains on everything.
-        device: auto, cpu, cuda or mps.
+        device: auto, cpu, cuda, cuda:N or mps.
         checkpoint: model folder whose weights the training starts from; None for random ones.
         resume: continue an unfinished run.
     """

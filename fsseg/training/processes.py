@@ -117,6 +117,11 @@ def _own_device(device: torch.device) -> torch.device:
     """Return the device of this process: of several CUDA devices the one with its number on this machine."""
     if device.type != "cuda":
         return device
+    if device.index is not None:
+        raise UsageError(
+            f"Several processes were started, and each takes a CUDA device of its own, but --device {device} was given."
+            "\n  Give --device cuda, and choose devices by CUDA_VISIBLE_DEVICES."
+        )
     processes, devices = processes_of_host(), torch.cuda.device_count()
     if processes > devices:
         raise UsageError(

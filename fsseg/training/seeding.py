@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
 
 def seed_everything(seed: int) -> None:
     """Seed python, numpy and torch on all devices."""
@@ -34,15 +36,38 @@ def seeded(*entropy: int) -> Iterator[None]:
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the torch device for "auto", "cpu", "cuda" or "mps"; raise `UsageError` if it is not there."""
+    """Return the torch device for "auto", "cpu", "cuda", "cuda:N" or "mps"; one with a number becomes the current one.
+
+    Raises:
+        UsageError: it is not there, or no device is called so.
+    """
     from fsseg.config.errors import UsageError
 
+    kind, _, number = name.partition(":")
+    if name not in DEVICES and not (kind == "cuda" and number.isdecimal()):
+        raise UsageError(f"Unknown device {name!r}.\n  allowed: {', '.join(DEVICES)}, cuda:N for the one with number N")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError(
-            "No CUDA device is available here.\n  Use --device cpu, or install a torch build for your GPU."
-        )
+    if kind == "cuda":
+        return _cuda_device(name, number)
     if name == "mps" and not torch.backends.mps.is_available():
         raise UsageError("No MPS device (Apple GPU) is available here.\n  Use --device auto or cpu.")
     return torch.device(name)
+
+
+def _cuda_device(name: str, number: str) -> torch.device:
+    from fsseg.config.errors import UsageError
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count:
+        raise UsageError(
+            "No CUDA device is available here.\n  Use --device cpu, or install a torch build for your GPU."
+        )
+    if not number:
+        return torch.device(name)
+    if int(number) >= count:
+        found = ", ".join(f"cuda:{index}" for index in range(count))
+        raise UsageError(f"There is no device {name} here.\n  allowed: {found}; CUDA counts from 0")
+    device = torch.device("cuda", int(number))
+    torch.cuda.set_device(device)  # what asks torch for "the" device, such as a peak of memory, means this one
+    return device
