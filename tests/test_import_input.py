@@ -134,7 +134,7 @@ def test_the_refusal_gives_the_import_that_helps(site: Lab, tmp_path: Path) -> N
     [
         (["any"], ["T1", "T2"], "--channels T1=any T2=any"),
         (["any", "any"], ["T1"], "--channels T1=0"),
-        (["PET", "ct"], ["CT", "PET 2"], "--channels CT=ct 'PET 2=PET'"),
+        (["PET", "ct"], ["CT", "PET 2"], "--channels CT 'PET 2=PET'"),
         (["T1", "T2"], ["T2", "T1"], "--channels T2 T1"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import Any
 from fsseg.checkpoints.input_channels import Channel, ChannelMap, spelled
 from fsseg.checkpoints.plans import STATISTICS
 from fsseg.config.errors import FssegError, UsageError
+from fsseg.data.channels import same_channels
 from fsseg.nnunet.configurations import plans_with, resolved
 from fsseg.nnunet.normalization import CT_SCHEME, Z_SCORE, scheme_of
 
@@ -70,7 +71,7 @@ def _normalisation(channel: Channel, channels: ChannelMap, old: list[_Normalisat
             )
         return _Normalisation(own.name, mask, {}, f"{channel.name} is normalised by {own.name}, by its name.")
     source, name = old[channel.source], channels.old[channel.source]
-    if channel.name == name or own.name == source.scheme or _is_ct(channel.name, source):
+    if same_channels([channel.name], [name]) or own.name == source.scheme or _is_ct(channel.name, source):
         return source
     if own.name == CT_SCHEME or (source.scheme != CT_SCHEME and not own.said):
         return _Normalisation(

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fsseg.config.errors import FssegError, UsageError, require_known
+from fsseg.config.errors import FssegError, UsageError, unknown_name
+from fsseg.data.channels import same_channels
 from fsseg.models.networks import build_network
 
 
@@ -113,7 +114,8 @@ def channel_map(words: Sequence[str], old: Sequence[str]) -> ChannelMap:
 
 def spelled(old: Sequence[str], index: int) -> str:
     """Return how a channel of the checkpoint is written behind "=": its name, or its number where the name repeats."""
-    return str(index) if old.count(old[index]) > 1 else old[index]
+    repeats = sum(same_channels([old[index]], [other]) for other in old) > 1
+    return str(index) if repeats else old[index]
 
 
 def mixed_weights(
@@ -149,18 +151,20 @@ def _pair(word: str) -> tuple[str, str | None]:
 
 
 def _source(name: str, wanted: str | None, old: Sequence[str]) -> int | None:
-    if wanted is None and name not in old:
-        return None
     asked = name if wanted is None else wanted
-    if asked not in old and asked.isdecimal() and int(asked) < len(old):
+    found = [index for index, other in enumerate(old) if same_channels([asked], [other])]
+    if wanted is None and not found:
+        return None
+    if not found and asked.isdecimal() and int(asked) < len(old):
         return int(asked)
-    require_known("channel of the checkpoint", [asked], old, f"Write {name}=OLD, or {name} for a start at zero.")
-    if old.count(asked) > 1:
+    if not found:
+        raise unknown_name("channel of the checkpoint", asked, old, f"Write {name}=OLD, or {name} for a start at zero.")
+    if len(found) > 1:
         raise UsageError(
-            f"The checkpoint has {old.count(asked)} channels of the name {asked!r}: {_listed(old)}.\n"
-            f"  Give the number of one, such as {name}={old.index(asked)}"
+            f"The checkpoint has {len(found)} channels of the name {asked!r}: {_listed(old)}.\n"
+            f"  Give the number of one, such as {name}={found[0]}"
         )
-    return old.index(asked)
+    return found[0]
 
 
 def _listed(old: Sequence[str]) -> str:

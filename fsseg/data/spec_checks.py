@@ -117,7 +117,7 @@ def _problems_of_sides(spec: DatasetSpec, in_labels: set[str]) -> list[str]:
         for part in spec.parts(name)
         if part in in_labels
     ]
-    if spec.split_sides and spec.modality != "CT":
+    if spec.split_sides and spec.modality.casefold() != "ct":
         problems.append(f"split_sides: needs CT, because the body is found by its HU, got modality {spec.modality!r}")
     return problems
 

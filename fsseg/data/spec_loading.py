@@ -59,7 +59,7 @@ def _clashes(specs: Sequence[DatasetSpec]) -> list[str]:
         for folder, layout in dict.fromkeys(places)
         if places.count((folder, layout)) > 1
     ]
-    if len({spec.modality for spec in specs}) > 1:
+    if len({spec.modality.casefold() for spec in specs}) > 1:
         listing = ", ".join(f"{spec.name}: {spec.modality}" for spec in specs)
         problems.append(
             f"The modalities differ ({listing}).\n"

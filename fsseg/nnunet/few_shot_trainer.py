@@ -11,6 +11,7 @@ from torch import nn
 from fsseg.config.errors import UsageError
 from fsseg.config.few_shot import few_shot_settings
 from fsseg.config.json_files import write_json
+from fsseg.data.channels import channel_names
 from fsseg.data.splits import leave_one_out, make_split
 from fsseg.data.structures import Structures, twins_of
 from fsseg.data.volumes import Volume
@@ -128,7 +129,7 @@ class FewShotTrainer(nnUNetTrainer):
     def _plain_network(self) -> nn.Module:
         return build_network(
             self.configuration_manager.configuration["architecture"],
-            input_channels=len(self.dataset_json["channel_names"]),
+            input_channels=len(channel_names(self.dataset_json)),
             output_channels=self.label_manager.num_segmentation_heads,
             deep_supervision=False,
         )
@@ -137,7 +138,7 @@ class FewShotTrainer(nnUNetTrainer):
         return self.build_network_architecture(
             self.plans_manager,
             self.configuration_manager,
-            len(self.dataset_json["channel_names"]),
+            len(channel_names(self.dataset_json)),
             self.label_manager.num_segmentation_heads,
             enable_deep_supervision=False,
         )

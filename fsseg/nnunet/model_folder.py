@@ -19,6 +19,7 @@ from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import read_json, write_json
 from fsseg.config.recipes import Activation
 from fsseg.data.assembly import head_labels
+from fsseg.data.channels import with_ordered_channels
 from fsseg.data.splits import SUPPORT_KEY
 from fsseg.data.structures import Structures, structures_of_dataset_json
 from fsseg.methods.adapter_file import ADAPTER_NAME
@@ -39,7 +40,7 @@ TILE_STEP_KEY = "inference_tile_step_size"  # of a checkpoint; stock nnU-Net tak
 RANDOM_KEY = "random_tensors"  # of dataset.json: what neither a checkpoint nor a training has filled
 _PLANS_KEYS = ("configurations", "plans_name", "transpose_forward", "transpose_backward", "image_reader_writer")
 _OF_THE_MODEL_ALONE = ("labels", "regions_class_order", "name", RANDOM_KEY)
-_DATASET_KEYS = ("labels", "channel_names", "file_ending")
+_DATASET_KEYS = ("labels", "file_ending")
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ def read_model_folder(path: Path) -> ModelFolder:
     file = checkpoint_file(path)
     _say_which_fold(path, file)
     plans = read_json(path / "plans.json", _PLANS_KEYS)
-    dataset_json = read_json(path / "dataset.json", _DATASET_KEYS)
+    dataset_json = with_ordered_channels(read_json(path / "dataset.json", _DATASET_KEYS), path / "dataset.json")
     checkpoint = load_checkpoint_safely(file)
     require_nnunet_checkpoint(checkpoint, file)
     axes = checkpoint.get("inference_allowed_mirroring_axes")

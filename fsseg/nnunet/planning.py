@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import nnunetv2
-from nnunetv2.experiment_planning.plan_and_preprocess_api import (
-    extract_fingerprints,
-    plan_experiments,
-)
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints
 from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -44,16 +42,34 @@ _CONFIGURATION_KEYS = (
 
 def require_planner(name: str) -> None:
     """Raise `UsageError` if nnU-Net has no planner of this name."""
-    folder = str(Path(nnunetv2.__path__[0]) / "experiment_planning")
-    if recursive_find_python_class(folder, name, "nnunetv2.experiment_planning") is None:
-        raise unknown_name("planner", name, _PLANNERS, "Or another planner class of nnU-Net.")
+    _planner_class(name)
 
 
-def plan_automatically(dataset_id: int, planner: str, gpu_memory_gb: float | None) -> str:
-    """Let nnU-Net extract the fingerprint and plan; return the name of the plans."""
+def plan_automatically(dataset_id: int, planner: str, gpu_memory_gb: float | None, dataset_json: dict[str, Any]) -> str:
+    """Let nnU-Net extract the fingerprint and plan; return the name of the plans.
+
+    Args:
+        dataset_id: number of the dataset.
+        planner: name of a planner class.
+        gpu_memory_gb: memory that it may assume; None takes its own target.
+        dataset_json: of the dataset, with the channels in the order of their numbers: the planner gives normalisations
+            to the channels in the order in which it finds them, and a file may list them in another one.
+    """
     _extract_fingerprint(dataset_id)
+    memory = {} if gpu_memory_gb is None else {"gpu_memory_target_in_gb": gpu_memory_gb}
     with nnunet_failures("The dataset cannot be planned"), quiet():
-        return plan_experiments([dataset_id], planner, gpu_memory_target_in_gb=gpu_memory_gb)
+        made = _planner_class(planner)(dataset_id, **memory)
+        made.dataset_json = dataset_json
+        made.plan_experiment()
+    return made.plans_identifier
+
+
+def _planner_class(name: str) -> type[ExperimentPlanner]:
+    folder = str(Path(nnunetv2.__path__[0]) / "experiment_planning")
+    found = recursive_find_python_class(folder, name, "nnunetv2.experiment_planning")
+    if found is None:
+        raise unknown_name("planner", name, _PLANNERS, "Or another planner class of nnU-Net.")
+    return found
 
 
 def use_shipped_plans(file: Path, dataset_id: int, preprocessed: Path) -> str:

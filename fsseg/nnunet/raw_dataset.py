@@ -7,9 +7,10 @@ from typing import Any
 
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import read_json
+from fsseg.data.channels import channel_names, with_ordered_channels
 from fsseg.data.structures import IGNORE, STRUCTURES_NAME, Structures, load_structures
 
-_KEYS = ("labels", "channel_names", "file_ending")
+_KEYS = ("labels", "file_ending")
 _IMAGE_ENDINGS = (".nii.gz", ".nii")  # what a folder holds for segmenting, whatever ending the dataset has
 _MOST_NAMES = 5
 
@@ -68,10 +69,10 @@ class RawDataset:
 def read_raw_dataset(path: Path) -> RawDataset:
     """Read an nnU-Net raw dataset folder; raise `FssegError` if it is incomplete."""
     structures = load_structures(path)
-    dataset_json = read_json(path / "dataset.json", _KEYS)
-    for key, kind, form in (("channel_names", dict, '{"0": "CT"}'), ("file_ending", str, '".nii.gz"')):
-        if not isinstance(dataset_json[key], kind):
-            raise FssegError(f"{path / 'dataset.json'}: {key} must be like {form}, got {dataset_json[key]!r}.")
+    file = path / "dataset.json"
+    dataset_json = with_ordered_channels(read_json(file, _KEYS), file)
+    if not isinstance(dataset_json["file_ending"], str):
+        raise FssegError(f'{file}: file_ending must be like ".nii.gz", got {dataset_json["file_ending"]!r}.')
     if "dataset" in dataset_json:
         raise FssegError(
             f"{path / 'dataset.json'} lists its files under `dataset`, which fsseg does not read.\n"
@@ -88,7 +89,7 @@ def images_by_case(folder: Path, dataset_json: dict[str, Any]) -> dict[str, list
         FssegError: a case lacks a channel, or has one too many.
     """
     ending = dataset_json["file_ending"]
-    channels = len(dataset_json["channel_names"])
+    channels = len(channel_names(dataset_json))
     if not folder.is_dir():
         raise UsageError(f"Image folder not found: {folder}\n  Give a folder of files named CASE_0000{ending}.")
     cases: dict[str, list[Path]] = {}

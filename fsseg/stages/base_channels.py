@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from fsseg.checkpoints.family import ANY_MODALITY
 from fsseg.checkpoints.input_channels import spelled
 from fsseg.config.errors import UsageError
+from fsseg.data.channels import channel_names, same_channels
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.ignored_channels import ignored_channels
 from fsseg.models.networks import total_strides
@@ -16,7 +17,7 @@ from fsseg.nnunet.raw_dataset import RawDataset
 
 def require_same_channels(base: ModelFolder, dataset: RawDataset) -> None:
     """Raise `UsageError` if a dataset has other image channels than a base takes, with the import that changes them."""
-    theirs = list(dataset.dataset_json["channel_names"].values())
+    theirs = channel_names(dataset.dataset_json)
 
     def remedy(words: str) -> str:
         file = shlex.quote(str(checkpoint_file(base.path)))
@@ -40,16 +41,18 @@ def require_channels(base: ModelFolder, theirs: Sequence[str], dataset: str, rem
         dataset: its name.
         remedy: says what to do, given what --channels of `fsseg import` would have to be.
     """
-    ours = list(base.dataset_json["channel_names"].values())
-    if ours == list(theirs) or (len(ours) == len(theirs) and set(ours) == {ANY_MODALITY}):
+    ours = channel_names(base.dataset_json)
+    if same_channels(ours, theirs) or (len(ours) == len(theirs) and set(ours) == {ANY_MODALITY}):
         return
     words = " ".join(shlex.quote(_word(name, ours)) for name in theirs)
-    raise UsageError(f"The checkpoint takes the channels {ours}, but {dataset} has {list(theirs)}.\n  {remedy(words)}")
+    raise UsageError(
+        f"The checkpoint takes the channels {list(ours)}, but {dataset} has {list(theirs)}.\n  {remedy(words)}"
+    )
 
 
 def ignored_channel_notes(base: ModelFolder, adapted: AdaptedNetwork) -> list[str]:
     """Say which image channels an adaptation ignores: they start at zero, and nothing that is trained changes that."""
-    names = list(base.dataset_json["channel_names"].values())
+    names = channel_names(base.dataset_json)
     if len(names) == 1:
         return []
     strides = total_strides(base.configuration_manager().configuration["architecture"])
@@ -65,9 +68,9 @@ def ignored_channel_notes(base: ModelFolder, adapted: AdaptedNetwork) -> list[st
     ]
 
 
-def _word(name: str, ours: list[str]) -> str:
+def _word(name: str, ours: Sequence[str]) -> str:
     """Return a channel of the dataset as --channels takes it, from the channel of the base that is most like it."""
-    if ours.count(name) == 1:
+    if sum(same_channels([name], [other]) for other in ours) == 1:
         return name
     nearest = difflib.get_close_matches(name.casefold(), [other.casefold() for other in ours], n=1)
     index = [other.casefold() for other in ours].index(nearest[0]) if nearest else 0

@@ -9,6 +9,7 @@ from torch import nn
 from fsseg.config.errors import UsageError, require_known
 from fsseg.config.few_shot import few_shot_settings
 from fsseg.config.json_files import read_json, write_json
+from fsseg.data.channels import channel_names
 from fsseg.data.splits import SUPPORT_KEY
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork, require_decoder_choice
@@ -55,7 +56,7 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
                 f"{base_differences(base, settings.base_sha256, deciding_settings(plans, configuration))}\n"
                 "  Make them again with `fsseg nnunet plans`."
             )
-        require_channels(base, list(dataset_json["channel_names"].values()), "the preprocessed dataset", _remedy)
+        require_channels(base, channel_names(dataset_json), "the preprocessed dataset", _remedy)
         require_known("structure", settings.structures, self.annotated.names, "The dataset annotates the allowed ones.")
         method = create_method(settings.method, settings.method_options)
         target = make_target(

@@ -7,6 +7,7 @@ from fsseg.checkpoints.container import Checkpoint
 from fsseg.checkpoints.family import Family, Translation
 from fsseg.checkpoints.plans import STATISTICS
 from fsseg.checkpoints.transfer import TransferReport
+from fsseg.data.channels import channel_names
 from fsseg.nnunet.model_folder import ModelFolder
 
 
@@ -20,7 +21,7 @@ def expectations(model: ModelFolder) -> dict[str, Any]:
         window = [statistics[key] for key in ("percentile_00_5", "percentile_99_5") if key in statistics]
         intensities.append({"scheme": scheme, "window_hu": window if scheme == "CTNormalization" else None})
     return {
-        "channels": list(model.dataset_json["channel_names"].values()),
+        "channels": list(channel_names(model.dataset_json)),
         "axes": axes,
         "spacing_mm": list(configuration.spacing),
         "patch": list(configuration.patch_size),

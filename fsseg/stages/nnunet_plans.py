@@ -81,9 +81,9 @@ def run_nnunet_plans(config: NnunetPlansConfig) -> dict[str, Any]:
     if folder.is_dir():
         require_same_integers(folder, raw.structures)
     folder.mkdir(parents=True, exist_ok=True)
-    for file in ("dataset.json", STRUCTURES_NAME):
-        if (raw.path / file).is_file():
-            shutil.copyfile(raw.path / file, folder / file)
+    write_json(folder / "dataset.json", raw.dataset_json)
+    if (raw.path / STRUCTURES_NAME).is_file():
+        shutil.copyfile(raw.path / STRUCTURES_NAME, folder / STRUCTURES_NAME)
     settings = FewShotSettings(
         **config.model_dump(exclude={"dataset", "structures", "name", "checkpoint"}),
         checkpoint=config.checkpoint.resolve(),

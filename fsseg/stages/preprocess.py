@@ -1,5 +1,6 @@
 """Stage: plan and preprocess a dataset with nnU-Net."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ from fsseg.config.base import StrictModel
 from fsseg.config.errors import UsageError
 from fsseg.config.json_files import read_json
 from fsseg.config.manifest import MANIFEST_NAME, Manifest
+from fsseg.data.channels import channel_names
 from fsseg.data.structures import STRUCTURES_NAME
 from fsseg.nnunet.environment import dataset_folder, dataset_id_of, preprocessed_folder, raw_folder
-from fsseg.nnunet.raw_dataset import read_raw_dataset
+from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
 
 
 class PreprocessConfig(StrictModel):
@@ -44,7 +46,7 @@ def run_preprocess(config: PreprocessConfig, *, dry_run: bool = False) -> dict[s
     """
     raw = read_raw_dataset(dataset_folder(raw_folder(), config.dataset))
     preprocessed = preprocessed_folder() / raw.path.name
-    _check_plans(config, list(raw.dataset_json["channel_names"].values()))
+    _check_plans(config, channel_names(raw.dataset_json))
 
     from fsseg.nnunet.preprocessed_dataset import new_preprocessed, preprocess_dataset, require_same_integers
     from fsseg.nnunet.sound_cases import require_sound_dataset
@@ -56,7 +58,7 @@ def run_preprocess(config: PreprocessConfig, *, dry_run: bool = False) -> dict[s
     manifest = Manifest("preprocess", config.model_dump())
     manifest.add_inputs(_inputs(config, raw.path))
     with new_preprocessed(preprocessed) as folder:
-        plans_name = _plan(config, raw.path, folder)
+        plans_name = _plan(config, raw, folder)
         require_same_integers(preprocessed, raw.structures, folder / f"{plans_name}.json")
         preprocess_dataset(raw, folder, plans_name, config.workers)
         raw.structures.save(folder)
@@ -64,12 +66,12 @@ def run_preprocess(config: PreprocessConfig, *, dry_run: bool = False) -> dict[s
         return manifest.write(folder)
 
 
-def _plan(config: PreprocessConfig, raw: Path, folder: Path) -> str:
+def _plan(config: PreprocessConfig, raw: RawDataset, folder: Path) -> str:
     from fsseg.nnunet.planning import plan_automatically, use_shipped_plans
 
     if config.plans == "auto":
-        return plan_automatically(dataset_id_of(raw), config.planner, config.gpu_memory_gb)
-    return use_shipped_plans(Path(config.plans), dataset_id_of(raw), folder)
+        return plan_automatically(dataset_id_of(raw.path), config.planner, config.gpu_memory_gb, raw.dataset_json)
+    return use_shipped_plans(Path(config.plans), dataset_id_of(raw.path), folder)
 
 
 def _inputs(config: PreprocessConfig, raw: Path) -> list[Path]:
@@ -83,7 +85,7 @@ def _case_hashes(raw: Path) -> dict[str, Any]:
     return read_json(manifest).get("case_sha256", {}) if manifest.is_file() else {}
 
 
-def _check_plans(config: PreprocessConfig, channels: list[str]) -> None:
+def _check_plans(config: PreprocessConfig, channels: Sequence[str]) -> None:
     from fsseg.nnunet.planning import CONFIGURATION, read_plans_file, require_planner
 
     if config.plans == "auto":

@@ -18,6 +18,7 @@ from fsseg.config.manifest import Manifest
 from fsseg.config.pretraining import PLANS_KEY, PretrainSettings
 from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.config.staging import staging_of
+from fsseg.data.channels import with_ordered_channels
 from fsseg.data.structures import STRUCTURES_NAME
 from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, structures_folder
 from fsseg.nnunet.model_folder import read_model_folder
@@ -137,7 +138,7 @@ def _checked(config: PretrainConfig) -> _Job:
         raise UsageError(f"Unknown fold {config.fold!r}.\n  allowed: 0 (hold some cases out), all (train on all cases)")
     require_loss_fits(config.settings, structures)
     require_new(config.out, resume=config.resume)
-    dataset_json = read_json(preprocessed / "dataset.json")
+    dataset_json = with_ordered_channels(read_json(preprocessed / "dataset.json"), preprocessed / "dataset.json")
     base = None if config.checkpoint is None else read_model_folder(config.checkpoint)
     notes, seen = random_start_notes(config.recipe, plans), set[str]()
     if base is not None:

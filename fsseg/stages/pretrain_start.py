@@ -10,6 +10,7 @@ from fsseg.checkpoints.same_architecture import require_same_meaning
 from fsseg.config.errors import UsageError, first_of
 from fsseg.config.json_files import read_json
 from fsseg.config.manifest import MANIFEST_NAME
+from fsseg.data.channels import channel_names
 from fsseg.data.splits import SUPPORT_KEY
 from fsseg.data.structures import STRUCTURES_NAME, load_structures
 from fsseg.models.heads import replace_heads, row_sources
@@ -39,7 +40,7 @@ def require_fits(base: ModelFolder, plans: dict[str, Any], dataset_json: dict[st
     Raises:
         UsageError: another network, or other image channels.
     """
-    theirs = list(dataset_json["channel_names"].values())
+    theirs = channel_names(dataset_json)
     require_channels(base, theirs, dataset, lambda words: f"`fsseg import FILE --channels {words}` makes such a base.")
     remedy = _remedy(base, plans, dataset)
     old, new = (each["architecture"] for each in (base.settings, deciding_settings(plans, CONFIGURATION)))

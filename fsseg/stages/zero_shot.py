@@ -12,6 +12,7 @@ from tqdm import tqdm
 from fsseg.config.errors import UsageError, require_known
 from fsseg.config.json_files import write_json
 from fsseg.data.assembly import renumbered
+from fsseg.data.channels import channel_names
 from fsseg.data.structures import SEPARATOR
 from fsseg.models.heads import replace_heads
 from fsseg.nnunet.environment import dataset_folder, raw_folder
@@ -58,7 +59,7 @@ def prepare_zero_shot(model: ModelFolder, dataset_name: str, cases: tuple[str, .
             "--zero-shot runs heads of one sigmoid per structure, and this one is a softmax.\n"
             "  Import without it, then use fsseg predict and fsseg evaluate."
         )
-    channels = list(dataset.dataset_json["channel_names"].values())
+    channels = channel_names(dataset.dataset_json)
     require_channels(model, channels, dataset.path.name, _remedy)
     groups, left_out = _groups(model.structures.names, dataset.structures.names)
     if not groups:

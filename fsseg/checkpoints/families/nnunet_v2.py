@@ -8,6 +8,7 @@ from fsseg.checkpoints.container import Checkpoint
 from fsseg.checkpoints.family import Family, Translation
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import missing_keys, read_json
+from fsseg.data.channels import channel_names
 from fsseg.data.splits import SUPPORT_KEY
 from fsseg.nnunet.configurations import require_plain_3d
 from fsseg.nnunet.model_folder import RANDOM_KEY
@@ -31,7 +32,7 @@ def _is_nnssl(checkpoint: Checkpoint) -> bool:
 def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
     configuration = str(checkpoint.rest["init_args"]["configuration"])
     plans = _content(checkpoint, "plans", _PLAN_KEYS)
-    dataset_json = _content(checkpoint, "dataset_json", ("labels", "channel_names"))
+    dataset_json = _content(checkpoint, "dataset_json", ("labels",))
     if configuration not in plans["configurations"]:
         raise FssegError(
             f"The plans have no configuration {configuration!r}, only {', '.join(plans['configurations'])}."
@@ -42,7 +43,7 @@ def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
         dict(checkpoint.weights),
         {},
         plans,
-        channel_names=tuple(dataset_json["channel_names"].values()),
+        channel_names=channel_names(dataset_json, checkpoint.path),
         labels={key: dataset_json[key] for key in _LABEL_KEYS if key in dataset_json},
         configuration=configuration,
         mirroring_axes=tuple(axes) if axes else None,
