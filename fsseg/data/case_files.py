@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fsseg.config.errors import FssegError
 from fsseg.config.json_files import read_json
+from fsseg.data.case_names import misread_names
 from fsseg.data.layouts import (
     CASE,
     FILE_ENDING,
@@ -62,6 +63,8 @@ def find_cases(spec: DatasetSpec, folder: Path) -> FoundCases:
     else:
         found = _mask_cases(spec.layout, folder)
     result.cases = [found[case] for case in sorted(found)]
+    misread = misread_names(case for case in sorted(found) if case not in spec.exclude)
+    result.problems += [f"case {case} has a name that ends like that of a NIfTI file" for case in misread]
     if spec.incomplete_cases == "leave_out":
         _leave_out_incomplete(result)
     return result

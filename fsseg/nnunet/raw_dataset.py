@@ -7,6 +7,7 @@ from typing import Any
 
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import read_json
+from fsseg.data.case_names import require_plain_names
 from fsseg.data.channels import channel_names, with_ordered_channels
 from fsseg.data.structures import IGNORE, STRUCTURES_NAME, Structures, load_structures
 
@@ -86,7 +87,7 @@ def images_by_case(folder: Path, dataset_json: dict[str, Any]) -> dict[str, list
 
     Raises:
         UsageError: the folder is missing or holds no image.
-        FssegError: a case lacks a channel, or has one too many.
+        FssegError: a case is named like a file, lacks a channel, or has one too many.
     """
     ending = dataset_json["file_ending"]
     channels = len(channel_names(dataset_json))
@@ -101,6 +102,7 @@ def images_by_case(folder: Path, dataset_json: dict[str, Any]) -> dict[str, list
             f"No image in {folder}{f', but {found}' if found else ''}\n"
             f"  Images are named CASE_0000{ending}, with _0000 for the first channel."
         )
+    require_plain_names(cases, folder)
     wanted = [f"{channel:04d}" for channel in range(channels)]
     wrong = [files for files in cases.values() if [_channel(file, ending) for file in files] != wanted]
     if wrong:
