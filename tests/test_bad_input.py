@@ -651,7 +651,7 @@ def test_a_damaged_structures_json_is_refused(copy: Lab, tmp_path: Path) -> None
 # --- disk and numbers -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", ["fsseg.methods.adapter_file.save_file", "fsseg.nnunet.checkpoint_file.torch.save"])
+@pytest.mark.parametrize("place", ["fsseg.methods.adapter_file.save", "fsseg.nnunet.checkpoint_file.torch.save"])
 def test_a_full_disk_at_the_end_of_an_adaptation_leaves_no_run(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:

@@ -16,11 +16,11 @@ def record_folds(patch: pytest.MonkeyPatch, stop_at: str = "") -> list[str]:
     """Return a list that grows by the label of every fold that is trained; stop before one of them."""
     train, labels = estimate.train, []
 
-    def recorded(*arguments: Any, label: str) -> Any:
+    def recorded(*arguments: Any, label: str, **options: Any) -> Any:
         if label == stop_at:
             raise KeyboardInterrupt
         labels.append(label)
-        return train(*arguments, label=label)
+        return train(*arguments, label=label, **options)
 
     patch.setattr(estimate, "train", recorded)
     return labels

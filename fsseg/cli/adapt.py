@@ -109,9 +109,15 @@ def _estimate_text(estimate: dict | None) -> str:
     if estimate is None:
         return ""
     lines = ["\nexpected DSC by leave-one-out over the support cases (mean, range):"]
-    for name, spread in estimate.items():
-        if spread["mean"] is None:
-            lines.append(f"  {name}: not estimable from these cases, because one alone annotates it")
-        else:
-            lines.append(f"  {name}: {spread['mean']:.3f} ({spread['lowest']:.3f} to {spread['highest']:.3f})")
+    lines += [f"  {name}: {_expected(spread)}" for name, spread in estimate.items()]
     return "\n".join(lines)
+
+
+def _expected(spread: dict) -> str:
+    cases = ", ".join(spread["both_empty"])
+    without = f"no score from {cases}, without the structure in the label map and in the prediction" if cases else ""
+    if spread["mean"] is not None:
+        text = f"{spread['mean']:.3f} ({spread['lowest']:.3f} to {spread['highest']:.3f})"
+        return f"{text}; {without}" if without else text
+    reason = f"one alone shows it; {without}" if without else "because one alone annotates it"
+    return f"not estimable from these cases, {reason}"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from fsseg import __version__
 from fsseg.cli.parser import Parser
 from fsseg.config.errors import FssegError, UsageError, unknown_name
+from fsseg.config.stopping import Terminated, sigterm_interrupts
 
 # Name of the command -> what its help line says. The module fsseg.cli.<name> is imported only when it is used,
 # so that `fsseg --help` stays fast and imports no torch.
@@ -27,11 +28,11 @@ COMMANDS = {
     "methods": "list the adaptation methods",
 }
 
-# What stays of a command that was stopped, where something does.
-_AFTER_CTRL_C = {
+# What stays of a command that Ctrl-C or SIGTERM stopped, where something does.
+_AFTER_STOP = {
     "preprocess": "The preprocessed dataset is incomplete: give the command again.",
-    "pretrain": "A training goes on from its last checkpoint with the same command and --resume.",
-    "adapt": "What was trained for more than two minutes goes on with the same command, as does a leave-one-out.",
+    "pretrain": "A training goes on after its last step with the same command and --resume.",
+    "adapt": "What was trained goes on with the same command, as does a leave-one-out.",
 }
 
 
@@ -52,13 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return UsageError.exit_code
     debug = "--debug" in arguments
     try:
-        return _run(name, [word for word in arguments if word != "--debug"])
+        with sigterm_interrupts():
+            return _run(name, [word for word in arguments if word != "--debug"])
     except FssegError as error:
         _report(f"fsseg {name}: {error}", debug)
         return error.exit_code
-    except KeyboardInterrupt:
-        what_stays = _AFTER_CTRL_C.get(name, "Nothing of it is kept.")
-        _report(f"fsseg {name}: stopped by Ctrl-C. {what_stays}", debug)
+    except KeyboardInterrupt as stop:
+        what_stays = _AFTER_STOP.get(name, "Nothing of it is kept.")
+        by = "SIGTERM" if isinstance(stop, Terminated) else "Ctrl-C"
+        _report(f"fsseg {name}: stopped by {by}. {what_stays}", debug)
         return 1
     except OSError as error:
         file = f": {error.filename}" if error.filename else ""

@@ -30,6 +30,7 @@ class Manifest:
         self.content["versions"] = package_versions()
         self.content["inputs"] = {}
         self._started = time.perf_counter()
+        self._earlier_seconds = 0.0
 
     def add_inputs(self, paths: Iterable[Path]) -> None:
         """Record the hash of each input file."""
@@ -40,9 +41,13 @@ class Manifest:
         """Record results and facts of the run, such as trainable parameters; plain JSON values only."""
         self.content.update(facts)
 
+    def add_seconds(self, seconds: float) -> None:
+        """Count seconds that the run took before it was stopped, as far as it goes on with what they gave."""
+        self._earlier_seconds += seconds
+
     def write(self, folder: Path) -> dict[str, Any]:
         """Complete the manifest with seconds and peak memory, write it, and return its content."""
-        self.content["seconds"] = round(time.perf_counter() - self._started, 3)
+        self.content["seconds"] = round(self._earlier_seconds + time.perf_counter() - self._started, 3)
         self.content["peak_memory_mib"] = peak_memory_mib()
         write_json(folder / MANIFEST_NAME, self.content)
         return self.content

@@ -41,6 +41,10 @@ class Volume:
         """Voxels in z, y, x."""
         return tuple(self.image.shape[1:])
 
+    def annotates(self, channel: int) -> bool:
+        """Return whether a structure is annotated in any slice."""
+        return bool(self.zone_annotated[self.zones, channel].any())
+
 
 def foreground_locations(labels: np.ndarray, structures: Structures, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Return up to 10,000 foreground voxels per structure; structures without voxels are left out.

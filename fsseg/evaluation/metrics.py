@@ -75,13 +75,19 @@ def segmentation_metrics(
         prediction, reference = _cut(prediction, z_extent), _cut(reference, z_extent)
     voxels_prediction, voxels_reference = int(prediction.sum()), int(reference.sum())
     status = _status(voxels_prediction, voxels_reference)
-    dsc, nsd, hd95_mm = _undefined(status)
+    dsc = dice(prediction, reference)
+    nsd, hd95_mm = _undefined(status)
     if status == OK:
         prediction, reference = _crop_to_content(prediction, reference)
-        dsc = 2 * int((prediction & reference).sum()) / (voxels_prediction + voxels_reference)
         nsd, hd95_mm = _surface_metrics(prediction, reference, spacing_zyx_mm, tolerance_mm)
     voxel_ml = math.prod(spacing_zyx_mm) / 1000
     return CaseMetrics(dsc, nsd, hd95_mm, voxels_prediction * voxel_ml, voxels_reference * voxel_ml, status)
+
+
+def dice(prediction: np.ndarray, reference: np.ndarray) -> float:
+    """Return the DSC of two boolean arrays of one shape; nan where neither holds any voxel."""
+    voxels = int(prediction.sum()) + int(reference.sum())
+    return 2 * int((prediction & reference).sum()) / voxels if voxels else math.nan
 
 
 def _require_masks(prediction: np.ndarray, reference: np.ndarray) -> None:
@@ -107,9 +113,8 @@ def _status(voxels_prediction: int, voxels_reference: int) -> str:
     return PREDICTION_EMPTY if voxels_reference else BOTH_EMPTY
 
 
-def _undefined(status: str) -> tuple[float, float, float]:
-    overlap = math.nan if status == BOTH_EMPTY else 0.0
-    return overlap, overlap, math.nan
+def _undefined(status: str) -> tuple[float, float]:
+    return math.nan if status == BOTH_EMPTY else 0.0, math.nan
 
 
 def _crop_to_content(prediction: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,5 @@
 """adapter.safetensors: what distinguishes an adapted network from its base, with what is needed to apply it."""
 
-import errno
 import hashlib
 import json
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field, ValidationInfo, field_validator
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from fsseg.config.base import StrictModel, validated
@@ -101,10 +100,9 @@ def save_adapter(folder: Path, state: dict[str, Tensor], info: AdapterInfo) -> N
     _require_sound(state, folder / ADAPTER_NAME)
     temporary = folder / (ADAPTER_NAME + ".tmp")
     try:
-        save_file(state, temporary, metadata=sealed(info.model_dump(mode="json"), state))
+        # save_file would make a file that only its owner can read, whatever the umask.
+        temporary.write_bytes(save(state, metadata=sealed(info.model_dump(mode="json"), state)))
         temporary.replace(folder / ADAPTER_NAME)
-    except SafetensorError as error:  # also of a full disk
-        raise OSError(errno.EIO, str(error), str(folder / ADAPTER_NAME)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,5 +1,6 @@
 """The nnU-Net trainer that pretrains on partially labelled datasets."""
 
+import logging
 import math
 import time
 from functools import partial
@@ -17,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import write_json
 from fsseg.config.pretraining import settings_of_plans
+from fsseg.config.stopping import StopRequest, stops_after_step
 from fsseg.data.assembly import paintable, region_labels
 from fsseg.data.structures import twins_of
 from fsseg.models.networks import build_network, set_deep_supervision, supports_deep_supervision
@@ -37,12 +39,15 @@ from fsseg.nnunet.pretrain_optimizer import optimizer_and_schedule
 from fsseg.nnunet.pretrain_state import restore_training, training_state
 from fsseg.nnunet.softmax_head import with_background, with_classes, without_background
 from fsseg.nnunet.validation import validate
+from fsseg.training.course import Course
 from fsseg.training.crop_batches import worker_errors_named
 from fsseg.training.placement import mixed_precision, place
 from fsseg.training.processes import Processes
 from fsseg.training.seeding import seed_everything
 from fsseg.training.step import gradient_scaler, optimisation_step
 from fsseg.training.validation import dice_of_counts
+
+logger = logging.getLogger(__name__)
 
 
 class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds trainers by this spelling
@@ -96,6 +101,8 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         self.step_losses: list[float] = []
         self.steps_in_epoch = 0
         self.saved_at = time.monotonic()
+        self.course = Course()
+        self.stop = StopRequest()
         self.average: AveragedModel | None = None
 
     def _write_labels(self, dataset_json: dict[str, Any]) -> None:
@@ -203,8 +210,11 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         return iter(self.crops.training(training, self.steps_done, self.device)), None
 
     def run_training(self) -> None:
-        """Train as nnU-Net does, with a message where a process that prepares crops is lost or fails."""
-        with worker_errors_named():
+        """Train as nnU-Net does, with a message where a process that prepares crops is lost or fails.
+
+        Ctrl-C and SIGTERM wait for the end of a step, or of the epoch whose last step it is, and its state is saved.
+        """
+        with stops_after_step() as self.stop, worker_errors_named():
             super().run_training()
 
     def on_train_start(self) -> None:
@@ -216,6 +226,8 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         if not self.processes.writes:
             return
         Path(str(self.output_folder)).mkdir(parents=True, exist_ok=True)
+        if self.course.resumed_at:
+            logger.info("The pretraining goes on at step %d of %d.", self.steps_done + 1, self.settings.steps)
         if not self.steps_done:  # what an earlier training left must not be taken for this one's
             (Path(str(self.output_folder)) / CHECKPOINT_NAME).unlink(missing_ok=True)
         folder = Path(str(self.output_folder_base))
@@ -263,18 +275,31 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         self.step_losses.append(loss)
         self.steps_in_epoch += 1
         self.metrics.step(loss)
-        self._save_if_due()
+        self._save_within_epoch()
         return {"loss": np.array(loss)}
 
     def _compute_loss(self, batch: dict[str, Tensor]) -> Tensor:
         # The processes' gradients are averaged.
         return self.objective.training_loss(self.parallel_network, batch) * self.processes.count
 
-    def _save_if_due(self) -> None:
-        """Write a checkpoint within an epoch when the last one is too old; one follows the epoch anyway."""
-        due = time.monotonic() - self.saved_at > 60 * self.settings.checkpoint_minutes
-        if due and self.steps_in_epoch < self._epoch_steps():
+    def _save_within_epoch(self) -> None:
+        """Write a checkpoint when the last one is too old, or before a stop; one follows the epoch anyway."""
+        if self.steps_in_epoch == self._epoch_steps():
+            return
+        stop = self._asked_to_stop()
+        if stop or time.monotonic() - self.saved_at > 60 * self.settings.checkpoint_minutes:
             self.save_checkpoint(str(Path(str(self.output_folder)) / LATEST_NAME))
+        self._obey(stop)
+
+    def _asked_to_stop(self) -> int:
+        """Return the signal by which a process was asked to stop, or 0: all of them stop at the same step."""
+        return self.processes.highest(self.stop.number, self.device)
+
+    def _obey(self, stop: int) -> None:
+        """Stop the process if there was a signal, when the first one has written its checkpoint."""
+        if stop:
+            self.processes.wait()
+            self.stop.obey(stop)
 
     def on_validation_epoch_start(self) -> None:
         """Evaluate on the fixed validation crops."""
@@ -320,6 +345,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         self.current_epoch += 1
         if self.current_epoch < self.num_epochs:
             self.save_checkpoint(str(Path(str(self.output_folder)) / LATEST_NAME))
+            self._obey(self._asked_to_stop())
 
     def on_train_end(self) -> None:
         """Write the final checkpoint in the form that stock nnU-Net predicts with."""
@@ -328,6 +354,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         self.save_checkpoint(str(folder / CHECKPOINT_NAME))
         if self.processes.writes:
             (folder / LATEST_NAME).unlink(missing_ok=True)
+        self._obey(self._asked_to_stop())
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Predict the held-out cases and score what they annotate: `fold_X/validation/summary.json`."""

@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from fsseg.training.course import Course
+
 
 def training_state(trainer: Any, *, average: bool) -> dict[str, Any]:
     """Return optimiser, logs, place in the training and random state as plain values and tensors.
@@ -24,6 +26,7 @@ def training_state(trainer: Any, *, average: bool) -> dict[str, Any]:
         "step_losses": trainer.step_losses,
         "average": trainer.average.state_dict() if average and trainer.average is not None else None,
         "random_state": torch.get_rng_state(),
+        "course": trainer.course.state(),
     }
 
 
@@ -41,6 +44,7 @@ def restore_training(trainer: Any, state: dict[str, Any]) -> None:
     trainer.current_epoch = state["current_epoch"]
     trainer.steps_in_epoch, trainer.step_losses = state["steps_in_epoch"], state["step_losses"]
     torch.set_rng_state(state["random_state"])
+    trainer.course = Course.going_on(state.get("course"), trainer.steps_done)
 
 
 def _plain(value: Any) -> Any:

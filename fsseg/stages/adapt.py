@@ -169,6 +169,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
         ranks = method.ranks(adapted.network)
         manifest.add(**facts, **training_facts(result), ranks=ranks, merged=not method.not_merged_because)
         manifest.add(feature_cache=result.feature_cache, estimate=estimate, silent=silent)
+        manifest.add_seconds(result.earlier_seconds + folds.earlier_seconds)
         checkpoint.remove()
         folds.remove()
         return manifest.write(staging)

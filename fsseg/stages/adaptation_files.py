@@ -10,6 +10,8 @@ from fsseg.methods.adapter_file import AdapterInfo
 from fsseg.stages.adaptation import Job
 from fsseg.training.fit import FitResult
 
+_OF_THIS_MACHINE = ("fit_seconds", "resumed_at")  # and not of the result, so that equal trainings give equal files
+
 
 def adapter_info(
     method: str,
@@ -45,7 +47,7 @@ def adapter_info(
         base_licence=job.base.licence,
         support=tuple(support),
         ranks=job.method.ranks(adapted.network),
-        training={name: fact for name, fact in training_facts(result).items() if name != "fit_seconds"},
+        training={name: fact for name, fact in training_facts(result).items() if name not in _OF_THIS_MACHINE},
         estimate=None if estimate is None else _means(estimate),
     )
 
@@ -55,12 +57,13 @@ def _means(estimate: dict[str, Any]) -> dict[str, float]:
 
 
 def training_facts(result: FitResult) -> dict[str, Any]:
-    """Return steps, seconds, how the training ended, and its loss at the end."""
+    """Return steps, seconds, where it went on after a stop, how it ended, and its loss at the end."""
     last = result.losses[-50:]
     return {
         "steps": len(result.losses),
         "plateau": result.plateau,
         "fit_seconds": round(result.seconds, 2),
+        "resumed_at": list(result.resumed_at),
         "loss": round(sum(last) / len(last), 5) if last else None,
     }
 

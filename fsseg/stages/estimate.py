@@ -1,6 +1,9 @@
 """Leave-one-out over the support cases: the DSC to expect, without touching a test case."""
 
+import hashlib
 import logging
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,19 +15,27 @@ from fsseg.config.errors import FssegError
 from fsseg.config.json_files import read_json, write_json
 from fsseg.data.splits import leave_one_out as folds_without_one
 from fsseg.data.volumes import Volume
+from fsseg.evaluation.metrics import dice
 from fsseg.nnunet.prediction import Predictor
 from fsseg.stages.adaptation import Job, build_adapted
 from fsseg.stages.adaptation_training import train
+from fsseg.training.fit_checkpoint import FitCheckpoint
 
 logger = logging.getLogger(__name__)
+
+Scores = dict[str, float | None]  # DSC by structure, or by case; None where both masks are empty
 
 
 class FoldScores:
     """The scores of the folds that are done, in a file, so that an estimate that was stopped goes on.
 
     Args:
-        file: where; complete or absent.
+        file: where; complete or absent. The state of the fold that is being trained lies beside it.
         fingerprint: what decides the trainings; scores of others are not used.
+
+    Attributes:
+        seconds: what the folds have taken.
+        earlier_seconds: the part of it before the estimate was stopped.
 
     Raises:
         FssegError: the file is damaged.
@@ -33,31 +44,50 @@ class FoldScores:
     def __init__(self, file: Path, fingerprint: str) -> None:
         self.file = file
         self.fingerprint = fingerprint
-        self.folds: dict[str, dict[str, float]] = {}  # held-out case -> structure -> DSC
+        self.folds: dict[str, Scores] = {}  # of held-out cases
+        self.seconds = self.earlier_seconds = 0.0
         try:
             content = read_json(file, ("fingerprint", "folds")) if file.is_file() else None
         except FssegError as error:
             raise FssegError(f"{error}\n  Delete it to start again.") from None
         if content is not None and content["fingerprint"] == fingerprint:
             self.folds = content["folds"]
+            self.seconds = self.earlier_seconds = content.get("seconds", 0.0)
         elif content is not None:
             logger.warning("A leave-one-out with other settings or data was stopped here; this one starts anew.")
 
-    def add(self, case: str, scores: dict[str, float]) -> None:
-        """Keep the scores of a held-out case."""
+    def add(self, case: str, scores: Scores, seconds: float = 0.0, earlier_seconds: float = 0.0) -> None:
+        """Keep the scores of a held-out case.
+
+        Args:
+            case: the case.
+            scores: its scores.
+            seconds: what the fold has taken.
+            earlier_seconds: the part of it before it was stopped.
+        """
         self.folds[case] = scores
-        write_json(self.file, {"fingerprint": self.fingerprint, "folds": self.folds})
+        self.seconds += seconds
+        self.earlier_seconds += earlier_seconds
+        write_json(self.file, {"fingerprint": self.fingerprint, "folds": self.folds, "seconds": self.seconds})
+        self.training_without(case).remove()
+
+    def training_without(self, case: str) -> FitCheckpoint:
+        """Return what keeps the state of the training that holds out a case."""
+        name = hashlib.sha256(case.encode()).hexdigest()[:12]  # not every case name would be a file name beside this
+        return FitCheckpoint(self.file.with_name(f"{self.file.stem}_{name}.pt"), f"{self.fingerprint} without {case}")
 
     def remove(self) -> None:
-        """Delete the file of an adaptation that has ended."""
-        self.file.unlink(missing_ok=True)
+        """Delete the files of an adaptation that has ended."""
+        for file in (self.file, *self.file.parent.glob(f"{self.file.stem}_*.pt")):
+            file.unlink(missing_ok=True)
 
 
 def leave_one_out(job: Job, volumes: Sequence[Volume], done: FoldScores) -> dict[str, Any]:
     """Adapt once per support case without it, and score it.
 
     The score is computed on the grid of the preprocessed case, over voxels whose annotation is known. A structure that
-    one case alone annotates cannot be estimated: without that case nothing shows it.
+    one case alone shows cannot be estimated on that case: without it nothing shows the structure. Empty masks count as
+    in `fsseg evaluate`: of a case without the structure the DSC is 0 where some is predicted, and else there is none.
 
     Args:
         job: what to adapt.
@@ -65,8 +95,9 @@ def leave_one_out(job: Job, volumes: Sequence[Volume], done: FoldScores) -> dict
         done: the folds that an earlier call has scored, which are not run again.
 
     Returns:
-        Per structure: DSC of each held-out case, their mean, standard deviation and range, None where nothing can be
-        estimated. The estimate is cautious: each training has one case less than the final one.
+        Per structure: DSC of each held-out case, the cases without the structure in which none was predicted, and mean,
+        standard deviation and range of the DSC, None where nothing can be estimated. The estimate is cautious: each
+        training has one case less than the final one.
 
     Raises:
         UsageError: all support cases are the same image.
@@ -76,26 +107,31 @@ def leave_one_out(job: Job, volumes: Sequence[Volume], done: FoldScores) -> dict
         if held_out.case not in done.folds:
             label = f"leave-one-out {index + 1}/{len(volumes)}"
             rest = [volume for volume in volumes if volume.case in split["train"]]
-            done.add(held_out.case, _score_without(held_out, rest, job, label))
+            started = time.perf_counter()
+            scores, earlier = _score_without(held_out, rest, job, label, done.training_without(held_out.case))
+            done.add(held_out.case, scores, earlier + time.perf_counter() - started, earlier)
     folds = [(volume.case, done.folds[volume.case]) for volume in volumes]
     return {name: _spread({case: fold[name] for case, fold in folds if name in fold}) for name in job.target.names}
 
 
-def _score_without(held_out: Volume, rest: Sequence[Volume], job: Job, label: str) -> dict[str, float]:
-    """Return the DSC of each structure that both the held-out case and one of the rest show."""
+def _score_without(
+    held_out: Volume, rest: Sequence[Volume], job: Job, label: str, checkpoint: FitCheckpoint
+) -> tuple[Scores, float]:
+    """Return the scores of the structures that the held-out case annotates and one of the rest shows.
+
+    Returns:
+        The scores, and what of the seconds of the training was before it was stopped.
+    """
     shown = tuple(name for name in job.target.names if any(name in volume.locations for volume in rest))
-    if not set(shown) & held_out.locations.keys():
-        return {}
     job, (held_out, *rest) = _reduced(job, [held_out, *rest], shown)
+    scored = [channel for channel in range(len(shown)) if held_out.annotates(channel)]
+    if not scored:
+        return {}, 0.0
     adapted = build_adapted(job, rest)
-    train(job, adapted, rest, label=label)
+    result = train(job, adapted, rest, label=label, checkpoint=checkpoint)
     logits = Predictor(adapted.network, job.model(), job.device).logits(np.asarray(held_out.image))
     masks = _masks(logits.numpy(), job)
-    return {
-        name: _dsc(masks[channel], held_out, job, channel)
-        for channel, name in enumerate(shown)
-        if name in held_out.locations
-    }
+    return {shown[channel]: _dsc(masks[channel], held_out, job, channel) for channel in scored}, result.earlier_seconds
 
 
 def _reduced(job: Job, volumes: Sequence[Volume], names: tuple[str, ...]) -> tuple[Job, list[Volume]]:
@@ -114,20 +150,24 @@ def _masks(logits: np.ndarray, job: Job) -> np.ndarray:
     return np.stack([logits.argmax(0) == channel for channel in range(1, len(logits))])
 
 
-def _dsc(prediction: np.ndarray, volume: Volume, job: Job, channel: int) -> float:
+def _dsc(prediction: np.ndarray, volume: Volume, job: Job, channel: int) -> float | None:
     integers = job.target.structures.integers[job.target.names[channel]]
     valid = volume.zone_annotated[volume.zones, channel]
     predicted = np.moveaxis(prediction, volume.zone_axis, 0)[valid]
     reference = np.moveaxis(np.isin(volume.labels[0], integers), volume.zone_axis, 0)[valid]
-    return float(2 * (predicted & reference).sum() / (predicted.sum() + reference.sum()))
+    score = dice(predicted, reference)
+    return None if math.isnan(score) else score
 
 
-def _spread(per_case: dict[str, float]) -> dict[str, Any]:
+def _spread(scores: Scores) -> dict[str, Any]:
+    per_case = {case: score for case, score in scores.items() if score is not None}
+    both_empty = [case for case, score in scores.items() if score is None]
     values = np.array(list(per_case.values()))
     if not per_case:
-        return {"cases": {}, "mean": None, "sd": None, "lowest": None, "highest": None}
+        return {"cases": {}, "both_empty": both_empty, "mean": None, "sd": None, "lowest": None, "highest": None}
     return {
         "cases": per_case,
+        "both_empty": both_empty,
         "mean": float(values.mean()),
         "sd": float(values.std(ddof=1)) if len(values) > 1 else None,
         "lowest": float(values.min()),

@@ -120,6 +120,8 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
         trainer.run_training()
         if not processes.writes:
             return {}
+        manifest.add_seconds(trainer.course.earlier_seconds)
+        manifest.add(resumed_at=list(trainer.course.resumed_at))
         dice = _last_validation(staging)
         held_out = [trainer.structures.annotation(case) for case in trainer.do_split()[1]]
         manifest.add(validation_dice=dice, unvalidated=unvalidated(dice, held_out))

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fsseg.config.errors import FssegError
+from fsseg.config.stopping import ignore_stop_signals
 from fsseg.data.crops import CropSampler
 from fsseg.training.seeding import seeded
 
@@ -85,7 +86,9 @@ def batches(
     share = batch_size // parts
     starts = range(part * share, len(crops), batch_size)
     own = [list(range(first, min(first + share, len(crops)))) for first in starts]
-    return DataLoader(crops, batch_sampler=own, num_workers=workers, pin_memory=pin_memory)
+    return DataLoader(
+        crops, batch_sampler=own, num_workers=workers, pin_memory=pin_memory, worker_init_fn=ignore_stop_signals
+    )
 
 
 @contextmanager

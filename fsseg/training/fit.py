@@ -1,5 +1,6 @@
 """The adaptation loop: a few volumes in memory, no worker processes, no disk in the step."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ from tqdm import tqdm
 
 from fsseg.config.base import Precision
 from fsseg.config.errors import FssegError
+from fsseg.config.stopping import stops_after_step
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.models.parts import parts_of
 from fsseg.training.activation_checkpointing import checkpointed
+from fsseg.training.course import Course
 from fsseg.training.feature_pool import FeaturePool
 from fsseg.training.fit_checkpoint import FitCheckpoint, fit_state, restore_fit
 from fsseg.training.placement import place
@@ -22,6 +25,8 @@ from fsseg.training.schedule import Schedule
 from fsseg.training.seeding import seeded
 from fsseg.training.step import gradient_scaler, optimisation_step
 from fsseg.training.targets import TargetTable
+
+logger = logging.getLogger(__name__)
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -33,13 +38,17 @@ class FitResult:
     Attributes:
         losses: loss of every step, without the method's penalty; none of a training-free method.
         plateau: whether the plateau rule ended it, rather than the cap.
-        seconds: wall time.
+        seconds: wall time, with that before the training was stopped.
+        earlier_seconds: the part of it before the training was stopped last.
+        resumed_at: for every time that it went on, the steps that were done then.
         feature_cache: size of the pool of features and seconds to make it; None with the network in the loop.
     """
 
     losses: list[float]
     plateau: bool
     seconds: float
+    earlier_seconds: float = 0.0
+    resumed_at: tuple[int, ...] = ()
     feature_cache: dict[str, float] | None = None
 
 
@@ -62,6 +71,8 @@ def fit(
 ) -> FitResult:
     """Train what `adapted` trains until the schedule ends.
 
+    Ctrl-C and SIGTERM wait for the end of a step, and its state is saved.
+
     Args:
         adapted: network and method; the network is moved to `device`.
         forward: gives logits from the "image" of a batch: the network, or its head where batches hold features.
@@ -81,7 +92,6 @@ def fit(
     Raises:
         FssegError: the loss is not finite.
     """
-    started = time.perf_counter()
     network, method = place(adapted.network, device), adapted.method
     optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay)
     rates = [group["lr"] for group in optimizer.param_groups]
@@ -93,11 +103,18 @@ def fit(
     if state is not None:
         restore_fit(adapted, optimizer, scaler, schedule, state)
     done = len(schedule.losses)
+    course = Course() if state is None else Course.going_on(state.get("course"), done)
+    if schedule.ended:
+        logger.info("%s had taken its %d steps when it was stopped.", label, done)
+    elif state is not None:
+        logger.info("%s goes on at step %d of %d.", label, done + 1, schedule.max_steps)
+    keep = partial(fit_state, adapted, optimizer, scaler, schedule, course)
     with (
+        stops_after_step() as stop,
         checkpointed(network, enabled=checkpoint_activations),
         tqdm(total=schedule.max_steps, initial=done, desc=label, unit="step", disable=None) as progress,
     ):
-        for batch in batches(done):
+        for batch in () if schedule.ended else batches(done):
             factor = schedule.factor()
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
@@ -120,12 +137,14 @@ def fit(
                 )
             progress.update()
             progress.set_postfix(loss=f"{value:.3f}", refresh=False)
-            if schedule.record(value):
+            ended = schedule.record(value)
+            if checkpoint is not None and (stop.number or not ended):
+                checkpoint.save(keep, now=bool(stop.number))
+            stop.obey()
+            if ended:
                 break
-            if checkpoint is not None:
-                checkpoint.save_if_due(partial(fit_state, adapted, optimizer, scaler, schedule))
     network.eval()
-    return FitResult(schedule.losses, schedule.plateau, time.perf_counter() - started)
+    return FitResult(schedule.losses, schedule.plateau, course.seconds, course.earlier_seconds, course.resumed_at)
 
 
 def solve(adapted: AdaptedNetwork, pool: FeaturePool, table: TargetTable, structures: Sequence[str]) -> FitResult:

@@ -15,6 +15,7 @@ from fsseg import __version__
 from fsseg.config.errors import FssegError
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork
+from fsseg.training.course import Course
 from fsseg.training.schedule import Schedule
 from fsseg.training.torch_file import write_torch_file
 
@@ -63,9 +64,9 @@ class FitCheckpoint:
             logger.warning("A training with other settings or data was stopped here; this one starts anew.")
         return state if is_of_this else None
 
-    def save_if_due(self, state: Callable[[], dict[str, Any]]) -> None:
-        """Ask for the state and write it, if the last write is too long ago."""
-        if time.monotonic() - self._written < 60 * self.minutes:
+    def save(self, state: Callable[[], dict[str, Any]], *, now: bool) -> None:
+        """Ask for the state and write it: now, or else if the last write is too long ago."""
+        if not now and time.monotonic() - self._written < 60 * self.minutes:
             return
         write_torch_file(self.file, {"fingerprint": self.fingerprint, **state()})
         self._written = time.monotonic()
@@ -76,10 +77,15 @@ class FitCheckpoint:
 
 
 def fit_state(
-    adapted: AdaptedNetwork, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None, schedule: Schedule
+    adapted: AdaptedNetwork,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None,
+    schedule: Schedule,
+    course: Course,
 ) -> dict[str, Any]:
     """Return what a training needs to go on, as plain values and tensors."""
     return {
+        "course": course.state(),
         "trained": adapted.state(),
         "method": adapted.method.training_state(adapted.network),
         "optimizer": optimizer.state_dict(),

@@ -66,6 +66,14 @@ class Processes:
         parts[self.rank] = own
         return CropStatistics(*torch.cat(parts, dim=1))
 
+    def highest(self, number: int, device: torch.device) -> int:
+        """Return the highest of the numbers that the processes give."""
+        if self.count == 1:
+            return number
+        tensor = torch.tensor(number, device=device)
+        distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
+        return int(tensor)
+
     def sum(self, tensor: Tensor) -> Tensor:
         """Return the sum of a tensor over the processes."""
         if self.count > 1:

@@ -20,6 +20,10 @@ class Schedule(Protocol):
     def earliest_end(self) -> int:
         """Steps of the shortest training that the stop rule allows."""
 
+    @property
+    def ended(self) -> bool:
+        """Whether the last step has been recorded."""
+
     def factor(self) -> float:
         """Return the factor on the learning rates of the next step."""
 
@@ -99,6 +103,11 @@ class WarmupStableDecay:
         """Steps of a training that reaches its plateau as soon as the rule is asked."""
         return self._end_of_decay(self.rule.first_look)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the last step has been recorded."""
+        return len(self.losses) >= self.end
+
     def _end_of_decay(self, start: int) -> int:
         return min(self.max_steps, start + max(1, round(self.decay_share * start)))
 
@@ -118,7 +127,7 @@ class WarmupStableDecay:
             latest_decay_start = round(self.max_steps / (1 + self.decay_share))
             if self.plateau or step >= latest_decay_start:
                 self.decay_start = step
-        return step >= self.end
+        return self.ended
 
 
 class WarmupCosine:
@@ -173,6 +182,11 @@ class CosineEpochs:
         """Steps of a training that reaches its plateau as soon as the rule is asked."""
         return min(self.max_steps, self.rule.first_look)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the last step has been recorded."""
+        return self.plateau or len(self.losses) >= self.max_steps
+
     def factor(self) -> float:
         """Return the factor on the learning rates of the next step."""
         epochs = self.max_steps / self.epoch_steps
@@ -182,4 +196,4 @@ class CosineEpochs:
         """Record the loss of a step; return whether training has ended."""
         self.losses.append(loss)
         self.plateau = self.rule.reached(self.losses)
-        return self.plateau or len(self.losses) >= self.max_steps
+        return self.ended
