@@ -1,6 +1,7 @@
 """What every adaptation method must do, on every network and with every decoder choice it is defined for."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -82,8 +83,29 @@ UNDEFINED: dict[Case, str] = {
     for decoder in decoders
 }
 CASES = [case for case in ALL if case not in UNDEFINED]
+# A preset is a method with other options: what options cannot break is tested on the methods themselves.
+METHOD_CASES = [case for case in CASES if ":" not in case.method]
+# What a method puts into a network decides its state, copies and layout. A new method gets a place here.
+INSERTIONS: dict[str, tuple[str, ...]] = {
+    "nothing": ("full", "from_scratch", "l2_sp", "decoder", "linear_probe", "prototype", "bitfit", "affine", "tinytl"),
+    "in weights": ("lora", "lora_tucker", "dora", "adalora", "arena", "residual_adapter"),
+    "in weights and biases, shared": ("ssf",),
+    "behind modules": ("adaptformer", "conv_adapter"),
+    "behind modules, shared": ("compacter",),
+    "before the head": ("spatial_adapter",),
+}
+INSERTION_CASES = [case for case in METHOD_CASES if case.method in {methods[0] for methods in INSERTIONS.values()}]
+
+
+def without_swin(cases: list[Case]) -> list[Case]:
+    return [case for case in cases if case.network != "swin"]
+
+
 every_case = pytest.mark.parametrize("case", CASES, ids="-".join)
-every_convolutional_case = pytest.mark.parametrize("case", [c for c in CASES if c.network != "swin"], ids="-".join)
+every_method = pytest.mark.parametrize("case", METHOD_CASES, ids="-".join)
+every_method_on_convolutions = pytest.mark.parametrize("case", without_swin(METHOD_CASES), ids="-".join)
+every_insertion = pytest.mark.parametrize("case", INSERTION_CASES, ids="-".join)
+every_insertion_on_convolutions = pytest.mark.parametrize("case", without_swin(INSERTION_CASES), ids="-".join)
 
 
 def trained_apart_from_rounding(adapted: AdaptedNetwork) -> dict[str, nn.Parameter]:
@@ -146,7 +168,7 @@ def test_adapted_network_starts_as_the_base(case: Case) -> None:
         assert difference > 1e-3, "a method that starts as its base should declare it"
 
 
-@every_case
+@every_method
 def test_moving_the_trained_tensors_moves_the_logits(case: Case) -> None:
     adapted = case.adapt()
     before = logits_of(adapted.network)
@@ -170,7 +192,7 @@ def test_every_trained_tensor_gets_a_gradient(case: Case) -> None:
         assert parameter.grad.square().mean().sqrt() > 1e-5, name
 
 
-@every_convolutional_case
+@every_method_on_convolutions
 def test_no_inserted_tensor_is_taken_out_by_a_norm(case: Case) -> None:
     """The exemption above covers nnU-Net's own biases only, never something a method adds."""
     base_names = {name for name, _ in tiny_network(case.network).named_parameters()}
@@ -179,7 +201,7 @@ def test_no_inserted_tensor_is_taken_out_by_a_norm(case: Case) -> None:
     assert exempt <= base_names
 
 
-@every_convolutional_case
+@every_insertion_on_convolutions
 def test_unused_heads_are_not_trained(case: Case) -> None:
     adapted = case.adapt()
     *unused, used = parts_of(adapted.network).heads
@@ -188,7 +210,7 @@ def test_unused_heads_are_not_trained(case: Case) -> None:
     assert all(p.requires_grad for p in used.parameters())
 
 
-@every_case
+@every_method
 def test_training_changes_what_is_trained_and_nothing_else(case: Case) -> None:
     adapted = case.adapt()
     before = deepcopy(adapted.network.state_dict())
@@ -210,7 +232,7 @@ def _is_alias_of(key: str, names: set[str], network: nn.Module) -> bool:
     return any(state[key] is state[name] for name in names)
 
 
-@every_convolutional_case
+@every_method_on_convolutions
 def test_a_norm_that_is_not_trained_keeps_its_statistics_in_training_mode(case: Case) -> None:
     adapted = case.adapt()
     adapted.train_mode()
@@ -229,7 +251,7 @@ def test_report_counts_what_is_trained(case: Case) -> None:
     assert report.total == sum(p.numel() for p in {id(p): p for p in adapted.network.parameters()}.values())
 
 
-@every_convolutional_case
+@every_method_on_convolutions
 def test_parameter_groups_hold_every_trained_tensor_once(case: Case) -> None:
     adapted = case.adapt()
     groups = adapted.parameter_groups(Rates(method=1.0, decoder=2.0, head=3.0))
@@ -239,7 +261,7 @@ def test_parameter_groups_hold_every_trained_tensor_once(case: Case) -> None:
     assert {id(p) for group in groups if group["lr"] == 3.0 for p in group["params"]} == head
 
 
-@every_case
+@every_method
 def test_state_makes_a_fresh_adapted_network_compute_the_same(case: Case) -> None:
     adapted = case.adapt()
     randomise(adapted)
@@ -249,7 +271,7 @@ def test_state_makes_a_fresh_adapted_network_compute_the_same(case: Case) -> Non
     assert torch.equal(logits_of(fresh.network), logits_of(adapted.network))
 
 
-@every_convolutional_case
+@every_insertion_on_convolutions
 def test_state_survives_safetensors(case: Case, tmp_path: Path) -> None:
     adapted = case.adapt()
     randomise(adapted)
@@ -261,7 +283,7 @@ def test_state_survives_safetensors(case: Case, tmp_path: Path) -> None:
     assert torch.equal(logits_of(fresh.network), logits_of(adapted.network))
 
 
-@every_convolutional_case
+@every_insertion_on_convolutions
 def test_state_is_a_copy(case: Case) -> None:
     adapted = case.adapt()
     state = adapted.state()
@@ -270,7 +292,7 @@ def test_state_is_a_copy(case: Case) -> None:
     assert_equal_states(state, expected)
 
 
-@every_convolutional_case
+@every_insertion_on_convolutions
 def test_state_names_every_tensor_once_and_by_no_alias(case: Case) -> None:
     names = list(case.adapt().state())
     assert names
@@ -278,7 +300,7 @@ def test_state_names_every_tensor_once_and_by_no_alias(case: Case) -> None:
     assert not [name for name in names if "decoder.encoder" in name or "all_modules" in name]
 
 
-@every_convolutional_case
+@every_insertion_on_convolutions
 def test_state_that_does_not_fit_is_refused(case: Case) -> None:
     adapted = case.adapt()
     state = adapted.state()
@@ -292,7 +314,7 @@ def test_state_that_does_not_fit_is_refused(case: Case) -> None:
         adapted.load_state({**state, name: torch.zeros(1, 2, 3)})
 
 
-@every_case
+@every_method
 def test_merged_weights_are_a_plain_network_that_computes_the_same(case: Case) -> None:
     adapted = case.adapt()
     randomise(adapted)
@@ -317,7 +339,7 @@ def test_merged_weights_are_a_plain_network_that_computes_the_same(case: Case) -
     torch.testing.assert_close(logits_of(plain), before_logits, rtol=0, atol=1e-5)
 
 
-@every_convolutional_case
+@every_insertion_on_convolutions
 def test_a_deep_copy_computes_the_same_and_is_independent(case: Case) -> None:
     adapted = case.adapt()
     randomise(adapted)
@@ -333,7 +355,7 @@ def test_a_deep_copy_computes_the_same_and_is_independent(case: Case) -> None:
     assert torch.equal(logits_of(adapted.network), moved)
 
 
-@every_convolutional_case
+@every_method_on_convolutions
 def test_bfloat16_autocast_stays_near_float32(case: Case) -> None:
     """bfloat16 rounds to 2^-9 = 0.2 % at each of about 15 layers; norms over 8 voxels amplify it."""
     adapted = case.adapt()
@@ -345,7 +367,7 @@ def test_bfloat16_autocast_stays_near_float32(case: Case) -> None:
     assert (actual.float() - expected).square().mean().sqrt() <= 0.05 * expected.square().mean().sqrt()
 
 
-@every_case
+@every_insertion
 def test_the_layout_that_training_uses_changes_nothing(case: Case) -> None:
     adapted = case.adapt()
     randomise(adapted)
@@ -356,7 +378,7 @@ def test_the_layout_that_training_uses_changes_nothing(case: Case) -> None:
     assert not torch.equal(logits_of(adapted.network), expected)
 
 
-@every_convolutional_case
+@every_method_on_convolutions
 def test_the_seed_decides_the_start(case: Case) -> None:
     assert_equal_states(case.adapt(seed=3).state(), case.adapt(seed=3).state())
 
@@ -383,6 +405,41 @@ def test_a_case_that_is_not_defined_is_refused_with_its_reason(case: Case, reaso
 
 def test_every_method_is_defined_on_some_network_here() -> None:
     assert {case.method for case in CASES} == set(method_names())
+
+
+def test_every_method_has_its_insertion_in_the_table() -> None:
+    assert sorted(name for methods in INSERTIONS.values() for name in methods) == sorted(METHODS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_inserts_what_the_table_says(method: str) -> None:
+    expected = {
+        "nothing": set(),
+        "in weights": {"weight"},
+        "in weights and biases, shared": {"weight", "bias", "shared"},
+        "behind modules": {"behind"},
+        "behind modules, shared": {"behind", "shared"},
+        "before the head": {"before"},
+    }
+    place = next(place for place, methods in INSERTIONS.items() if method in methods)
+    case = next(case for case in METHOD_CASES if case.method == method)
+    assert inserted(case) == expected[place]
+
+
+def inserted(case: Case) -> set[str]:
+    """Return which tensors are parametrized, on which side of modules something is put, and whether it is shared."""
+    network, plain = case.adapt().network, tiny_network(case.network)
+    kinds = set()
+    for module in network.modules():
+        kinds |= set(module.parametrizations) if parametrize.is_parametrized(module) else set()  # type: ignore[arg-type]
+        kinds |= {"behind"} if module._forward_hooks else set()
+        kinds |= {"before"} if module._forward_pre_hooks else set()
+    return kinds | ({"shared"} if _most_names(network) > _most_names(plain) else set())
+
+
+def _most_names(network: nn.Module) -> int:
+    """Return under how many names the tensor with the most of them goes."""
+    return max(Counter(id(p) for _, p in network.named_parameters(remove_duplicate=False)).values())
 
 
 # Closed forms of the parameter counts, from the table of layers in tiny.py
