@@ -4,7 +4,9 @@ import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import nibabel
 import numpy as np
 import SimpleITK
 
@@ -30,6 +32,30 @@ def with_value(value: float, kind: str = "i2") -> Callable[[np.ndarray], np.ndar
         return array
 
     return change
+
+
+def nifti_bytes(array: np.ndarray, *, endian: str = "<", extension: bytes = b"", **fields: Any) -> bytes:
+    """Return an uncompressed NIfTI-1 file whose header fields can be anything.
+
+    Args:
+        array: voxels in x, y, z order; their size is 2 x 2 x 3 mm, and sform and qform agree unless a field differs.
+        endian: byte order.
+        extension: bytes between header and voxels, a multiple of 16.
+        fields: of the header, as nibabel names them; `pixdim` are the sizes along x, y and z.
+    """
+    header = nibabel.Nifti1Header(endianness=endian)
+    header.set_data_dtype(array.dtype)
+    header.set_data_shape(array.shape)
+    for set_affine in (header.set_qform, header.set_sform):
+        set_affine(np.diag([2.0, 2.0, 3.0, 1.0]), 1)
+    header["magic"], header["vox_offset"] = b"n+1", 352 + len(extension)
+    for name, value in fields.items():
+        if name == "pixdim":
+            header["pixdim"][1:4] = value
+        else:
+            header[name] = value
+    flag = bytes([bool(extension), 0, 0, 0])
+    return header.binaryblock + flag + extension + array.astype(array.dtype.newbyteorder(endian)).tobytes(order="F")
 
 
 def truncated(path: Path) -> None:

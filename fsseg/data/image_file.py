@@ -1,0 +1,35 @@
+"""What every image must be before a reader opens it: a regular file, not a folder, pipe or device."""
+
+import os
+from pathlib import Path
+
+
+class UnreadableImageError(Exception):
+    """A file that is missing, damaged or no image; the text says which."""
+
+
+def require_regular_file(path: Path) -> None:
+    """Raise `UnreadableImageError` unless a path is a file or a link to one.
+
+    A reader would wait for ever on a named pipe, and read without end from a device such as /dev/zero.
+    """
+    if path.is_dir():
+        raise UnreadableImageError(f"a folder, not a file: {path}")
+    if path.is_symlink() and not path.exists():
+        raise UnreadableImageError(f"missing: {path} (a link to {os.readlink(path)}, which does not exist)")
+    if not path.exists():
+        raise UnreadableImageError(f"missing: {path}")
+    if not path.is_file():
+        raise UnreadableImageError(f"a pipe or device, not a file: {path}")
+    if path.stat().st_size == 0:
+        raise UnreadableImageError(f"empty: {path}")
+
+
+def require_memory(needed_bytes: int, path: Path) -> None:
+    """Raise `UnreadableImageError` if an image is larger than the memory of this machine."""
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed_bytes > installed:
+        raise UnreadableImageError(
+            f"its header announces {needed_bytes / 2**30:.3g} GiB of voxels, more than the {installed / 2**30:.0f} GiB"
+            f" of memory that this machine has: {path}"
+        )

@@ -1,0 +1,207 @@
+"""The header of a NIfTI file, checked against what readers make of a wrong one without a word.
+
+nibabel knows the format (byte orders, NIfTI-1 and NIfTI-2, pairs of .hdr and .img, extensions); the rules say which
+headers ITK or nibabel would read as other voxels or another geometry than were meant.
+"""
+
+import gzip
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from nibabel.affines import from_matvec
+from nibabel.nifti1 import Nifti1Header, data_type_codes
+from nibabel.nifti2 import Nifti2Header
+from nibabel.quaternions import fillpositive, quat2mat
+
+from fsseg.data.geometry import is_invertible
+from fsseg.data.image_file import UnreadableImageError, require_regular_file
+
+_SINGLE_MAGIC, _PAIR_MAGIC = (b"n+1", b"n+2"), (b"ni1", b"ni2")
+_MOST_COMPRESSED = 1032  # deflate cannot make anything smaller than by this factor
+_UNIT_MM = {1: 1000.0, 3: 0.001}  # NIfTI's codes of metre and micrometre; all others mean millimetres
+_QUATERNION_SLACK = 1e-4  # rounding may leave a quaternion a little too long
+_REAL = "iuf"  # kinds of numpy types
+_LARGEST_BYTES = 8  # that ITK reads of these
+
+
+@dataclass(frozen=True)
+class NiftiHeader:
+    """The header of a NIfTI file.
+
+    Attributes:
+        file: the file that holds the voxels: that of the header, or the .img of a pair.
+        version: 1 or 2.
+        stored_type: type of the numbers in the file, before scaling, with their byte order.
+        size: numbers of voxels along all axes of the header, x first.
+        spacing_mm: size of a voxel (pixdim) along the spatial axes.
+        start: where the voxels start, in bytes.
+        affines: what sform and qform say, for those that are set: indices to mm, RAS.
+    """
+
+    file: Path
+    version: int
+    stored_type: np.dtype
+    size: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    start: int
+    affines: dict[str, np.ndarray]
+
+    @property
+    def voxel_bytes(self) -> int:
+        """Number of bytes of all voxels."""
+        return math.prod(self.size) * self.stored_type.itemsize
+
+
+def read_nifti_header(path: Path) -> NiftiHeader:
+    """Read the header of a .nii, .nii.gz, .hdr or .img file and check it; no voxel is read.
+
+    Raises:
+        UnreadableImageError: the file is too short or no NIfTI file, or its header means nothing or two things.
+    """
+    header_file, voxel_file = _files(path)
+    for file in (header_file, voxel_file):
+        require_regular_file(file)
+    header = _raw_header(header_file)
+    _require_magic(header, path, is_pair=header_file != voxel_file)
+    result = NiftiHeader(
+        file=voxel_file,
+        version=2 if isinstance(header, Nifti2Header) else 1,
+        stored_type=_stored_type(header, path),
+        size=_size(header, path),
+        spacing_mm=_spacing_mm(header, path),
+        start=_start(header, path, lowest=0 if header_file != voxel_file else header.single_vox_offset),
+        affines=_affines(header, path),
+    )
+    _require_scaling(header, path)
+    _require_size_of_file(result)
+    return result
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file of a NIfTI image, unpacking a .gz."""
+    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+        yield file  # type: ignore[misc]
+
+
+def _files(path: Path) -> tuple[Path, Path]:
+    """Return the files of header and voxels, which are two for a pair of .hdr and .img."""
+    name = path.name.lower()
+    packed = path.name[-3:] if name.endswith(".gz") else ""
+    stem = path.name.removesuffix(packed)
+    for ours, other in ((".hdr", ".img"), (".img", ".hdr")):
+        if name.removesuffix(".gz").endswith(ours):
+            partner = path.with_name(stem[: -len(ours)] + other + packed)
+            return (path, partner) if ours == ".hdr" else (partner, path)
+    return path, path
+
+
+def _raw_header(path: Path) -> Any:
+    with opened(path) as file:
+        block = file.read(Nifti2Header.template_dtype.itemsize)
+    for kind in (Nifti1Header, Nifti2Header):
+        size = kind.template_dtype.itemsize
+        header = kind(block[:size], check=False) if len(block) >= size else None
+        if header is not None and header["sizeof_hdr"] == size:
+            return header
+    if len(block) < Nifti1Header.template_dtype.itemsize:
+        raise EOFError("too short for a NIfTI header")
+    raise EOFError("it does not start as a NIfTI file does")
+
+
+def _require_magic(header: Any, path: Path, *, is_pair: bool) -> None:
+    magic, allowed = header["magic"].item()[:3], _PAIR_MAGIC if is_pair else _SINGLE_MAGIC
+    if magic not in allowed:
+        raise UnreadableImageError(
+            f"its header is marked {magic!r}, which for a {'pair of files' if is_pair else 'single file'} must be"
+            f" {allowed[0]!r} (a file of Analyze 7.5 does not say which side is left): {path}"
+        )
+
+
+def _stored_type(header: Any, path: Path) -> np.dtype:
+    code = int(header["datatype"])
+    known: Any = data_type_codes.dtype
+    kind: np.dtype = known.get(code, np.dtype("V"))
+    if not kind.itemsize or (kind.kind in _REAL and kind.itemsize > _LARGEST_BYTES):
+        raise UnreadableImageError(f"its voxels are of a type that is not read (datatype {code}): {path}")
+    return kind.newbyteorder(header.endianness)
+
+
+def _size(header: Any, path: Path) -> tuple[int, ...]:
+    axes, *sizes = (int(value) for value in header["dim"])
+    if not 1 <= axes <= len(sizes):
+        raise UnreadableImageError(f"its header announces {axes} axes (1 to {len(sizes)} are possible): {path}")
+    if min(sizes[:axes]) < 1:
+        raise UnreadableImageError(f"its header announces {'x'.join(map(str, sizes[:axes]))} voxels: {path}")
+    return tuple(sizes[:axes])
+
+
+def _start(header: Any, path: Path, lowest: int) -> int:
+    offset = float(header["vox_offset"])
+    if not (math.isfinite(offset) and offset >= lowest):
+        raise UnreadableImageError(
+            f"its header puts the first voxel at byte {offset:g} (vox_offset), but the voxels start at byte {lowest} or"
+            f" later: {path}"
+        )
+    return int(offset)
+
+
+def _spacing_mm(header: Any, path: Path) -> tuple[float, ...]:
+    pixdim = header["pixdim"][1 : 1 + min(3, int(header["dim"][0]))].astype(float)
+    if not (np.isfinite(pixdim).all() and (pixdim > 0).all()):
+        raise UnreadableImageError(f"its voxels have the size {_listing(pixdim)} mm (pixdim): {path}")
+    return tuple((pixdim * _unit_mm(header)).tolist())
+
+
+def _unit_mm(header: Any) -> float:
+    return _UNIT_MM.get(int(header["xyzt_units"]) & 7, 1.0)
+
+
+def _affines(header: Any, path: Path) -> dict[str, np.ndarray]:
+    affines = {}
+    if header["sform_code"] > 0:
+        affines["sform"] = header.get_sform().astype(float)
+    if header["qform_code"] > 0:
+        affines["qform"] = _qform(header, path)
+    scale = np.diag([_unit_mm(header)] * 3 + [1.0])
+    affines = {name: scale @ affine for name, affine in affines.items()}
+    for name, affine in affines.items():
+        if not is_invertible(affine):
+            raise UnreadableImageError(f"its {name} is no geometry ({_listing(affine[:3].ravel())}): {path}")
+    return affines
+
+
+def _qform(header: Any, path: Path) -> np.ndarray:
+    """Return what the quaternion says; unlike nibabel's, this takes the 0 in pixdim[0] that the standard allows."""
+    vector = [float(header[f"quatern_{name}"]) for name in "bcd"]
+    try:
+        rotation = quat2mat(fillpositive(vector, w2_thresh=-_QUATERNION_SLACK))
+    except ValueError:
+        raise UnreadableImageError(f"its qform is no rotation (quatern {_listing(vector)}): {path}") from None
+    voxel_mm = header["pixdim"][1:4].astype(float)
+    voxel_mm[2] *= -1 if header["pixdim"][0] < 0 else 1
+    return from_matvec((rotation * voxel_mm).astype(float), [float(header[f"qoffset_{name}"]) for name in "xyz"])
+
+
+def _require_scaling(header: Any, path: Path) -> None:
+    """Refuse a scaling that ITK leaves out; a slope of 0 or NaN says that there is none."""
+    slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
+    unscaled = slope == 0 or math.isnan(slope)
+    if math.isinf(slope) or (not unscaled and not math.isfinite(inter)):
+        raise UnreadableImageError(f"its values are scaled by {slope:g} and shifted by {inter:g}: {path}")
+
+
+def _require_size_of_file(header: NiftiHeader) -> None:
+    present, needed = header.file.stat().st_size, header.start + header.voxel_bytes
+    most = present * _MOST_COMPRESSED if header.file.name.lower().endswith(".gz") else present
+    if most < needed:
+        raise EOFError(f"shorter than the {needed} bytes that its header announces")
+
+
+def _listing(values: Any) -> str:
+    return ", ".join(f"{float(value):g}" for value in values)
