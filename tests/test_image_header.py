@@ -11,7 +11,7 @@ import pytest
 import SimpleITK
 from damaged_images import nifti_bytes
 
-from fsseg.data.image_header import UnreadableImageError, check_header
+from fsseg.data.image_header import Reader, UnreadableImageError, check_header
 
 ARRAY = np.arange(6 * 7 * 8, dtype=np.int16).reshape(6, 7, 8)
 SHEARED = {"srow_y": [0, 2, 0.8, 0], "srow_z": [0, 0, 2.9, 0]}  # 15 degrees
@@ -68,13 +68,13 @@ def stored(folder: Path, ending: str, **fields: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize("by_nibabel", [False, True], ids=["ITK", "nibabel"])
+@pytest.mark.parametrize("reader", ["ITK", "nibabel"])
 @pytest.mark.parametrize("name", GOOD)
-def test_every_legal_header_is_taken(tmp_path: Path, name: str, by_nibabel: bool) -> None:
-    header = check_header(stored(tmp_path, ".nii", **GOOD[name]), by_nibabel=by_nibabel)
-    assert header.size_xyz[:3] == ARRAY.shape
-    assert header.spacing_mm == (2, 2, 3)
-    assert header.direction == (-1, 0, 0, 0, -1, 0, 0, 0, 1)
+def test_every_legal_header_is_taken(tmp_path: Path, name: str, reader: Reader) -> None:
+    header = check_header(stored(tmp_path, ".nii", **GOOD[name]), reader)
+    assert header.grid.size_xyz[:3] == ARRAY.shape
+    assert header.grid.spacing_mm == (2, 2, 3)
+    assert header.grid.direction == (-1, 0, 0, 0, -1, 0, 0, 0, 1)
     assert header.is_volume or name.startswith("fourth axis")
 
 
@@ -90,10 +90,11 @@ def test_a_header_that_lies_is_refused(tmp_path: Path, ending: str, name: str) -
 
 def test_nibabel_reads_what_itk_does_not(tmp_path: Path) -> None:
     path = stored(tmp_path, ".nii", **BAD["sheared sform"][0])
-    header = check_header(path, by_nibabel=True)
-    assert np.allclose(np.reshape(header.direction, (3, 3))[:, 2], [0, -0.266, 0.964], atol=1e-3)
+    header = check_header(path, "either")
+    assert header.by_nibabel
+    assert np.allclose(np.reshape(header.grid.direction, (3, 3))[:, 2], [0, -0.266, 0.964], atol=1e-3)
     with pytest.raises(UnreadableImageError, match="two geometries"):
-        check_header(stored(tmp_path, ".nii", **SHEARED), by_nibabel=True)
+        check_header(stored(tmp_path, ".nii", **SHEARED), "nibabel")
 
 
 def test_a_small_contradiction_is_said_in_mm(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

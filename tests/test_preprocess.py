@@ -12,6 +12,7 @@ from typing import Any
 import blosc2
 import numpy as np
 import pytest
+import SimpleITK
 from conftest import PLANS_NAME, SOURCES, TARGET, Lab, fsseg, succeed, tiny_plans, tree
 from damaged_images import (
     as_series,
@@ -395,24 +396,38 @@ def plain_dataset(site: Lab, labels: Any) -> None:
     file.write_text(json.dumps(content | {"labels": labels}))
 
 
-@pytest.mark.parametrize("ending", [".nii", ".mha"])
-def test_other_endings_are_checked_or_said_to_be_unchecked(
-    site: Lab, caplog: pytest.LogCaptureFixture, ending: str
-) -> None:
-    from fsseg.nnunet.sound_cases import _say_unchecked
-
-    _say_unchecked.cache_clear()
+@pytest.mark.parametrize("ending", [".nii", ".mha", ".nrrd"])
+def test_every_format_is_checked(site: Lab, caplog: pytest.LogCaptureFixture, ending: str) -> None:
     with_ending(site.target, ending)
     assert succeed(*words(site))["cases"] == 4
-    said = [record.message for record in caplog.records if "unchecked" in record.message]
-    assert len(said) == (ending == ".mha")
-    assert all("Files ending in .mha" in text and ".nii.gz and .nii" in text for text in said)
-    if ending == ".nii":
-        truncated(site.target / "imagesTr" / f"{site.case(1)}_0000.nii")
-        rewritten(with_value(99))(site.target / "labelsTr" / f"{site.case(2)}.nii")
-        err = fsseg(*words(site)).err
-        assert f"{site.case(1)}: image truncated or damaged" in err
-        assert "holds the integer 99" in err
+    assert "unchecked" not in caplog.text
+    images, labels = (
+        [site.target / folder / f"{site.case(index)}{more}{ending}" for index in range(4)]
+        for folder, more in (("imagesTr", "_0000"), ("labelsTr", ""))
+    )
+    truncated(images[1])
+    rewritten(with_value(np.nan, "f4"))(images[3])
+    rewritten(with_value(99))(labels[2])
+    rewritten(lambda array: array * np.float32(0.9999))(labels[0])
+    err = fsseg(*words(site)).err
+    reason = "image truncated or damaged" if ending == ".nii" else "image unreadable"
+    assert f"{site.case(1)}: {reason}" in err
+    assert f"{site.case(3)}: image holds 1 values that are NaN or infinite" in err
+    assert "holds the integer 99" in err
+    assert f"{site.case(0)}: labels {labels[0].name} hold values that are no integers" in err
+
+
+@pytest.mark.parametrize("ending", [".mha", ".nrrd"])
+def test_half_a_voxel_is_the_tolerance_of_every_format(site: Lab, ending: str) -> None:
+    with_ending(site.target, ending)
+    for index, moved_voxels in ((0, 0.001), (1, 0.6)):
+        file = site.target / "labelsTr" / f"{site.case(index)}{ending}"
+        labels = SimpleITK.ReadImage(str(file))
+        labels.SetOrigin([x + moved_voxels * mm for x, mm in zip(labels.GetOrigin(), labels.GetSpacing(), strict=True)])
+        SimpleITK.WriteImage(labels, str(file))
+    err = fsseg(*words(site)).err
+    assert "1 problem in 4 cases" in err
+    assert f"{site.case(1)}: labels {file.name} have origin" in err
 
 
 def test_a_file_of_text_is_told_from_an_image(site: Lab) -> None:
@@ -421,7 +436,7 @@ def test_a_file_of_text_is_told_from_an_image(site: Lab) -> None:
     file.write_text("no image " * 100)
     err = fsseg(*words(site)).err
     assert "1 problem in 4 cases" in err
-    assert f"{site.case(2)}: image truncated or damaged: {file} (it does not start as a NIfTI-1 file does)" in err
+    assert f"{site.case(2)}: image truncated or damaged: {file} (it does not start as a NIfTI file does)" in err
 
 
 # --- plans and dataset.json ---------------------------------------------------------------------------------------

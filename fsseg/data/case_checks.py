@@ -1,5 +1,6 @@
 """Checks of the files of one case: readable, three-dimensional, meaningful values, one geometry."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,33 @@ import SimpleITK
 
 from fsseg.data.case_files import CaseFiles, second_channel
 from fsseg.data.dicom_series import read_png_slices, read_series
+from fsseg.data.geometry import AXES, Grid, grid_differences, grid_of
+from fsseg.data.image_header import Reader, check_header
 from fsseg.data.images import UnreadableImageError, read_image
 from fsseg.data.layouts import LabelGeometry
 
-GEOMETRY_TOLERANCE = 1e-3  # mm for spacing and origin, 1 for direction cosines
+
+def header_problems(files: Sequence[Path], reader: Reader = "ITK") -> list[str]:
+    """Return what the headers of an image tell of problems; no voxel is read.
+
+    Args:
+        files: one file per channel.
+        reader: who will read the voxels.
+    """
+    problems, first = [], None
+    for path in files:
+        try:
+            header = check_header(path, reader)
+        except UnreadableImageError as error:
+            problems.append(f"image {error}")
+            continue
+        if not header.is_volume:
+            problems.append(_no_volume(_shape(header.grid, header.components), path))
+        elif first is None:
+            first = header.grid
+        else:
+            problems += [f"voxels of {path.name} {text}" for text in _grid_problems(first, header.grid)]
+    return problems
 
 
 def checked_image(files: CaseFiles) -> tuple[SimpleITK.Image | None, list[str]]:
@@ -21,22 +45,25 @@ def checked_image(files: CaseFiles) -> tuple[SimpleITK.Image | None, list[str]]:
     return image, problems
 
 
-def checked_channel(path: Path, first: SimpleITK.Image | None = None) -> tuple[SimpleITK.Image | None, list[str]]:
+def checked_channel(
+    path: Path, first: SimpleITK.Image | None = None, reader: Reader = "ITK"
+) -> tuple[SimpleITK.Image | None, list[str]]:
     """Read one channel of an image and compare it with the first.
 
     Args:
         path: the image file, or the folder of a DICOM series.
         first: the first channel, for the others.
+        reader: who reads the voxels.
 
     Returns:
         The image (None if it cannot be used), and what is wrong.
     """
     try:
-        image = read_series(path) if path.is_dir() else read_image(path)
+        image = read_series(path) if path.is_dir() else read_image(path, reader)
     except UnreadableImageError as error:
         return None, [f"image {error}"]
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        return None, [f"image must be 3D with one value per voxel, got {_shape(image)}"]
+    if not _is_volume(image):
+        return None, [_no_volume(_shape_of(image), path)]
     problems = _value_problems(SimpleITK.GetArrayViewFromImage(image))
     if first is not None:
         problems += [f"voxels of {path.name} {problem}" for problem in _geometry_problems(first, image)]
@@ -44,7 +71,11 @@ def checked_channel(path: Path, first: SimpleITK.Image | None = None) -> tuple[S
 
 
 def checked_labels(
-    path: Path, image: SimpleITK.Image | None, geometry: LabelGeometry = "own", series: Path | None = None
+    path: Path,
+    image: SimpleITK.Image | None,
+    geometry: LabelGeometry = "own",
+    series: Path | None = None,
+    reader: Reader = "ITK",
 ) -> tuple[np.ndarray | None, list[str]]:
     """Read a label map or mask and compare it with the image of its case.
 
@@ -53,6 +84,7 @@ def checked_labels(
         image: the image, or None where it cannot be used; then the geometry is not compared.
         geometry: `image` lays the labels on the grid of the image; only the order of their own axes counts.
         series: folder of the DICOM series that the PNG slices belong to.
+        reader: who reads the voxels.
 
     Returns:
         Integers in z, y, x order (None if the file cannot be used), and what is wrong.
@@ -61,7 +93,7 @@ def checked_labels(
         return None, []  # the slices cannot be told without the series, and what is wrong with that is known
     try:
         in_slices = series and series.is_dir() and path.is_dir()
-        labels = read_png_slices(path, series) if series and in_slices else read_image(path)
+        labels = read_png_slices(path, series) if series and in_slices else read_image(path, reader)
     except UnreadableImageError as error:
         return None, [f"labels {error}"]
     if image is not None and geometry == "image":
@@ -92,18 +124,34 @@ def _value_problems(array: np.ndarray) -> list[str]:
 
 
 def _geometry_problems(image: SimpleITK.Image, labels: SimpleITK.Image) -> list[str]:
-    if labels.GetNumberOfComponentsPerPixel() != 1 or labels.GetSize() != image.GetSize():
-        return [f"have shape {_shape(labels)}, but the image has {_shape(image)}"]
+    if labels.GetNumberOfComponentsPerPixel() != 1:
+        return [f"have shape {_shape_of(labels)}, but the image has {_shape_of(image)}"]
+    return _grid_problems(grid_of(image), grid_of(labels))
+
+
+def _grid_problems(image: Grid, other: Grid) -> list[str]:
     problems = []
-    for what in ("Spacing", "Origin", "Direction"):
-        ours, theirs = (np.array(getattr(item, f"Get{what}")()) for item in (labels, image))
-        if np.abs(ours - theirs).max() > GEOMETRY_TOLERANCE:
-            values = [np.array2string(item, precision=4, separator=", ") for item in (ours, theirs)]
-            problems.append(f"have {what.lower()} {values[0]}, but the image has {values[1]}")
+    for what, ours, theirs in grid_differences(other, image):
+        if what == "shape":
+            problems.append(f"have shape {_shape(other)}, but the image has {_shape(image)}")
+            continue
+        values = [np.array2string(np.array(item), precision=4, separator=", ") for item in (ours, theirs)]
+        problems.append(f"have {what} {values[0]}, but the image has {values[1]}")
     return problems
 
 
-def _shape(image: SimpleITK.Image) -> str:
-    shape = "x".join(str(size) for size in image.GetSize())
-    components = image.GetNumberOfComponentsPerPixel()
+def _is_volume(image: SimpleITK.Image) -> bool:
+    return image.GetDimension() == AXES and image.GetNumberOfComponentsPerPixel() == 1
+
+
+def _no_volume(shape: str, path: Path) -> str:
+    return f"image must be 3D with one value per voxel, got {shape}: {path}"
+
+
+def _shape_of(image: SimpleITK.Image) -> str:
+    return _shape(grid_of(image), image.GetNumberOfComponentsPerPixel())
+
+
+def _shape(grid: Grid, components: int = 1) -> str:
+    shape = "x".join(str(size) for size in grid.size_xyz)
     return f"{shape} with {components} values per voxel" if components > 1 else shape

@@ -4,13 +4,66 @@ An affine is a 4 x 4 matrix from voxel indices (x, y, z) to positions in mm.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+import SimpleITK
 
 AXES = 3
 TOLERANCE_VOXELS = 0.5  # as far apart as two geometries of one grid may put a voxel
 _FLAT = 1e-3  # volume of a voxel as a share of that with axes at right angles
+
+
+_RELATIVE_SPACING_TOLERANCE = 1e-3  # NIfTI keeps spacing and direction in single precision
+_DIRECTION_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The voxels of an image in space, as ITK states it.
+
+    Attributes:
+        size_xyz: numbers of voxels along each axis.
+        spacing_mm, origin_mm: x first; the position is that of the first voxel, LPS.
+        direction: direction cosines of the axes, row by row.
+    """
+
+    size_xyz: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    origin_mm: tuple[float, ...]
+    direction: tuple[float, ...]
+
+    @property
+    def affine(self) -> np.ndarray:
+        """The affine of a grid with three axes, to LPS."""
+        return affine_of(self.spacing_mm, self.origin_mm, self.direction)
+
+
+def grid_of(image: SimpleITK.Image | SimpleITK.ImageFileReader) -> Grid:
+    """Return the grid of an image, or of the file whose header a reader has read."""
+    return Grid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+
+def grid_differences(ours: Grid, theirs: Grid) -> list[tuple[str, Sequence[float], Sequence[float]]]:
+    """Return in what two grids differ, with our values and theirs; nothing if no voxel is half a voxel off.
+
+    The tolerance is relative to the voxel, because files keep positions in single precision, and programs round them.
+    """
+    if ours.size_xyz != theirs.size_xyz:
+        return [("shape", ours.size_xyz, theirs.size_xyz)]
+    tolerance_mm = _RELATIVE_SPACING_TOLERANCE * np.array(theirs.spacing_mm)
+    result: list[tuple[str, Sequence[float], Sequence[float]]] = []
+    if (np.abs(np.subtract(ours.spacing_mm, theirs.spacing_mm)) > tolerance_mm).any():
+        result.append(("spacing", ours.spacing_mm, theirs.spacing_mm))
+    if (np.abs(np.subtract(ours.direction, theirs.direction)) > _DIRECTION_TOLERANCE).any():
+        result.append(("direction", ours.direction, theirs.direction))
+    if distance_voxels(ours.affine, theirs.affine, (1,) * AXES) > TOLERANCE_VOXELS:
+        result.append(("origin", ours.origin_mm, theirs.origin_mm))
+    if not result and distance_voxels(ours.affine, theirs.affine, ours.size_xyz) > TOLERANCE_VOXELS:
+        last = [grid.affine @ corners(grid.size_xyz)[-1] for grid in (ours, theirs)]
+        result.append(("last voxel at", *(position[:AXES].tolist() for position in last)))
+    return result
 
 
 def affine_of(spacing_mm: Sequence[float], origin_mm: Sequence[float], direction: Sequence[float]) -> np.ndarray:

@@ -8,6 +8,10 @@ class UnreadableImageError(Exception):
     """A file that is missing, damaged or no image; the text says which."""
 
 
+class ShearedImageError(UnreadableImageError):
+    """An image whose axes are not at right angles, which ITK does not read."""
+
+
 def require_regular_file(path: Path) -> None:
     """Raise `UnreadableImageError` unless a path is a file or a link to one.
 

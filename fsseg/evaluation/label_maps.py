@@ -12,13 +12,17 @@ import numpy as np
 import SimpleITK
 
 from fsseg.config.errors import FssegError
+from fsseg.data.geometry import Grid, grid_differences, grid_of
 from fsseg.data.images import UnreadableImageError, read_image
 from fsseg.data.structures import Structures
 
 ORIENTATION = "RAS"
-_RELATIVE_SPACING_TOLERANCE = 1e-3  # NIfTI keeps spacing and direction in single precision
-_DIRECTION_TOLERANCE = 1e-3
-_ORIGIN_TOLERANCE_VOXELS = 0.5
+# How differences of grids are written: their name, the order of the numbers, and the step that gives it.
+_WRITTEN = {
+    "shape": ("shape", "z, y, x", -1),
+    "spacing": ("spacing in mm", "z, y, x", -1),
+    "direction": ("direction", "row by row", 1),
+}
 
 
 @dataclass(frozen=True)
@@ -28,16 +32,18 @@ class LabelMap:
     Attributes:
         path: the file.
         labels: (D, H, W) integers; axes from inferior to superior, posterior to anterior, left to right.
-        spacing_zyx_mm: voxel spacing in the axis order of `labels`.
-        origin_mm: physical (x, y, z) of voxel (0, 0, 0).
-        direction: 3 x 3 direction cosines, row by row.
+        grid: its voxels in space.
     """
 
     path: Path
     labels: np.ndarray
-    spacing_zyx_mm: tuple[float, float, float]
-    origin_mm: tuple[float, ...]
-    direction: tuple[float, ...]
+    grid: Grid
+
+    @property
+    def spacing_zyx_mm(self) -> tuple[float, float, float]:
+        """Voxel spacing in the axis order of `labels`."""
+        x_mm, y_mm, z_mm = self.grid.spacing_mm
+        return z_mm, y_mm, x_mm
 
     def mask(self, integers: Sequence[int]) -> np.ndarray:
         """Return the (D, H, W) bool mask of a structure, the union of its integers."""
@@ -56,7 +62,7 @@ def read_label_map(path: Path, structures: Structures) -> LabelMap:
             values that mean nothing.
     """
     try:
-        image = read_image(path)
+        image = read_image(path, "either")
     except UnreadableImageError as error:
         raise FssegError(f"{path} cannot be read: {error}\n  Write or copy this file again.") from None
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
@@ -64,15 +70,14 @@ def read_label_map(path: Path, structures: Structures) -> LabelMap:
     image = SimpleITK.DICOMOrient(image, ORIENTATION)
     labels = SimpleITK.GetArrayFromImage(image)
     _require_known_integers(path, labels, structures)
-    x_mm, y_mm, z_mm = image.GetSpacing()
-    return LabelMap(path, labels, (z_mm, y_mm, x_mm), image.GetOrigin(), image.GetDirection())
+    return LabelMap(path, labels, grid_of(image))
 
 
 def require_same_grid(prediction: LabelMap, reference: LabelMap) -> None:
     """Raise `FssegError` unless both label maps lie on one voxel grid; the message names files and values.
 
-    The origin is compared too (to half a voxel): after turning to RAS it is what tells a mirrored or shifted
-    volume from a matching one.
+    Half a voxel is allowed. After turning to RAS it is the origin that tells a mirrored or shifted volume from one that
+    matches.
     """
     differences = _grid_differences(prediction, reference)
     if differences:
@@ -85,23 +90,10 @@ def require_same_grid(prediction: LabelMap, reference: LabelMap) -> None:
 
 
 def _grid_differences(prediction: LabelMap, reference: LabelMap) -> list[str]:
-    spacing_zyx_mm = np.array(reference.spacing_zyx_mm)
-    origin_tolerance_mm = _ORIGIN_TOLERANCE_VOXELS * spacing_zyx_mm[::-1]
-    compared: tuple[tuple[str, Sequence[float], Sequence[float], float | np.ndarray], ...] = (
-        ("shape (z, y, x)", prediction.labels.shape, reference.labels.shape, 0),
-        (
-            "spacing in mm (z, y, x)",
-            prediction.spacing_zyx_mm,
-            reference.spacing_zyx_mm,
-            _RELATIVE_SPACING_TOLERANCE * spacing_zyx_mm,
-        ),
-        ("direction", prediction.direction, reference.direction, _DIRECTION_TOLERANCE),
-        ("origin in mm (x, y, z)", prediction.origin_mm, reference.origin_mm, origin_tolerance_mm),
-    )
     return [
-        f"{name}: {_text(received)} (prediction), {_text(expected)} (reference)"
-        for name, received, expected, tolerance in compared
-        if (np.abs(np.subtract(received, expected)) > tolerance).any()
+        f"{what} ({order}): {_text(ours[::step])} (prediction), {_text(theirs[::step])} (reference)"
+        for name, ours, theirs in grid_differences(prediction.grid, reference.grid)
+        for what, order, step in [_WRITTEN.get(name, (f"{name} in mm", "x, y, z", 1))]
     ]
 
 

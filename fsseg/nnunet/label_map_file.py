@@ -8,6 +8,7 @@ from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from torch import Tensor
 
 from fsseg.data.images import require_written
+from fsseg.nnunet.image_readers import reader_of
 from fsseg.nnunet.quiet import quiet
 
 
@@ -46,4 +47,4 @@ def write_label_map(
             save_probabilities,
             num_threads_torch=torch.get_num_threads(),
         )
-    require_written(out)
+    require_written(out, reader_of(plans.plans))

@@ -15,6 +15,7 @@ from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.manifest import sha256_of_file
 from fsseg.data.structures import CaseAnnotation, Structures
 from fsseg.data.volumes import Volume, annotation_zones, foreground_locations
+from fsseg.nnunet.image_readers import reader_of
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.quiet import nnunet_failures, quiet
 from fsseg.nnunet.sound_cases import require_sound, unnamed_values
@@ -110,7 +111,7 @@ class CasePreprocessor:
         return digest.hexdigest()
 
     def _run(self, files: Sequence[Path], label: Path | None) -> tuple[np.ndarray, Any, dict[str, Any]]:
-        require_sound(files, label)
+        require_sound(files, label, reader_of(self.model.plans))
         preprocessor = self.configuration.preprocessor_class(verbose=False)
         dataset_json = self.model.dataset_json
         with nnunet_failures(f"Case {files[0].name} cannot be read or preprocessed"), quiet():

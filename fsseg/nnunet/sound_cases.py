@@ -1,8 +1,6 @@
 """What nnU-Net's readers take without a word is refused: truncated files, NaN, constant images, other geometries."""
 
-import logging
 from collections.abc import Iterable, Sequence
-from functools import cache
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -12,23 +10,27 @@ from tqdm import tqdm
 
 from fsseg.config.errors import FssegError, first_of, listed_problems
 from fsseg.data.case_checks import checked_channel, checked_labels
+from fsseg.data.image_header import Reader
 from fsseg.data.structures import Structures
 from fsseg.nnunet.raw_dataset import RawDataset
 
-log = logging.getLogger(__name__)
-
-CHECKED_ENDINGS = (".nii.gz", ".nii")
 _MOST_VALUES = 10
 
 
-def require_sound_dataset(dataset: RawDataset, workers: int) -> None:
-    """Read every case of a raw dataset, several at once, and raise one `FssegError` with all that is wrong."""
+def require_sound_dataset(dataset: RawDataset, workers: int, reader: Reader) -> None:
+    """Read every case of a raw dataset, several at once, and raise one `FssegError` with all that is wrong.
+
+    Args:
+        dataset: the dataset.
+        workers: number of cases read at once.
+        reader: who will read them for nnU-Net.
+    """
     images = dataset.images_of_cases()
     problems = [f"{file.name}: not named CASE_0000{dataset.file_ending}" for file in dataset.ignored_images()]
     cases = sorted(images.keys() | dataset.structures.cases.keys())
     # Threads, not processes: nearly all the time goes into unpacking and comparing, outside of Python.
     with ThreadPool(workers) as pool:
-        checked = pool.imap(lambda case: _dataset_case_problems(dataset, case, images.get(case, [])), cases)
+        checked = pool.imap(lambda case: _dataset_case_problems(dataset, case, images.get(case, []), reader), cases)
         shown = tqdm(checked, total=len(cases), desc="check", unit="case", disable=None)
         for case, found in zip(cases, shown, strict=True):
             problems += [f"{case}: {problem}" for problem in found]
@@ -39,37 +41,32 @@ def require_sound_dataset(dataset: RawDataset, workers: int) -> None:
         )
 
 
-def require_sound(files: Sequence[Path], label: Path | None) -> None:
+def require_sound(files: Sequence[Path], label: Path | None, reader: Reader) -> None:
     """Raise `FssegError` if the files of a case cannot be used; see `case_problems`."""
-    problems, _ = case_problems(files, label)
+    problems, _ = case_problems(files, label, reader)
     if problems:
         raise FssegError(
             f"Case {files[0].name} cannot be used:\n  - " + "\n  - ".join(problems) + "\n  Repair or remove the case."
         )
 
 
-def case_problems(files: Sequence[Path], label: Path | None) -> tuple[list[str], np.ndarray | None]:
+def case_problems(files: Sequence[Path], label: Path | None, reader: Reader) -> tuple[list[str], np.ndarray | None]:
     """Return what is wrong with the files of a case, and its label map in z, y, x order.
-
-    Only NIfTI files are checked; of others the log says once that they are not.
 
     Args:
         files: one image file per channel.
         label: the label map, if the case has one; it must lie on the grid of the image.
+        reader: who will read them.
     """
-    other = [file for file in (*files, *([label] if label else [])) if not file.name.endswith(CHECKED_ENDINGS)]
-    if other:
-        _say_unchecked(other[0].suffix)
-        return [], None
     first: SimpleITK.Image | None = None
     problems = []
     for file in files:
-        image, found = checked_channel(file, first)
+        image, found = checked_channel(file, first, reader)
         problems += found
         first = first or image
     if label is None:
         return problems, None
-    array, found = checked_labels(label, first)
+    array, found = checked_labels(label, first, reader=reader)
     return problems + found, array
 
 
@@ -82,11 +79,11 @@ def unnamed_values(values: Iterable[float], structures: Structures) -> str:
     return f"holds {_listing('integer', unnamed)}, but its dataset names {_listing('integer', named)}"
 
 
-def _dataset_case_problems(dataset: RawDataset, case: str, images: list[Path]) -> list[str]:
+def _dataset_case_problems(dataset: RawDataset, case: str, images: list[Path], reader: Reader) -> list[str]:
     label = dataset.label_path(case)
     if case not in dataset.structures.cases and label.is_file():
         return ["not listed in structures.json, so what it annotates is unknown"]
-    problems, labels = case_problems(images, label)
+    problems, labels = case_problems(images, label, reader)
     if not images:
         problems.insert(0, f"no image in {dataset.path / 'imagesTr'}")
     unnamed = "" if labels is None else unnamed_values(np.unique(labels).tolist(), dataset.structures)
@@ -96,13 +93,3 @@ def _dataset_case_problems(dataset: RawDataset, case: str, images: list[Path]) -
 def _listing(what: str, values: Sequence[float]) -> str:
     text = first_of([f"{value:g}" for value in values], _MOST_VALUES)
     return f"the {what}{'s' if len(values) > 1 else ''} {text}"
-
-
-@cache
-def _say_unchecked(ending: str) -> None:
-    log.warning(
-        "Files ending in %s are read unchecked: only of %s files fsseg tells truncated ones, NaN, constant images and"
-        " other geometries.",
-        ending,
-        " and ".join(CHECKED_ENDINGS),
-    )

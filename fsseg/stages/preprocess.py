@@ -11,6 +11,7 @@ from fsseg.config.errors import UsageError
 from fsseg.config.json_files import read_json
 from fsseg.config.manifest import MANIFEST_NAME, Manifest
 from fsseg.data.channels import channel_names
+from fsseg.data.image_header import Reader
 from fsseg.data.structures import STRUCTURES_NAME
 from fsseg.nnunet.environment import dataset_folder, dataset_id_of, preprocessed_folder, raw_folder
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
@@ -51,7 +52,7 @@ def run_preprocess(config: PreprocessConfig, *, dry_run: bool = False) -> dict[s
     from fsseg.nnunet.preprocessed_dataset import new_preprocessed, preprocess_dataset, require_same_integers
     from fsseg.nnunet.sound_cases import require_sound_dataset
 
-    require_sound_dataset(raw, config.workers)
+    require_sound_dataset(raw, config.workers, _reader(config, raw))
     facts = {"dataset": raw.path.name, "cases": len(raw.cases)}
     if dry_run:
         return {**facts, "plans": config.plans, "out": str(preprocessed)}
@@ -72,6 +73,16 @@ def _plan(config: PreprocessConfig, raw: RawDataset, folder: Path) -> str:
     if config.plans == "auto":
         return plan_automatically(dataset_id_of(raw.path), config.planner, config.gpu_memory_gb, raw.dataset_json)
     return use_shipped_plans(Path(config.plans), dataset_id_of(raw.path), folder)
+
+
+def _reader(config: PreprocessConfig, raw: RawDataset) -> Reader:
+    """Return who will read the images: the plans say it, or nnU-Net's planner tries it out."""
+    from fsseg.nnunet.image_readers import reader_of, reader_of_dataset
+    from fsseg.nnunet.planning import read_plans_file
+
+    if config.plans != "auto":
+        return reader_of(read_plans_file(Path(config.plans)))
+    return reader_of_dataset(raw.dataset_json, next(iter(raw.images_of_cases().values()))[0])
 
 
 def _inputs(config: PreprocessConfig, raw: Path) -> list[Path]:

@@ -1,0 +1,36 @@
+"""Which of nnU-Net's readers read the images of a model or dataset, so that the checks see what they see."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
+
+from fsseg.data.image_header import Reader, check_header
+from fsseg.data.images import UnreadableImageError
+from fsseg.nnunet.quiet import quiet
+
+
+def reader_of(plans: dict[str, Any]) -> Reader:
+    """Return who reads the voxels where images are read as plans say."""
+    return _reader(plans["image_reader_writer"])
+
+
+def reader_of_dataset(dataset_json: dict[str, Any], example: Path) -> Reader:
+    """Return who will read the voxels where nnU-Net's planner chooses: it tries its readers on an image.
+
+    Args:
+        dataset_json: of the raw dataset; it may name a reader.
+        example: the first image of the dataset.
+    """
+    try:
+        check_header(example, "either")
+        with quiet(), contextlib.redirect_stderr(None):
+            chosen = determine_reader_writer_from_dataset_json(dataset_json, str(example), verbose=False)
+    except (UnreadableImageError, RuntimeError):
+        return "ITK"  # what is wrong comes from the checks
+    return _reader(chosen.__name__)
+
+
+def _reader(name: str) -> Reader:
+    return "nibabel" if name.startswith("Nibabel") else "ITK"
