@@ -42,8 +42,7 @@ def parse_set(pairs: list[str]) -> dict[str, Any]:
     Raises:
         UsageError: a word has no "=", or a key is given twice.
     """
-    import yaml
-
+    from fsseg.config.bounded_text import parse_yaml
     from fsseg.config.errors import UsageError
 
     values: dict[str, Any] = {}
@@ -53,8 +52,5 @@ def parse_set(pairs: list[str]) -> dict[str, Any]:
             raise UsageError(f"--set takes KEY=VALUE, got {pair!r}.\n  Write for example --set rank=8 alpha=16")
         if key in values:
             raise UsageError(f"--set names {key!r} twice.")
-        try:
-            values[key] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise UsageError(f"--set {key} has a value that is no YAML: {text!r}") from None
+        values[key] = parse_yaml(text, f"The value of --set {key}", UsageError)
     return values

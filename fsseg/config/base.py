@@ -4,14 +4,15 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from fsseg.config.errors import UsageError, nearest_name
+from fsseg.config.bounded_text import MOST_YAML_MIB, parse_yaml, read_bounded
+from fsseg.config.errors import FssegError, UsageError, listed_errors, nearest_name, shown
 
 ModelT = TypeVar("ModelT", bound="StrictModel")
 Precision = Literal["auto", "float32", "bfloat16"]  # in which a network is trained
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # torch takes no larger ones
+_MOST_OF_PART = 100  # characters of a key
 _NUMBERS: tuple[Any, ...] = (int, float, int | None, float | None)
 
 
@@ -32,34 +33,30 @@ class StrictModel(BaseModel):
         return values
 
 
-def validated(model: type[ModelT], values: dict[str, Any], where: str) -> ModelT:
+def validated(model: type[ModelT], values: dict[str, Any], where: str, error: type[FssegError] = UsageError) -> ModelT:
     """Build `model` from plain values.
 
     Args:
         model: the config class.
         values: plain values as read from a file or from options.
         where: where the values come from (a file name, "options of method 'lora'"), for the message.
+        error: what to raise.
 
     Raises:
-        UsageError: any value is wrong; the message lists every problem with what was received.
+        FssegError: `error`: any value is wrong; the message lists every problem with what was received.
     """
     try:
         return model.model_validate(values)
-    except ValidationError as error:
-        problems = [_problem(model, item) for item in error.errors()]
-        plural = "s" if len(problems) > 1 else ""
-        message = f"{len(problems)} error{plural} in {where}:\n" + "\n".join(f"  - {p}" for p in problems)
-        raise UsageError(message) from None
+    except ValidationError as damage:
+        items = damage.errors(include_url=False)
+        raise error(listed_errors([_problem(model, item) for item in items], where)) from None
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping; raise `UsageError` if the file is missing, unreadable or no mapping."""
     if not path.is_file():
         raise UsageError(f"File not found: {path}\n  Give the path of an existing YAML file.")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid YAML: {error}") from None
+    content = parse_yaml(read_bounded(path, MOST_YAML_MIB, "YAML", UsageError), str(path), UsageError)
     if not isinstance(content, dict):
         raise UsageError(f"{path} must hold a mapping of keys to values, got {type(content).__name__}.")
     return content
@@ -67,7 +64,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 def _problem(model: type[StrictModel], item: Any) -> str:
     # pydantic marks a wrong key of a mapping by a part "[key]" behind it.
-    location = ".".join(str(part) for part in item["loc"] if part != "[key]") or "(whole)"
+    location = ".".join(str(part)[:_MOST_OF_PART] for part in item["loc"] if part != "[key]") or "(whole)"
     if item["type"] == "extra_forbidden":
         allowed = _fields_at(model, item["loc"][:-1])
         listing = f" (allowed: {', '.join(allowed)})" if allowed else ""
@@ -78,14 +75,14 @@ def _problem(model: type[StrictModel], item: Any) -> str:
         return f"missing key {location!r}"
     if item["type"] == "value_error" and isinstance(item["input"], dict):  # values that do not go together
         return f"{location}: {item['ctx']['error']}" if item["loc"] else str(item["ctx"]["error"])
-    message = f"{location}: {item['msg']}, got {item['input']!r}"
+    message = f"{location}: {item['msg']}, got {shown(item['input'])}"
     if item["type"] == "literal_error":
         message += _advice(item["input"], re.findall(r"'([^']*)'", item["ctx"]["expected"]))
     return message
 
 
 def _advice(received: Any, allowed: list[str]) -> str:
-    nearest = nearest_name(str(received), allowed)
+    nearest = nearest_name(str(received), allowed) if isinstance(received, str | int) else None
     return f"; did you mean {nearest!r}?" if nearest else ""
 
 

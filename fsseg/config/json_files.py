@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fsseg.config.bounded_text import MOST_JSON_MIB, parse_json, read_bounded
 from fsseg.config.errors import FssegError
 
 
@@ -23,10 +24,7 @@ def read_json(path: Path, keys: Sequence[str] = (), *, error: type[FssegError] =
         keys: what the mapping must have.
         error: what to raise for a file that is no such mapping.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as damage:
-        raise error(f"{path} is damaged: it is not valid JSON: {damage}") from None
+    content = parse_json(read_bounded(path, MOST_JSON_MIB, "JSON", error), str(path), error)
     missing = missing_keys(content, keys)
     if missing or not isinstance(content, dict):
         raise error(f"{path} is damaged or another file: it lacks {', '.join(missing) or 'all keys'}.")

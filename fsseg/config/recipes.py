@@ -12,6 +12,7 @@ HeadStart = Literal["base", "new"]  # of the head rows of structures that the ba
 # What a method trains itself; decides its learning rate.
 Family = Literal["whole_network", "scratch", "decoder", "head", "black_box", "selective", "low_rank", "adapter"]
 Rate = Annotated[float, Field(gt=0)]
+LEAST_TILE_STEP = 0.1  # as a share of the patch: a prediction takes 1 / step³ as long as without overlap
 
 
 class Rates(NamedTuple):
@@ -105,7 +106,7 @@ class Recipe(StrictModel):
     checkpoint_activations: bool = False
     feature_crops: int = Field(default=100, ge=1)
     feature_cache_gib: float = Field(default=8.0, gt=0)
-    tile_step_size: float = Field(default=0.5, gt=0, le=1)
+    tile_step_size: float = Field(default=0.5, ge=LEAST_TILE_STEP, le=1)
 
     def rates(self, family: Family) -> Rates:
         """Return the learning rates of an adaptation by a method of `family`.

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from fsseg.config.base import load_yaml, validated
-from fsseg.config.errors import UsageError
+from fsseg.config.errors import UsageError, listed_errors, shown
 from fsseg.data.spec_checks import problems_of_spec
 from fsseg.data.specs import DatasetSpec
 
@@ -21,9 +21,7 @@ def load_spec(path: Path) -> DatasetSpec:
     spec = validated(DatasetSpec, values, str(path))
     problems = _duplicate_keys(path) + problems_of_spec(spec)
     if problems:
-        plural = "s" if len(problems) > 1 else ""
-        listing = "\n".join(f"  - {problem}" for problem in problems)
-        raise UsageError(f"{len(problems)} error{plural} in {path}:\n{listing}")
+        raise UsageError(listed_errors(problems, str(path)))
     return spec
 
 
@@ -70,6 +68,7 @@ def _clashes(specs: Sequence[DatasetSpec]) -> list[str]:
 
 def _duplicate_keys(path: Path) -> list[str]:
     # YAML readers keep the last of two equal keys and say nothing; in `labels` that loses a structure.
+    # The file was read before, within its bounds: its keys are plain, and its aliases stand for no more than it may.
     problems: list[str] = []
     nodes = [("", yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader))]
     while nodes:
@@ -77,6 +76,6 @@ def _duplicate_keys(path: Path) -> list[str]:
         if not isinstance(node, yaml.MappingNode):
             continue
         keys = [key.value for key, _ in node.value]
-        problems += [f"key {prefix}{key} occurs twice" for key in sorted(set(keys)) if keys.count(key) > 1]
+        problems += [f"key {prefix}{shown(key)[1:-1]} occurs twice" for key in sorted(set(keys)) if keys.count(key) > 1]
         nodes += [(f"{prefix}{key.value}.", value) for key, value in node.value]
     return problems

@@ -12,8 +12,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fsseg.config.base import StrictModel, validated
+from fsseg.config.bounded_text import parse_json
 from fsseg.config.errors import FssegError, UsageError
-from fsseg.config.recipes import Activation
+from fsseg.config.recipes import LEAST_TILE_STEP, Activation
 from fsseg.data.assembly import HIGHEST_INTEGER
 from fsseg.methods.contract import DecoderChoice
 from fsseg.models.weights_hash import hash_of_weights
@@ -66,7 +67,7 @@ class AdapterInfo(StrictModel):
     label_maps: LabelMaps | None = None
     file_ending: str = ".nii.gz"
     mirroring_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...]
-    tile_step_size: float = Field(gt=0, le=1)
+    tile_step_size: float = Field(ge=LEAST_TILE_STEP, le=1)
     base_sha256: str
     base_settings: dict[str, Any]
     base_licence: str
@@ -125,9 +126,9 @@ def load_adapter(path: Path) -> tuple[dict[str, Tensor], AdapterInfo]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            header = json.loads(metadata[_KEY]) if _KEY in metadata else None
-    except (SafetensorError, OSError, json.JSONDecodeError, RecursionError) as error:
+    except (SafetensorError, OSError) as error:
         raise FssegError(f"{path} is damaged, or is no adapter file: {error}") from None
+    header = parse_json(metadata[_KEY], f"The header of {path}") if _KEY in metadata else None
     if not isinstance(header, dict) or not isinstance(header.get("format_version"), int):
         raise FssegError(f"{path} is no adapter file: it has no header of fsseg.")
     _require_format(header["format_version"], path)

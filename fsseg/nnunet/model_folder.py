@@ -15,9 +15,9 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 
-from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.errors import FssegError, UsageError, shown
 from fsseg.config.json_files import read_json, write_json
-from fsseg.config.recipes import Activation
+from fsseg.config.recipes import LEAST_TILE_STEP, Activation
 from fsseg.data.assembly import head_labels
 from fsseg.data.channels import with_ordered_channels
 from fsseg.data.splits import SUPPORT_KEY
@@ -294,8 +294,10 @@ def _say_which_fold(path: Path, used: Path) -> None:
 
 def _tile_step_size(checkpoint: dict[str, Any], file: Path) -> float:
     step = checkpoint.get(TILE_STEP_KEY, TILE_STEP_SIZE)
-    if not isinstance(step, float) or not 0 < step <= 1:
-        raise FssegError(f"{file} is damaged: its {TILE_STEP_KEY} is {step!r}, allowed is a share above 0, up to 1.")
+    if not isinstance(step, float) or not LEAST_TILE_STEP <= step <= 1:
+        raise FssegError(
+            f"{file} is damaged: its {TILE_STEP_KEY} is {shown(step)}, allowed is a share of {LEAST_TILE_STEP} to 1."
+        )
     return step
 
 

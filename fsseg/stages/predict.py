@@ -14,6 +14,7 @@ from fsseg.config.base import StrictModel
 from fsseg.config.errors import UsageError, require_known
 from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest
+from fsseg.config.recipes import LEAST_TILE_STEP
 from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.data.assembly import containing_first, paintable, renumbered
 from fsseg.data.structures import Structures
@@ -51,7 +52,7 @@ class PredictConfig(StrictModel):
     input: Path
     output: Path
     cases: tuple[str, ...] | None = None
-    tile_step_size: float | None = Field(default=None, gt=0, le=1)
+    tile_step_size: float | None = Field(default=None, ge=LEAST_TILE_STEP, le=1)
     mirroring: bool = True
     device: str = "auto"
 
