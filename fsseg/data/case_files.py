@@ -7,6 +7,7 @@ from pathlib import Path
 from fsseg.config.errors import FssegError
 from fsseg.config.json_files import read_json
 from fsseg.data.case_names import misread_names
+from fsseg.data.folder_listing import listed
 from fsseg.data.layouts import (
     CASE,
     FILE_ENDING,
@@ -106,9 +107,11 @@ def second_channel(files: CaseFiles) -> Path | None:
 
 def _nnunet_cases(folder: Path) -> dict[str, CaseFiles]:
     images, labels = folder / "imagesTr", folder / "labelsTr"
-    cases = {path.name.removesuffix(FILE_ENDING) for path in labels.glob(f"*{FILE_ENDING}")}
+    cases = {path.name.removesuffix(FILE_ENDING) for path in listed(labels, f"*{FILE_ENDING}")}
     # The channel number is the last four digits; any channel tells that the case exists.
-    cases |= {path.name.removesuffix(FILE_ENDING)[:-5] for path in images.glob(f"*_[0-9][0-9][0-9][0-9]{FILE_ENDING}")}
+    cases |= {
+        path.name.removesuffix(FILE_ENDING)[:-5] for path in listed(images, f"*_[0-9][0-9][0-9][0-9]{FILE_ENDING}")
+    }
     return {
         case: CaseFiles(case, images / f"{case}{_CHANNEL}{FILE_ENDING}", {"": labels / f"{case}{FILE_ENDING}"})
         for case in cases
@@ -149,12 +152,10 @@ def _matches(pattern: str, folder: Path, case: str = "[^/]+") -> list[tuple[Path
     expression = re.escape(pattern).replace(r"\*", "[^/]*").replace(re.escape(LABEL), "(?P<label>[^/]+)")
     expression = expression.replace(re.escape(CASE), f"(?P<case>{case})", 1).replace(re.escape(CASE), "(?P=case)")
     found = []
-    for path in sorted(folder.glob(pattern.replace(CASE, "*").replace(LABEL, "*"))):
+    for path in listed(folder, pattern.replace(CASE, "*").replace(LABEL, "*")):
         relative = path.relative_to(folder)
         match = re.fullmatch(expression, relative.as_posix())
-        # Archives made on a Mac hold a hidden file beside each file (._lung_001.nii.gz).
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if match and not hidden and path.is_dir() is is_folder:
+        if match and path.is_dir() is is_folder:
             found.append((path, match.groupdict()))
     return found
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK
 
+from fsseg.data.folder_listing import listed
 from fsseg.data.images import UnreadableImageError
 
 _POSITION = "0020|0032"  # ImagePositionPatient
@@ -27,7 +28,7 @@ def series_files(folder: Path) -> list[str]:
         raise UnreadableImageError(f"holds {len(series)} DICOM series, one is needed: {folder}")
     files = list(SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0]))
     # GDCM passes over a file that it cannot read.
-    damaged = {path.name for path in folder.glob("[!.]*.dcm")} - {Path(file).name for file in files}
+    damaged = {path.name for path in listed(folder, "*.dcm")} - {Path(file).name for file in files}
     if damaged:
         raise UnreadableImageError(f"holds damaged DICOM files: {folder} ({', '.join(sorted(damaged))})")
     return files
@@ -66,7 +67,7 @@ def read_png_slices(folder: Path, series_folder: Path) -> SimpleITK.Image:
         UnreadableImageError: the folder is missing, a file is damaged, or there is not one PNG per DICOM file.
     """
     names = [Path(file).name for file in series_files(series_folder)]
-    slices = sorted(folder.glob("*.png"))
+    slices = listed(folder, "*.png")
     if len(slices) != len(names):
         raise UnreadableImageError(f"not one PNG per DICOM file ({len(slices)} for {len(names)}): {folder}")
     ordered = sorted(names)

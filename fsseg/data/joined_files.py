@@ -8,6 +8,7 @@ from pathlib import Path
 from fsseg.config.manifest import sha256_of_file
 from fsseg.data.case_files import CaseFiles
 from fsseg.data.case_labels import LabelledCase
+from fsseg.data.folder_listing import listed
 from fsseg.data.images import write_image
 from fsseg.data.layouts import FILE_ENDING
 
@@ -57,7 +58,7 @@ def case_hashes(files: CaseFiles) -> dict[str, str]:
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    return [file for file in listed(path) if file.is_file()] if path.is_dir() else [path]
 
 
 def _joined_hash(files: list[Path]) -> str:

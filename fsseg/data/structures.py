@@ -17,6 +17,7 @@ from pydantic import Field
 from fsseg.config.base import StrictModel, validated
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import read_json, write_json
+from fsseg.data.folder_listing import listed
 
 STRUCTURES_NAME = "structures.json"
 SEPARATOR = "__"  # btcv__liver is what one collection means by liver, as a structure of its own
@@ -150,7 +151,7 @@ def structures_of_dataset_json(dataset_json: dict[str, Any], folder: Path) -> St
     integers = {name: values for name, values in labels.items() if name != IGNORE and values != (0,)}
     ending = dataset_json.get("file_ending", ".nii.gz")
     source = str(dataset_json.get("name", folder.name))
-    files = sorted((folder / "labelsTr").glob(f"*{ending}"))
+    files = listed(folder / "labelsTr", f"*{ending}")
     annotation = CaseAnnotation(source=source, annotated=tuple(integers))
     return Structures(integers=integers, cases={file.name.removesuffix(ending): annotation for file in files})
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fsseg.config.errors import FssegError, UsageError, require_known
 from fsseg.config.json_files import read_json
+from fsseg.data.folder_listing import listed
 from fsseg.data.splits import SUPPORT_KEY
 from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures
 
@@ -149,7 +150,7 @@ def cases_to_compare(prediction: LabelFolder, reference: LabelFolder, wanted: tu
 
 def _label_files(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in listed(folder):
         ending = next((ending for ending in FILE_ENDINGS if path.name.endswith(ending)), None)
         if ending is None:
             continue

@@ -12,6 +12,7 @@ from fsseg.config.errors import UsageError
 from fsseg.config.few_shot import few_shot_settings
 from fsseg.config.json_files import write_json
 from fsseg.data.channels import channel_names
+from fsseg.data.folder_listing import is_own
 from fsseg.data.splits import leave_one_out, make_split
 from fsseg.data.structures import Structures, twins_of
 from fsseg.data.volumes import Volume
@@ -75,7 +76,8 @@ class FewShotTrainer(nnUNetTrainer):
         """Return nnU-Net's fold; with fewer cases than it has folds, leave one out. No held-out image is trained on."""
         if not self.was_initialized:
             self.initialize()
-        cases = sorted(self.dataset_class.get_identifiers(str(self.preprocessed_dataset_folder)))
+        identifiers = self.dataset_class.get_identifiers(str(self.preprocessed_dataset_folder))
+        cases = sorted(name for name in identifiers if is_own(Path(name)))
         if self.fold == "all":
             return cases, []
         has_splits = (Path(str(self.preprocessed_dataset_folder_base)) / SPLITS_NAME).is_file()

@@ -20,6 +20,7 @@ from fsseg.config.json_files import write_json
 from fsseg.config.pretraining import settings_of_plans
 from fsseg.config.stopping import StopRequest, stops_after_step
 from fsseg.data.assembly import paintable, region_labels
+from fsseg.data.folder_listing import is_own
 from fsseg.data.structures import twins_of
 from fsseg.models.networks import build_network, set_deep_supervision, supports_deep_supervision
 from fsseg.nnunet.augmentation import mirror_axes_for
@@ -175,7 +176,8 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         Where the dataset has nnU-Net's splits_final.json, its folds count, without training cases that are the same
         image as a held-out one.
         """
-        cases = sorted(self.dataset_class.get_identifiers(str(self.preprocessed_dataset_folder)))
+        identifiers = self.dataset_class.get_identifiers(str(self.preprocessed_dataset_folder))
+        cases = sorted(name for name in identifiers if is_own(Path(name)))
         if self.fold == "all":
             return cases, []
         if (Path(str(self.preprocessed_dataset_folder_base)) / SPLITS_NAME).is_file():

@@ -16,6 +16,7 @@ from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import read_json, write_json
 from fsseg.config.manifest import MANIFEST_NAME
 from fsseg.config.staging import clear_staging, locked_staging
+from fsseg.data.folder_listing import listed
 from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures
 from fsseg.nnunet.configurations import resolved
 from fsseg.nnunet.environment import SPLITS_NAME, dataset_id_of, nnunet_folders, raw_folder
@@ -89,7 +90,7 @@ def require_same_integers(folder: Path, structures: Structures, plans: Path | No
         plans: the plans whose cases are about to be replaced, too.
     """
     ours = None if plans is None else resolved(read_json(plans), CONFIGURATION)["data_identifier"]
-    others = sorted({file.parent.name for file in folder.glob("*/*.pkl")} - {ours})
+    others = sorted({file.parent.name for file in listed(folder, "*/*.pkl")} - {ours})
     if others and load_structures(folder).integers != structures.integers:
         raise UsageError(
             f"{folder} holds preprocessed cases ({', '.join(others)}) from label maps with other integers.\n"
@@ -156,4 +157,4 @@ def require_all_cases(preprocessed: Path, plans: dict[str, Any], structures: Str
 def preprocessed_cases(preprocessed: Path) -> list[str]:
     """Return the cases of a dataset's folder in nnUNet_preprocessed; its reference label maps name them."""
     ending = read_json(preprocessed / "dataset.json", ["file_ending"])["file_ending"]
-    return sorted(file.name.removesuffix(ending) for file in preprocessed.glob(f"{REFERENCE_FOLDER}/*{ending}"))
+    return [file.name.removesuffix(ending) for file in listed(preprocessed / REFERENCE_FOLDER, f"*{ending}")]

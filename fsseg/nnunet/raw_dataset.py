@@ -9,6 +9,7 @@ from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import read_json
 from fsseg.data.case_names import require_plain_names
 from fsseg.data.channels import channel_names, with_ordered_channels
+from fsseg.data.folder_listing import listed
 from fsseg.data.structures import IGNORE, STRUCTURES_NAME, Structures, load_structures
 
 _KEYS = ("labels", "file_ending")
@@ -94,7 +95,7 @@ def images_by_case(folder: Path, dataset_json: dict[str, Any]) -> dict[str, list
     if not folder.is_dir():
         raise UsageError(f"Image folder not found: {folder}\n  Give a folder of files named CASE_0000{ending}.")
     cases: dict[str, list[Path]] = {}
-    for file in sorted(folder.glob(f"*_[0-9][0-9][0-9][0-9]{ending}")):
+    for file in listed(folder, f"*_[0-9][0-9][0-9][0-9]{ending}"):
         cases.setdefault(file.name.removesuffix(ending)[:-5], []).append(file)
     if not cases:
         found = ", ".join(file.name for file in ignored_images(folder, dataset_json)[:_MOST_NAMES])
@@ -119,7 +120,7 @@ def ignored_images(folder: Path, dataset_json: dict[str, Any]) -> list[Path]:
     ending = dataset_json["file_ending"]
     named = re.compile(rf".*_\d{{4}}{re.escape(ending)}")
     endings = (ending, *_IMAGE_ENDINGS)
-    files = (file for file in sorted(folder.iterdir()) if file.name.endswith(endings))
+    files = (file for file in listed(folder) if file.name.endswith(endings))
     return [file for file in files if not named.fullmatch(file.name)]
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from fsseg.data.folder_listing import listed
 from fsseg.stages.demo_results import DemoMethod
 
 _FILE_ENDING = ".nii.gz"
@@ -59,5 +60,5 @@ class DemoFiles:
 
 def target_files(target: Path, test_cases: int) -> DemoFiles:
     """Return the files of a demo whose test cases are the last `test_cases` of the target site."""
-    cases = sorted(path.name.removesuffix(_FILE_ENDING) for path in (target / "labelsTr").iterdir())
+    cases = sorted(path.name.removesuffix(_FILE_ENDING) for path in listed(target / "labelsTr"))
     return DemoFiles(target, tuple(cases[-test_cases:]))

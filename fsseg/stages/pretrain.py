@@ -19,6 +19,7 @@ from fsseg.config.pretraining import PLANS_KEY, PretrainSettings
 from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.config.staging import staging_of
 from fsseg.data.channels import with_ordered_channels
+from fsseg.data.folder_listing import listed
 from fsseg.data.structures import STRUCTURES_NAME
 from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, structures_folder
 from fsseg.nnunet.model_folder import read_model_folder
@@ -208,7 +209,7 @@ def _run_folder(config: PretrainConfig) -> Iterator[Path]:
 def _read_plans(preprocessed: Path, config: PretrainConfig) -> dict[str, Any]:
     file = preprocessed / f"{config.plans}.json"
     if not file.is_file():
-        known = [path.stem for path in preprocessed.glob("*.json") if "configurations" in path.read_text("utf-8")]
+        known = [path.stem for path in listed(preprocessed, "*.json") if "configurations" in path.read_text("utf-8")]
         raise unknown_name(
             "plans", config.plans, known, f"Make plans with `fsseg preprocess --dataset {config.dataset}`."
         )
