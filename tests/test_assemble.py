@@ -1,5 +1,6 @@
 """Assembly: label maps, regions and annotations come out right, and bad data are refused without a trace."""
 
+import gzip
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK
 import yaml
+from damaged_images import nifti_bytes
 
 from fsseg.cli.main import main
 from fsseg.config.errors import FssegError, UsageError
@@ -410,6 +412,46 @@ def test_bad_case_is_refused_and_leaves_nothing(site, capsys, kind, message):
     assert "`exclude`" in error
     assert list(site.raw.iterdir()) == []
     assert main(["assemble", str(spec), "--root", str(site.root), "--check"]) == 1
+
+
+SHEARED = {"srow_y": [0, 3 * np.cos(0.0192), 0, 0], "srow_z": [0, 3 * np.sin(0.0192), 2, 0], "qform_code": 0}
+
+
+def sheared(path: Path, array: np.ndarray, **fields: Any) -> None:
+    """Store an array (z, y, x) so that its axes y and z are 1.1 degrees off a right angle, or with other fields."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(nifti_bytes(array.T, pixdim=(2, 3, 2), srow_x=[2, 0, 0, 0], **(SHEARED | fields))))
+
+
+def test_a_sheared_image_is_refused_with_the_remedy_and_repaired_when_asked(site, capsys):
+    image, labels = site.root / "Livers/imagesTr/a_0000.nii.gz", site.root / "Livers/labelsTr/a.nii.gz"
+    sheared(image, ct())
+    sheared(labels, label_map({1: WHOLE}))
+    before = image.read_bytes()
+    spec = site.spec("Livers", {1: "liver"})
+    with pytest.raises(FssegError, match=r"sheared by 1\.1 degrees, which ITK .*`fsseg assemble --repair`"):
+        site.assemble(spec)
+    assert main(["assemble", str(spec), "--root", str(site.root), "--id", "901", "--name", "Joined", "--repair"]) == 0
+    assert "sheared by 1.1 degrees; in the copy they are at right angles, which moves voxels by up to 0.1" in (
+        capsys.readouterr().out
+    )
+    copy = SimpleITK.ReadImage(str(site.out / "imagesTr/Livers_a_0000.nii.gz"))
+    assert np.array_equal(SimpleITK.GetArrayFromImage(copy), ct())
+    assert copy.GetSpacing() == pytest.approx((2, 3, 2))
+    written = SimpleITK.ReadImage(str(site.out / "labelsTr/Livers_a.nii.gz"))
+    assert written.GetDirection() == pytest.approx(copy.GetDirection(), abs=1e-6)
+    assert (site.labels("Livers_a") == label_map({1: WHOLE})).all()
+    assert image.read_bytes() == before
+
+
+def test_repair_does_not_distort_what_is_sheared_much_or_contradicts_itself(site):
+    spec = site.spec("Livers", {1: "liver"})
+    config = AssembleConfig(specs=(spec,), root=site.root, check=True, repair=True)
+    for code, message in ((0, "sheared by .* degrees, more than the 5 that can be"), (1, "holds two geometries")):
+        for file, array in (("imagesTr/a_0000.nii.gz", ct()), ("labelsTr/a.nii.gz", label_map({1: WHOLE}))):
+            sheared(site.root / "Livers" / file, array, srow_z=[0, 0.8, 2, 0], qform_code=code)
+        with pytest.raises(FssegError, match=message):
+            run_assemble(config)
 
 
 def test_problems_of_all_cases_come_at_once_but_not_endlessly(site, capsys):

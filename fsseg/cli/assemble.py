@@ -37,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="one channel per structure over all datasets (merged, the default), or one per dataset and structure",
     )
     parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="images that ITK does not read, sheared ones and NIfTI-2, are copied with axes at right angles, and it is"
+        " said by how many mm their voxels move; your files stay as they are",
+    )
+    parser.add_argument(
         "--check", action="store_true", help="check and report, write nothing; needs no --id and --name"
     )
     add_output_options(parser)
@@ -46,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     """Assemble and print the report."""
     from fsseg.stages.assemble import AssembleConfig, run_assemble
 
-    values = {key: getattr(args, key) for key in ("specs", "root", "dataset_id", "name", "channels", "check")}
+    values = {key: getattr(args, key) for key in ("specs", "root", "dataset_id", "name", "channels", "repair", "check")}
     content = run_assemble(validated(AssembleConfig, values, "the options"))
     emit(content, _text(content), args.json)
     return 0

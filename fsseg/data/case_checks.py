@@ -37,9 +37,9 @@ def header_problems(files: Sequence[Path], reader: Reader = "ITK") -> list[str]:
     return problems
 
 
-def checked_image(files: CaseFiles) -> tuple[SimpleITK.Image | None, list[str]]:
+def checked_image(files: CaseFiles, reader: Reader = "ITK") -> tuple[SimpleITK.Image | None, list[str]]:
     """Read the image of a case to assemble; return it (None if it cannot be used) and what is wrong with it."""
-    image, problems = checked_channel(files.image)
+    image, problems = checked_channel(files.image, reader=reader)
     if image is not None and second_channel(files):
         problems.append("image has more than one channel; only images of one channel can be assembled")
     return image, problems

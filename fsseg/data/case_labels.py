@@ -11,12 +11,14 @@ from fsseg.config.errors import first_of
 from fsseg.data.assembly import Combinations
 from fsseg.data.case_checks import checked_image, checked_labels
 from fsseg.data.case_files import CaseFiles
+from fsseg.data.image_header import Reader, is_for_nibabel
 from fsseg.data.images import voxel_hash
 from fsseg.data.label_codes import LabelCodes, codes_of_label_map, codes_of_masks
 from fsseg.data.layouts import FILE_ENDING, LabelMapLayout
 from fsseg.data.orientation import swapped_pairs, z_extents
 from fsseg.data.sides import split_sides
 from fsseg.data.specs import DatasetSpec
+from fsseg.data.straightening import straightened
 from fsseg.data.structures import CaseAnnotation
 
 _SHOWN = 10
@@ -58,20 +60,28 @@ class CaseReader:
         spec: the source dataset.
         names: structure in the spec -> structure in the assembly.
         combinations: numbers the combinations of structures of the assembly; grows with what masks hold.
+        repair: take images that ITK does not read, and give their copies axes at right angles.
     """
 
-    def __init__(self, spec: DatasetSpec, names: dict[str, str], combinations: Combinations) -> None:
+    def __init__(
+        self, spec: DatasetSpec, names: dict[str, str], combinations: Combinations, *, repair: bool = False
+    ) -> None:
         self.spec = spec
         self.names = names
         self.combinations = combinations
+        self.repair = repair
+        self._reader: Reader = "either" if repair else "ITK"
 
     def read(self, files: CaseFiles) -> LabelledCase:
         """Read one case and check it; all that is wrong with it is in `problems`."""
         result = LabelledCase()
-        image, result.problems = checked_image(files)
+        image, result.problems = checked_image(files, self._reader)
         codes, annotated = (self._label_map if self.spec.has_label_maps else self._masks)(files, image, result)
         if image is None or codes is None or result.problems:
             return result
+        result.image = None if files.image.name.endswith(FILE_ENDING) else image
+        if self.repair:
+            image = self._repaired(files, image, result)
         for name in self.spec.split_sides:
             annotated = self._split(name, codes, annotated, image, result)
         labels = SimpleITK.GetImageFromArray(codes.numbered(self._integer))
@@ -79,8 +89,23 @@ class CaseReader:
         self._locate(labels, annotated, result)
         result.labels = labels
         result.voxels = voxel_hash(image)
-        result.image = None if files.image.name.endswith(FILE_ENDING) else image
         return result
+
+    def _repaired(self, files: CaseFiles, image: SimpleITK.Image, result: LabelledCase) -> SimpleITK.Image:
+        """Return the image with axes at right angles; what ITK does not read as it is stored is to be written."""
+        try:
+            straight = straightened(image)
+        except ValueError as error:
+            result.problems.append(f"image {error}: {files.image}")
+            return image
+        if straight.degrees:
+            result.warnings.append(
+                f"the axes of its image are sheared by {straight.degrees:.2g} degrees; in the copy they are at right"
+                f" angles, which moves voxels by up to {straight.moved_mm:.2g} mm"
+            )
+        if straight.degrees or is_for_nibabel(files.image):
+            result.image = straight.image
+        return straight.image
 
     def _label_map(
         self, files: CaseFiles, image: SimpleITK.Image | None, result: LabelledCase
@@ -88,7 +113,7 @@ class CaseReader:
         path, layout = files.labels[""], self.spec.layout
         # PNG slices have no geometry.
         on_grid = path.is_dir() or (isinstance(layout, LabelMapLayout) and layout.label_geometry == "image")
-        array, problems = checked_labels(path, image, "image" if on_grid else "own", files.image)
+        array, problems = checked_labels(path, image, "image" if on_grid else "own", files.image, self._reader)
         result.problems += problems
         if array is None:
             return None, []
@@ -101,7 +126,7 @@ class CaseReader:
                 f"labels hold values that the spec does not name: {first_of(unknown, _SHOWN)} (named: {named})"
             )
             return None, []
-        may_be_linked = path.name.endswith(FILE_ENDING) and array.dtype == np.uint8
+        may_be_linked = path.name.endswith(FILE_ENDING) and array.dtype == np.uint8 and not self.repair
         if may_be_linked and not on_grid and not self.spec.split_sides:
             result.reusable = path if all(self._integer(meanings[value]) == value for value in present) else None
         return codes_of_label_map(array, meanings), list(self.spec.annotated)
@@ -131,7 +156,7 @@ class CaseReader:
             if not names:
                 continue
             path = files.labels[str(label)]
-            array, problems = checked_labels(path, image)
+            array, problems = checked_labels(path, image, reader=self._reader)
             if array is not None:
                 values = np.unique(array)
                 if values[0] < 0 or values[values > 0].size > 1:

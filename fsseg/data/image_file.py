@@ -8,8 +8,8 @@ class UnreadableImageError(Exception):
     """A file that is missing, damaged or no image; the text says which."""
 
 
-class ShearedImageError(UnreadableImageError):
-    """An image whose axes are not at right angles, which ITK does not read."""
+class NotByItkError(UnreadableImageError):
+    """An image that is sound, but that ITK does not read: a NIfTI-2 file, or one whose axes are not at right angles."""
 
 
 def require_regular_file(path: Path) -> None:

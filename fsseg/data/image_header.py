@@ -16,6 +16,7 @@ import SimpleITK
 
 from fsseg.data.geometry import (
     AXES,
+    LARGEST_SHEAR_DEGREES,
     TOLERANCE_VOXELS,
     Grid,
     affine_of,
@@ -27,7 +28,7 @@ from fsseg.data.geometry import (
     shear_degrees,
     spacing_of,
 )
-from fsseg.data.image_file import ShearedImageError, UnreadableImageError, require_memory, require_regular_file
+from fsseg.data.image_file import NotByItkError, UnreadableImageError, require_memory, require_regular_file
 from fsseg.data.nifti_header import NiftiHeader, read_nifti_header
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK's axes point to the left and back, those of NIfTI to the right and front
 _WORTH_SAYING_VOXELS = 0.01
 _LONGEST_VOXEL_MM = 1000.0
+_REPAIR = "`fsseg assemble --repair` writes a copy that it reads"
 _STORED_AS_THEY_ARE = ("GiplImageIO", "VTKImageIO", "MRCImageIO")  # of these ITK reads missing bytes as anything
 
 
@@ -73,23 +75,30 @@ def check_header(path: Path, reader: Reader = "ITK") -> ImageHeader:
 
     Args:
         path: the image or label map.
-        reader: who will read the voxels. nibabel takes NIfTI files whose axes are not at right angles, too; `either`
-            leaves these alone to it.
+        reader: who will read the voxels. nibabel takes NIfTI-2 files and axes that are not at right angles, too;
+            `either` leaves what ITK does not read to it.
 
     Raises:
-        ShearedImageError: the axes are not at right angles, which ITK does not read.
+        NotByItkError: nibabel would read the file, but ITK does not.
         UnreadableImageError: something else is wrong; the text says what.
     """
     try:
         with damage_named(path):
             require_regular_file(path)
             header = _nibabel_header(path) if reader == "nibabel" else _itk_header(path)
-        _require_geometry(header)
-    except ShearedImageError:
+    except NotByItkError:
         if reader == "ITK":
             raise
         return check_header(path, "nibabel")
+    _require_geometry(header)
+    if reader == "ITK":
+        _require_right_angles(header)
     return header
+
+
+def is_for_nibabel(path: Path) -> bool:
+    """Return whether a sound image, or the folder of a series, is a file that nibabel reads and ITK does not."""
+    return path.is_file() and check_header(path, "either").by_nibabel
 
 
 @contextmanager
@@ -112,16 +121,14 @@ def _itk_header(path: Path) -> ImageHeader:
     kind = SimpleITK.ImageFileReader.GetImageIOFromFileName(str(path))
     nifti = read_nifti_header(path) if kind == "NiftiImageIO" or _is_named_nifti(path) else None
     if nifti and nifti.version != 1:
-        raise UnreadableImageError(
-            f"a NIfTI-{nifti.version} file, which ITK does not read; store it as NIfTI-1: {path}"
-        )
+        raise NotByItkError(f"a NIfTI-{nifti.version} file, which ITK does not read; {_REPAIR}: {path}")
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
         if nifti and "orthonormal" in str(error):
-            raise ShearedImageError(_sheared(next(iter(nifti.affines.values())), path)) from None
+            raise NotByItkError(_sheared(next(iter(nifti.affines.values())), path)) from None
         raise
     needed_bytes = math.prod(reader.GetSize()) * _voxel_bytes(reader)
     if kind in _STORED_AS_THEY_ARE and not path.name.endswith(".gz") and path.stat().st_size < needed_bytes:
@@ -172,9 +179,6 @@ def _require_geometry(header: ImageHeader) -> None:
         )
     if header.nifti:
         _require_one_geometry(header.path, grid, header.nifti)
-    straight = orthonormal(grid.affine, grid.size_xyz)
-    if not header.by_nibabel and distance_voxels(straight, grid.affine, grid.size_xyz) > TOLERANCE_VOXELS:
-        raise ShearedImageError(_sheared(grid.affine, header.path))
 
 
 def _require_one_geometry(path: Path, read: Grid, nifti: NiftiHeader) -> None:
@@ -198,11 +202,18 @@ def _require_one_geometry(path: Path, read: Grid, nifti: NiftiHeader) -> None:
             )
 
 
+def _require_right_angles(header: ImageHeader) -> None:
+    if len(header.grid.size_xyz) != AXES:
+        return
+    affine, size = header.grid.affine, header.grid.size_xyz
+    if distance_voxels(orthonormal(affine, size), affine, size) > TOLERANCE_VOXELS:
+        raise NotByItkError(_sheared(affine, header.path))
+
+
 def _sheared(affine: np.ndarray, path: Path) -> str:
-    return (
-        f"its axes are sheared by {shear_degrees(affine):.3g} degrees, which ITK does not read;"
-        f" `fsseg assemble --repair` writes a copy with right angles: {path}"
-    )
+    degrees = shear_degrees(affine)
+    remedy = _REPAIR if degrees <= LARGEST_SHEAR_DEGREES else "resample it to axes at right angles"
+    return f"its axes are sheared by {degrees:.3g} degrees, which ITK does not read; {remedy}: {path}"
 
 
 @cache

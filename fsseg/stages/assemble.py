@@ -41,6 +41,7 @@ class AssembleConfig(StrictModel):
         name: name of the new dataset.
         channels: `merged` makes one structure of what several datasets name alike, `per_dataset` keeps every
             structure of every dataset apart.
+        repair: copy images that ITK, nnU-Net's usual reader, does not read, with axes at right angles.
         check: only report; nothing is written, and without data the specs alone are checked.
     """
 
@@ -49,6 +50,7 @@ class AssembleConfig(StrictModel):
     dataset_id: int | None = Field(default=None, ge=1, le=999)
     name: str | None = Field(default=None, pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
     channels: Channels = "merged"
+    repair: bool = False
     check: bool = False
 
 
@@ -67,7 +69,7 @@ def run_assemble(config: AssembleConfig) -> dict[str, Any]:
     manifest = Manifest("assemble", config.model_dump(mode="json"))
     manifest.add_inputs(config.specs)
     if config.check:
-        joined = _join(specs, names, _folders(specs, config.root, required=False), None)
+        joined = _join(specs, names, _folders(specs, config.root, required=False), None, repair=config.repair)
         manifest.add(report=assemble_report(specs, names, joined, _structures(specs, names, joined)))
         return manifest.content
     target = _target(config)
@@ -75,7 +77,7 @@ def run_assemble(config: AssembleConfig) -> dict[str, Any]:
     # One place for all names: two datasets of one number would be made at once.
     with new_run_folder(target, place=target.with_name(f"assemble_{target.name.partition('_')[0]}")) as staging:
         _require_free(target)  # another process may have just completed one
-        joined = _join(specs, names, folders, staging)
+        joined = _join(specs, names, folders, staging, repair=config.repair)
         structures = _structures(specs, names, joined)
         structures.save(staging)
         write_json(staging / "dataset.json", dataset_json(structures, specs, target.name))
@@ -128,6 +130,8 @@ def _join(
     names: dict[str, dict[str, str]],
     folders: dict[str, Path],
     staging: Path | None,
+    *,
+    repair: bool,
 ) -> Joined:
     joined = Joined(Combinations(), warnings=half_defined(specs, names))
     for spec in specs:
@@ -135,7 +139,7 @@ def _join(
     require_representable(len(joined.combinations))
     cases = list(_cases(specs, folders, joined))
     for spec, files in tqdm(cases, desc="cases", disable=None):
-        labelled = CaseReader(spec, names[spec.name], joined.combinations).read(files)
+        labelled = CaseReader(spec, names[spec.name], joined.combinations, repair=repair).read(files)
         _add(joined, f"{spec.name}_{files.case}", files, labelled)
         if staging and not joined.problems:
             write_case(staging, f"{spec.name}_{files.case}", files, labelled)
