@@ -210,7 +210,9 @@ def test_plans_for_nnunets_commands_say_it_too(site: Lab, zero_base: Path) -> No
     outcome = fsseg(*words, "--name", "dead")
     assert outcome.code == 0, outcome.err
     assert "IGNORED IMAGE CHANNEL: PET" in outcome.out
-    assert succeed(*words[:-1], "full", "--name", "alive")["notes"] == []
+    assert succeed(*words[:-1], "full", "--name", "alive")["notes"] == [
+        "Paired: kidney_left/kidney_right; so no flips."
+    ]
     refused(fsseg(*words[:3], site.base, *words[4:], "--name", "none"), "--channels CT PET=CT --out NEW_RUN")
 
 

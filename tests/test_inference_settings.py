@@ -9,20 +9,24 @@ import torch
 from conftest import KNOWN, NOVEL, PLANS_NAME, Lab, fsseg, succeed
 
 from fsseg.config.json_files import read_json
-from fsseg.methods.adapter_file import load_adapter
+from fsseg.data.side_names import sides_of
+from fsseg.methods.adapter_file import load_adapter, save_adapter
 from fsseg.nnunet.model_folder import TILE_STEP_KEY, read_model_folder
+from fsseg.stages.load_adapted import load_adapted
 
 ALL_AXES = (0, 1, 2)
 
 
 @pytest.fixture(scope="module")
 def unsided(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The base with other names for its kidneys, so that no structure has a side."""
+    """The base as if trained with flips: with other names for its kidneys no structure has a side."""
     base = tmp_path_factory.mktemp("unsided") / "base"
     shutil.copytree(lab.base, base)
     for name in ("dataset.json", "structures.json"):
         text = (base / name).read_text(encoding="utf-8")
         (base / name).write_text(text.replace("kidney_right", "kidney_a").replace("kidney_left", "kidney_b"), "utf-8")
+    file = base / "fold_0" / "checkpoint_final.pth"
+    torch.save(torch.load(file, weights_only=True) | {"inference_allowed_mirroring_axes": ALL_AXES}, file)
     return base
 
 
@@ -78,6 +82,17 @@ def test_a_merged_adapter_keeps_axes_and_step(unsided: Path, unflipped: Path, tm
     assert (merged.mirroring_axes, merged.tile_step_size) == (None, 0.75)
 
 
+def test_an_adapter_that_allows_flips_of_a_side_is_not_believed(
+    unsided: Path, flipped: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state, info = load_adapter(flipped / "adapter.safetensors")
+    ((_, row),), ((_, integers),) = info.structures.items(), info.integers.items()
+    renamed = {"structures": {"Left kidney": row}, "integers": {"Left kidney": integers}}
+    save_adapter(tmp_path, state, info.model_copy(update=renamed))
+    assert load_adapted(read_model_folder(unsided), tmp_path / "adapter.safetensors")[1].mirroring_axes == ()
+    assert "On one side: Left kidney; so no flips in predictions" in caplog.text
+
+
 def test_the_estimate_predicts_as_the_run_will(
     lab: Lab, unsided: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,8 +125,7 @@ def test_a_pretraining_without_flips_is_not_mirrored(
     from fsseg.nnunet import pretrain_loaders
     from fsseg.nnunet.pretraining import make_trainer
 
-    for module in ("partial_label_trainer", "pretrain_loaders"):
-        monkeypatch.setattr(f"fsseg.nnunet.{module}.mirror_axes_for", lambda _: ALL_AXES)  # as if unsided
+    monkeypatch.setattr("fsseg.nnunet.mirroring.sides_of", lambda _: sides_of(()))  # as if unsided
     flipped: list[tuple[int, ...]] = []
     augmentation = pretrain_loaders.training_augmentation
     monkeypatch.setattr(

@@ -107,9 +107,12 @@ def test_plans_that_do_not_go_with_a_recipe_are_named(lab: Lab, tmp_path: Path) 
     notes = succeed(*words)["notes"]
     assert notes[0].startswith("suprem was published with patches of 96 x 96 x 96 at 1.5 x 1.5 x 1.5 mm")
     assert "shifts intensities by up to 0.1" in notes[1]
-    assert len(notes) == 2  # no published start is of this network
+    assert notes[2:] == ["The augmentation turn_and_shift has no flips; so none in predictions."]
+    assert "published from pretrained weights" not in "".join(notes)  # no published start is of this network
     assert all(note in fsseg(*words).out for note in notes)
-    assert succeed(*lab.pretrain_words(tmp_path / "run"), "--dry-run")["notes"] == []
+    assert succeed(*lab.pretrain_words(tmp_path / "run"), "--dry-run")["notes"] == [
+        "Paired: kidney_left/kidney_right; so no flips."
+    ]
 
 
 @pytest.mark.parametrize(("recipe", "published"), PUBLISHED_INPUT.items())

@@ -106,6 +106,7 @@ ACTS: dict[str, tuple[str, DecoderChoice, dict[str, Any], Any]] = {
     "crop_jitter": ("bitfit", "frozen", {}, 0.0),
     "crops_per_volume": ("bitfit", "frozen", {}, 2),
     "augmentation": ("bitfit", "frozen", {}, "intensity_shift"),
+    "mirroring": ("from_scratch", "tuned", {}, False),  # the base has sides, and so no flips
     "schedule": ("bitfit", "frozen", {}, "cosine"),
     "new_head_rows": ("bitfit", "frozen", {}, "random"),
     "max_steps": ("bitfit", "frozen", {}, 3),

@@ -18,7 +18,7 @@ EXAMPLES = """examples:
 --set takes: steps_per_epoch, validation_crops, loss (multitalent, suprem, clip_driven, fseft, hermes or uniseg),
 optimizer (adamw or sgd), learning_rate, schedule (poly or cosine), warmup, weight_decay, accumulate (batches a step),
 ema (decay of the averaged weights), foreground_probability, sampling (sqrt, cases or sources), augmentation (nnunet or
-turn_and_shift), mirroring (false: never), precision (auto, float32 or bfloat16, also on CPUs that have it),
+turn_and_shift), mirroring (auto; false: no flips), precision (auto, float32 or bfloat16, also on CPUs that have it),
 validation_share, checkpoint_minutes, workers (processes that prepare crops; by default nnU-Net's number on a CUDA
 device, else none), unannotated (masked; or background, the mistake, for comparisons). With torchrun the batch size of
 the plans is that of all processes together.

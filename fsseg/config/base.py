@@ -11,6 +11,7 @@ from fsseg.config.errors import FssegError, UsageError, listed_errors, nearest_n
 
 ModelT = TypeVar("ModelT", bound="StrictModel")
 Precision = Literal["auto", "float32", "bfloat16"]  # in which a network is trained
+Mirroring = Literal["auto", True, False]  # of a training: flips where no structure has a side, asked for, or none
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # torch takes no larger ones
 _MOST_OF_PART = 100  # characters of a key
 _NUMBERS: tuple[Any, ...] = (int, float, int | None, float | None)

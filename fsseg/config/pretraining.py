@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from fsseg.config.base import Precision, Seed, StrictModel, validated
+from fsseg.config.base import Mirroring, Precision, Seed, StrictModel, validated
 from fsseg.config.errors import unknown_name
 
 PLANS_KEY = "fsseg"
@@ -36,7 +36,8 @@ class PretrainSettings(StrictModel):
             often as any other ("sources"). Sources that are parts of one collection count as one.
         augmentation: "nnunet" is nnU-Net's; "turn_and_shift" turns by quarters and shifts intensities in [0, 1], which
             is what SuPreM and FSEFT do.
-        mirroring: flip the crops of nnU-Net's augmentation, and predict mirrored, where no structure has a side.
+        mirroring: flip the crops of nnU-Net's augmentation, and predict mirrored: "auto" where no structure has a side;
+            true refuses where one has; false never.
         precision: "auto" is mixed precision on a CUDA device and float32 on a CPU; "bfloat16" is for CPUs that have it;
             "float32" switches mixed precision off.
         validation_share: share of every source's cases that is held out for validation (at least one case of a source
@@ -62,7 +63,7 @@ class PretrainSettings(StrictModel):
     foreground_probability: float = Field(default=0.67, ge=0, le=1)
     sampling: Literal["sqrt", "cases", "sources"] = "sqrt"
     augmentation: Literal["nnunet", "turn_and_shift"] = "nnunet"
-    mirroring: bool = True
+    mirroring: Mirroring = "auto"
     precision: Precision = "auto"
     validation_share: float = Field(default=0.1, ge=0, lt=1)
     checkpoint_minutes: float = Field(default=10.0, gt=0)

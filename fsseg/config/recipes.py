@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from fsseg.config.base import Precision, StrictModel
+from fsseg.config.base import Mirroring, Precision, StrictModel
 from fsseg.config.errors import UsageError, unknown_name
 
 Activation = Literal["sigmoid", "softmax"]
@@ -47,6 +47,9 @@ class Recipe(StrictModel):
             the case of every crop.
         augmentation: "nnunet" is nnU-Net's; "intensity_shift" shifts intensities that lie in [0, 1], as FSEFT does. A
             network that was trained without nnU-Net's has seen no flips, and its predictions are not mirrored.
+        mirroring: flips of nnU-Net's augmentation, and of predictions. "auto" has them along the axes that the base
+            allows, where neither a structure of the base nor an adapted one has a side; true refuses where there can
+            be none, and has them with a base of which nobody knows how it was trained; false has none.
         schedule: "stable" is a constant rate until the plateau, then a linear decay; "cosine" decays from the start.
         max_steps: cap on the steps, decay included.
         made_for_cases: support cases that the numbers of steps, from `max_steps` to `plateau_patience`, are meant for;
@@ -93,6 +96,7 @@ class Recipe(StrictModel):
     crop_jitter: float = Field(default=0.25, ge=0, le=0.5)
     crops_per_volume: int | None = Field(default=None, ge=1)
     augmentation: Literal["nnunet", "intensity_shift"] = "nnunet"
+    mirroring: Mirroring = "auto"
     schedule: Literal["stable", "cosine"] = "stable"
     max_steps: int = Field(default=2000, ge=1)
     made_for_cases: int | None = Field(default=None, ge=1)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import SimpleITK
 
-from fsseg.data.structures import paired
+from fsseg.data.side_names import sides_of
 
 _AXES_ZYX = 3
 
@@ -58,7 +58,7 @@ def left_of_patient_mm(labels: SimpleITK.Image, highest: int) -> tuple[np.ndarra
 
 
 def swapped_pairs(labels: SimpleITK.Image, integers: Mapping[str, tuple[int, ...]]) -> tuple[list[str], int, int]:
-    """Check that every `*_left` lies further to the patient's left than its `*_right`.
+    """Check that what is left by its name lies further to the patient's left than its right partner.
 
     Args:
         labels: label map.
@@ -68,7 +68,7 @@ def swapped_pairs(labels: SimpleITK.Image, integers: Mapping[str, tuple[int, ...
         One description per swapped pair, the number of pairs checked, and the number of pairs of which this
         case has one side only, which cannot be checked.
     """
-    pairs = paired(tuple(integers))
+    pairs = sides_of(integers).pairs
     if not pairs:
         return [], 0, 0
     highest = max(max(values, default=0) for values in integers.values())

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fsseg.data.layouts import CASE, FILE_ENDING, LABEL, PNG_SLICES, LabelMapLayout, MaskPerStructureLayout
-from fsseg.data.specs import SIDES, DatasetSpec
+from fsseg.data.side_names import SIDE_LETTERS, SIDE_WORDS, sides_of
+from fsseg.data.specs import DatasetSpec
 
 _SPEC_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 # Lower snake case; a vertebral level keeps its customary capital (vertebrae_L5).
 _STRUCTURE_NAME = re.compile(r"[a-z][a-z0-9]*(_([a-z0-9]+|[CTLS][0-9]+))*")
 _RESERVED_NAMES = {"background", "ignore"}
-_ABBREVIATED_SIDES = {"l": "left", "r": "right", "lt": "left", "rt": "right"}
+_ABBREVIATED_SIDES = {word: side for word, side in (SIDE_WORDS | SIDE_LETTERS).items() if word != side}
 
 
 def problems_of_spec(spec: DatasetSpec) -> list[str]:
@@ -109,7 +110,7 @@ def _problems_of_sides(spec: DatasetSpec, in_labels: set[str]) -> list[str]:
     problems += [
         f"split_sides: {name!r} is one side already; name what covers both, such as kidney"
         for name in spec.split_sides
-        if set(SIDES) & set(name.split("_"))
+        if sides_of((name,)).of
     ]
     problems += [
         f"split_sides: labels must not name {part!r} besides {name!r}, which is split into it"

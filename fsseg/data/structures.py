@@ -191,27 +191,7 @@ def _label_integers(name: str, value: Any, file: Path) -> tuple[int, ...]:
     return tuple(sorted({int(each) for each in values}))
 
 
-def paired(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Return the (right, left) pairs among structure names, such as (kidney_right, kidney_left).
-
-    A pair differs only in the word "right" or "left" between underscores.
-    """
-    pairs = []
-    for name in names:
-        words = name.split("_")
-        if "right" in words:
-            other = "_".join("left" if word == "right" else word for word in words)
-            if other in names:
-                pairs.append((name, other))
-    return tuple(pairs)
-
-
 def twins_of(cases: Iterable[str], twins: Iterable[Sequence[str]]) -> set[str]:
     """Return the other cases that are the same image as one of `cases`, by the groups of such cases."""
     known = set(cases)
     return {case for group in twins if known.intersection(group) for case in group} - known
-
-
-def is_sided(name: str) -> bool:
-    """Return whether a structure exists on one side of the body only by its name (…_left, …_right)."""
-    return bool({"left", "right"} & set(name.split("_")))

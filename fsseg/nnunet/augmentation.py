@@ -9,7 +9,6 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor
 
-from fsseg.data.structures import is_sided
 from fsseg.training.crop_batches import Augmentation
 
 
@@ -32,15 +31,6 @@ def _geometry(patch_size: Sequence[int]) -> _Geometry:
 def crop_size_for(patch_size: Sequence[int]) -> tuple[int, ...]:
     """Return the size of the crop from which a rotated patch can be cut, in z, y, x."""
     return _geometry(patch_size).crop_size
-
-
-def mirror_axes_for(names: Sequence[str]) -> tuple[int, ...]:
-    """Return the axes that may be mirrored: none where a structure has a side.
-
-    A reflection along any axis turns a body into its mirror image (up to a rotation), so with sided structures not
-    only the left-right axis is left out.
-    """
-    return () if any(is_sided(name) for name in names) else (0, 1, 2)
 
 
 def training_augmentation(patch_size: Sequence[int], mirror_axes: tuple[int, ...]) -> Augmentation:

@@ -23,7 +23,6 @@ from fsseg.data.assembly import paintable, region_labels
 from fsseg.data.folder_listing import is_own
 from fsseg.data.structures import twins_of
 from fsseg.models.networks import build_network, set_deep_supervision, supports_deep_supervision
-from fsseg.nnunet.augmentation import mirror_axes_for
 from fsseg.nnunet.checkpoint_file import (
     CHECKPOINT_NAME,
     LATEST_NAME,
@@ -32,6 +31,7 @@ from fsseg.nnunet.checkpoint_file import (
     save_checkpoint,
 )
 from fsseg.nnunet.environment import SPLITS_NAME, require_full_paths
+from fsseg.nnunet.mirroring import flips_of_pretraining
 from fsseg.nnunet.pretrain_data import preprocessed_structures, stratified_holdout, structures_of_preprocessed
 from fsseg.nnunet.pretrain_loaders import PretrainLoaders
 from fsseg.nnunet.pretrain_log import METRICS_NAME, PretrainLog
@@ -96,8 +96,8 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         batch_size = self.configuration_manager.batch_size
         self.num_val_iterations_per_epoch = math.ceil(self.settings.validation_crops / batch_size)
         # What has seen no flips must not predict on them.
-        flipped = self.settings.augmentation == "nnunet" and self.settings.mirroring
-        self.inference_allowed_mirroring_axes = (mirror_axes_for(self.structures.names) if flipped else ()) or None
+        self.flips = flips_of_pretraining(self.settings, self.structures.names)
+        self.inference_allowed_mirroring_axes = self.flips.axes or None
         self.metrics = PretrainLog(Path(str(self.output_folder)) / METRICS_NAME)
         self.step_losses: list[float] = []
         self.steps_in_epoch = 0
@@ -198,6 +198,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
             patch_size=tuple(self.configuration_manager.patch_size),
             batch_size=self.batch_size,
             settings=self.settings,
+            mirror_axes=self.flips.axes,
             processes=self.processes,
         )
 
@@ -237,6 +238,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         write_json(folder / "dataset.json", self.dataset_json)
         self.structures.save(folder)
         structures_of_preprocessed(Path(str(self.preprocessed_dataset_folder_base)))  # for the validation
+        self.print_to_log_file(self.flips.reason)
         self.metrics.start(self.steps_done, self.settings.steps)
 
     @property

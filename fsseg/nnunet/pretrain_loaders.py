@@ -17,7 +17,6 @@ from fsseg.data.structures import Structures
 from fsseg.nnunet.augmentation import (
     centre_patch,
     crop_size_for,
-    mirror_axes_for,
     training_augmentation,
     turn_and_shift,
 )
@@ -54,6 +53,7 @@ class PretrainLoaders:
         patch_size: in z, y, x.
         batch_size: crops of a batch, of all processes together.
         settings: sampling, augmentation, seed.
+        mirror_axes: axes that nnU-Net's augmentation flips.
         processes: who trains together; each takes its part of every batch.
     """
 
@@ -64,6 +64,7 @@ class PretrainLoaders:
     patch_size: tuple[int, ...]
     batch_size: int
     settings: PretrainSettings
+    mirror_axes: tuple[int, ...]
     processes: Processes
 
     def training(self, cases: Sequence[str], steps_done: int, device: torch.device) -> DataLoader[dict[str, Tensor]]:
@@ -73,8 +74,7 @@ class PretrainLoaders:
         sampler = self._sampler(cases, crop_size_for(self.patch_size) if rotated else self.patch_size)
         require_every_structure(sampler.volumes, self.structures.names, self.folder)
         if rotated:
-            axes = mirror_axes_for(self.structures.names) if self.settings.mirroring else ()
-            augmentation = training_augmentation(self.patch_size, axes)
+            augmentation = training_augmentation(self.patch_size, self.mirror_axes)
         else:
             augmentation = turn_and_shift(self.patch_size, zone_axis(self.plans))
         of_a_step = self.batch_size * self.settings.accumulate

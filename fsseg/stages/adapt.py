@@ -126,6 +126,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
     if config.recipe.activation == "softmax":
         require_classes(target, split.support)
     job = Job(base, target, method, decoder, config.recipe, config.seed, device)
+    flips = job.flips
     if config.estimate == "loo" and len(split.support) < 2:
         raise UsageError("--estimate loo holds out one support case at a time, so it needs at least 2 shots, got 1.")
     manifest = Manifest("adapt", config.model_dump(mode="json"), config.seed)
@@ -141,6 +142,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
         "structures": {name: "known" if name in known else "novel" for name in target.names},
         "parameters": adapted.report().as_dict(),
         "support": list(split.support),
+        "mirroring_axes": list(flips.axes),
         "licence": dataset.dataset_json.get("licence", "unknown"),
         "notes": [*urgent, *orientation, *notes_of(job, adapted)],
     }

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.adapter_file import LabelMaps
 from fsseg.methods.contract import DecoderChoice, Method
 from fsseg.models.heads import BACKGROUND, RANDOM, replace_heads, row_sources
-from fsseg.nnunet.augmentation import mirror_axes_for
 from fsseg.nnunet.configurations import resolved
+from fsseg.nnunet.mirroring import Flips, flips_of_adaptation
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import RawDataset
@@ -59,15 +60,11 @@ class Job:
         """Patch of the base's plans, in z, y, x."""
         return list(self.base.configuration_manager().patch_size)
 
-    @property
-    def mirror_axes(self) -> tuple[int, ...]:
-        """Axes to mirror, in training and prediction: none if any structure of the base or the target has a side.
-
-        None either if the recipe's augmentation has no flips: the network would not know its mirrored input.
-        """
-        if self.recipe.augmentation != "nnunet":
-            return ()
-        return mirror_axes_for((*self.base.structures.names, *self.target.names))
+    @cached_property
+    def flips(self) -> Flips:
+        """Flips in training and prediction, and why; `UsageError` where the recipe asks for what there cannot be."""
+        base = self.base if self.method.uses_pretrained else None
+        return flips_of_adaptation(self.recipe, self.target.names, base)
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -84,13 +81,14 @@ class Job:
         dataset_json = self.base.dataset_json_with(
             self.integers(), self.recipe.activation, support, random, file_ending=self.target.file_ending
         )
-        axes, step = self.mirror_axes or None, self.recipe.tile_step_size
+        axes, step = self.flips.axes or None, self.recipe.tile_step_size
         return replace(self.base, dataset_json=dataset_json, mirroring_axes=axes, tile_step_size=step)
 
     def decides(self) -> dict[str, Any]:
         """Return what of the base and the device decides a training, as plain JSON values."""
         block = resolved(self.base.plans, self.base.configuration)
-        return {"base": self.base.sha256, "configuration": block, "device": self.device.type}
+        where = {"base": self.base.sha256, "configuration": block, "device": self.device.type}
+        return {**where, "mirroring_axes": self.flips.axes}
 
     def integers(self) -> dict[str, tuple[int, ...]]:
         """Return the integers of each structure in the label maps that the adapted network writes.

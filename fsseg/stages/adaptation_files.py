@@ -40,7 +40,7 @@ def adapter_info(
         label_maps=job.target.label_maps if job.keeps_integers else None,
         activation=job.recipe.activation,
         file_ending=job.target.file_ending,
-        mirroring_axes=job.mirror_axes,
+        mirroring_axes=job.flips.axes,
         tile_step_size=job.recipe.tile_step_size,
         base_sha256=job.base.sha256,
         base_settings=job.base.settings,

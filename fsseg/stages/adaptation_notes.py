@@ -17,6 +17,7 @@ _USED_WITHOUT_TRAINING = (
     "crop_jitter",
     "crops_per_volume",
     "augmentation",
+    "mirroring",
     "feature_crops",
     "feature_cache_gib",
     "tile_step_size",
@@ -27,7 +28,8 @@ def notes_of(job: Job, adapted: AdaptedNetwork) -> list[str]:
     """Return what the report is to say, of the method on this network first."""
     of_settings = [*idle_notes(adapted, job.recipe), *batch_statistics_notes(adapted)]
     of_job = [*_head_notes(job), *_background_notes(job), *_integer_notes(job), *recipe_notes(job.base, job.recipe)]
-    return [*adapted.notes, *of_settings, *of_job, *trained_random_notes(job.base, adapted)]
+    random = trained_random_notes(job.base, adapted)
+    return [*adapted.notes, *of_settings, job.flips.reason, *of_job, *random]
 
 
 def urgent_notes(base: ModelFolder, adapted: AdaptedNetwork) -> list[str]:
@@ -124,6 +126,8 @@ def _idle_fields(adapted: AdaptedNetwork, recipe: Recipe) -> list[str]:
     idle = ["checkpoint_activations"] if method.reads_features_only else ["feature_crops", "feature_cache_gib"]
     if (not tuned_besides or method.family == "decoder") and recipe.decoder_learning_rate != own:
         idle.append("decoder_learning_rate")
+    if recipe.augmentation != "nnunet":
+        idle.append("mirroring")
     if method.family == "head" and recipe.head_learning_rate != own:
         idle.append("head_learning_rate")
     return idle

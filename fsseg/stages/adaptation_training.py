@@ -89,7 +89,7 @@ def _crops(job: Job, volumes: Sequence[Volume], last: int, first: int = 0) -> Cr
         foreground_probability=recipe.foreground_probability,
         jitter=recipe.crop_jitter,
     )
-    augmentation = training_augmentation(patch, job.mirror_axes) if rotated else intensity_shift(patch)
+    augmentation = training_augmentation(patch, job.flips.axes) if rotated else intensity_shift(patch)
     turns = recipe.crops_per_volume
     return Crops(sampler, augmentation, first=first, count=last - first, seed=job.seed, crops_per_volume=turns)
 

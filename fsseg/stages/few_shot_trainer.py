@@ -74,7 +74,7 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
         self.structures = target.structures
         self.dataset_json = self.job.model().dataset_json
         self.label_manager = self.plans_manager.get_label_manager(self.dataset_json)
-        self.inference_allowed_mirroring_axes = self.job.mirror_axes or None
+        self.inference_allowed_mirroring_axes = self.job.flips.axes or None
 
     @staticmethod
     def build_network_architecture(

@@ -19,7 +19,7 @@ from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest
 from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.models.parts import parts_of
-from fsseg.nnunet.augmentation import mirror_axes_for
+from fsseg.nnunet.mirroring import kept_flips
 from fsseg.nnunet.model_folder import RANDOM_KEY, ModelFolder, checked_model, write_model_folder
 from fsseg.stages.import_input import with_input
 from fsseg.stages.import_report import expectations, facts_of, summary_of
@@ -78,7 +78,7 @@ def run_import(config: ImportConfig, *, dry_run: bool = False) -> dict[str, Any]
     translation = with_input(
         translation, config.file, plans_file=config.plans, channels=channels, patch_size=config.patch_size
     )
-    model = _model(config, name, family, translation)
+    model, flips = _model(config, name, family, translation)
     check = prepare_zero_shot(model, config.zero_shot, config.cases) if config.zero_shot else None
     model, network, report, random = _filled(model, translation, config)
     report = replace(report, channels=None if channels is None else channels.as_dict())
@@ -89,8 +89,9 @@ def run_import(config: ImportConfig, *, dry_run: bool = False) -> dict[str, Any]
         "structures": list(model.structures.names),
         "activation": model.activation,
         "sha256": model.sha256,
+        "mirroring_axes": list(model.mirroring_axes or ()),
         "transfer": summary_of(report),
-        "notes": [*random, *translation.notes, *(check.notes if check else ())],
+        "notes": [*random, *translation.notes, *flips, *(check.notes if check else ())],
     }
     if dry_run:
         return {**facts, "transfer": report.as_dict(), "out": str(config.out)}
@@ -117,7 +118,8 @@ def _translated(checkpoint: Checkpoint, config: ImportConfig) -> tuple[str, Fami
         ) from error
 
 
-def _model(config: ImportConfig, name: str, family: Family, translation: Translation) -> ModelFolder:
+def _model(config: ImportConfig, name: str, family: Family, translation: Translation) -> tuple[ModelFolder, list[str]]:
+    """Return the model without weights, and notes on the flips that its predictions do not have."""
     plans = translation.plans
     assert plans is not None  # with_input saw to it
     dataset_json = {
@@ -139,9 +141,8 @@ def _model(config: ImportConfig, name: str, family: Family, translation: Transla
         weights={},
         mirroring_axes=None,
     )
-    allowed = mirror_axes_for(model.structures.names)
-    axes = tuple(axis for axis in translation.mirroring_axes or () if axis in allowed) or None
-    return replace(model, mirroring_axes=axes)
+    flips = kept_flips(model.structures.names, translation.mirroring_axes or ())
+    return replace(model, mirroring_axes=flips.axes or None), [flips.reason] if flips.reason else []
 
 
 def _filled(

@@ -82,11 +82,20 @@ def _with_plans(translation: Translation, file: Path, plans_file: Path, channels
         translation,
         plans=plans,
         configuration=CONFIGURATION,
+        mirroring_axes=_mirroring_axes(translation, plans),
         weights=renumbered.weights,
         random=tuple(at_depth(random, old, new).weights),
         dropped={**translation.dropped, **renumbered.dropped},
         notes=(*translation.notes, *notes),
     )
+
+
+def _mirroring_axes(translation: Translation, plans: dict[str, Any]) -> tuple[int, ...] | None:
+    """Return the axes that a checkpoint allows to mirror, as axes of the arrays of other plans."""
+    if translation.plans is None or translation.mirroring_axes is None:
+        return translation.mirroring_axes
+    ours, theirs = plans["transpose_forward"], translation.plans["transpose_forward"]
+    return tuple(sorted(ours.index(theirs[axis]) for axis in translation.mirroring_axes))
 
 
 def _architecture(translation: Translation) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """An adapted network from files: the base's model folder and an adapter file."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.adapter_file import AdapterInfo, load_adapter
 from fsseg.methods.registry import create_method
 from fsseg.models.heads import RowSource, replace_heads, row_sources
+from fsseg.nnunet.mirroring import kept_flips
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.training.seeding import seeded
+
+log = logging.getLogger(__name__)
 
 _MOST_LINES = 10
 _ANY_FREQUENCY = 0.5  # a new head row is overwritten by the adapter's at once
@@ -19,6 +23,8 @@ _ANY_FREQUENCY = 0.5  # a new head row is overwritten by the adapter's at once
 
 def load_adapted(base: ModelFolder, adapter: Path) -> tuple[AdaptedNetwork, AdapterInfo]:
     """Rebuild the network that an adapter file was saved from; it is not merged.
+
+    Its header allows no flips of structures with a side, whatever the file says.
 
     Raises:
         FssegError: the adapter was made on another base, names a method or options that this fsseg does not have or
@@ -31,6 +37,10 @@ def load_adapted(base: ModelFolder, adapter: Path) -> tuple[AdaptedNetwork, Adap
             f"{base_differences(base, info.base_sha256, info.base_settings)}\n"
             "  Give the model folder that the adapter was trained on."
         )
+    flips = kept_flips(info.structures, info.mirroring_axes)
+    if flips.reason:
+        log.warning("%s: %s", adapter, flips.reason)
+    info = info.model_copy(update={"mirroring_axes": flips.axes})
     _require_rows(info, base, adapter)
     try:
         with seeded(0):  # what is not in the adapter must not depend on the caller

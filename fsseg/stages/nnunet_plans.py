@@ -20,6 +20,7 @@ from fsseg.methods.registry import create_method
 from fsseg.models.heads import replace_heads
 from fsseg.nnunet.configurations import plans_with
 from fsseg.nnunet.environment import dataset_folder, dataset_id_of, preprocessed_folder, raw_folder
+from fsseg.nnunet.mirroring import flips_of_adaptation
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
 from fsseg.nnunet.preprocessed_dataset import require_same_integers
 from fsseg.nnunet.raw_dataset import read_raw_dataset
@@ -62,13 +63,15 @@ def run_nnunet_plans(config: NnunetPlansConfig) -> dict[str, Any]:
         UsageError: unknown dataset, structure, method or option; a recipe without a rate for the method; a method that
             is not defined on the base's network; plans of this name exist.
     """
-    require_rate(config.recipe, create_method(config.method, config.method_options))
+    method = create_method(config.method, config.method_options)
+    require_rate(config.recipe, method)
     base = read_model_folder(config.checkpoint)
     raw = read_raw_dataset(dataset_folder(raw_folder(), config.dataset))
     require_same_channels(base, raw)
     names = config.structures or raw.structures.names
     require_known("structure", names, raw.structures.names, f"{raw.path.name} annotates the allowed ones.")
-    notes = _notes(base, config, len(names))
+    flips = flips_of_adaptation(config.recipe, names, base if method.uses_pretrained else None)
+    notes = [*_notes(base, config, len(names)), flips.reason]
     if config.recipe.activation == "softmax":
         require_classes(make_target(base, raw.dataset_json, raw.structures, names, head=config.head), ())
     name = config.name or f"fsseg_{config.method.replace(':', '_')}_{config.shots}shots"

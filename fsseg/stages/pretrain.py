@@ -22,6 +22,7 @@ from fsseg.data.channels import with_ordered_channels
 from fsseg.data.folder_listing import listed
 from fsseg.data.structures import STRUCTURES_NAME
 from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, structures_folder
+from fsseg.nnunet.mirroring import flips_of_pretraining
 from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.nnunet.planning import CONFIGURATION, read_plans_file
 from fsseg.nnunet.preprocessed_dataset import require_all_cases
@@ -140,6 +141,7 @@ def _checked(config: PretrainConfig) -> _Job:
     if config.fold not in ("0", "all"):
         raise UsageError(f"Unknown fold {config.fold!r}.\n  allowed: 0 (hold some cases out), all (train on all cases)")
     require_loss_fits(config.settings, structures)
+    flips = flips_of_pretraining(config.settings, structures.names)
     require_new(config.out, resume=config.resume)
     dataset_json = with_ordered_channels(read_json(preprocessed / "dataset.json"), preprocessed / "dataset.json")
     base = None if config.checkpoint is None else read_model_folder(config.checkpoint)
@@ -157,6 +159,7 @@ def _checked(config: PretrainConfig) -> _Job:
         "patch_size": block["patch_size"],
         "batch_size": block["batch_size"],
         "base": None if base is None else base.provenance(),
+        "mirroring_axes": list(flips.axes),
     }
     return _Job(config, preprocessed, plans, dataset_json, facts, notes, seen)
 
@@ -180,6 +183,7 @@ def _notes(job: _Job, trainer: Any) -> list[str]:
         *seen_notes(job.seen, held_out),
         *process_notes(trainer.plain_network, trainer.processes.count),
         *class_notes(trainer.dataset_json),
+        trainer.flips.reason,
         *data_notes(trainer.structures, held_out),
     ]
 
