@@ -361,8 +361,8 @@ def test_trainer_and_adapt_take_the_same_steps_on_the_same_batches(
 
     from fsseg.nnunet.preprocessing import CasePreprocessor
     from fsseg.nnunet.raw_dataset import read_raw_dataset
-    from fsseg.stages.adaptation import support_volumes
     from fsseg.stages.few_shot_trainer import nnUNetTrainerFewShot
+    from fsseg.stages.support_cases import support_volumes
 
     lab, env = site
     for name in ("nnUNet_raw", "nnUNet_preprocessed"):

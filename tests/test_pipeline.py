@@ -31,7 +31,8 @@ from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
 from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
-from fsseg.stages.adaptation import Job, Target, build_adapted, frequency, make_target, support_volumes
+from fsseg.stages.adaptation import Job, Target, build_adapted, frequency, make_target
+from fsseg.stages.support_cases import support_volumes
 
 CPU = torch.device("cpu")
 LONG = 40  # steps of a pretraining that is interrupted

@@ -1,4 +1,4 @@
-"""The manifest of a run: config, seed, versions, inputs with hashes, seconds and peak memory."""
+"""The manifest of a run: config, seed, versions, machine, inputs with hashes, seconds and peak memory."""
 
 import hashlib
 import platform
@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from fsseg.config.json_files import write_json
+from fsseg.config.machine import code_version, machine
 
 MANIFEST_NAME = "manifest.json"
+_PACKAGE = Path(__file__).parents[1]
 _PACKAGES = ("fsseg", "torch", "nnunetv2", "monai", "SimpleITK", "numpy")
 
 
@@ -28,6 +30,7 @@ class Manifest:
     def __init__(self, command: str, config: dict[str, Any], seed: int | None = None) -> None:
         self.content: dict[str, Any] = {"command": command, "config": config, "seed": seed}
         self.content["versions"] = package_versions()
+        self.content["code"] = code_version(_PACKAGE)  # now: files may change while the run goes on
         self.content["inputs"] = {}
         self._started = time.perf_counter()
         self._earlier_seconds = 0.0
@@ -49,6 +52,7 @@ class Manifest:
         """Complete the manifest with seconds and peak memory, write it, and return its content."""
         self.content["seconds"] = round(self._earlier_seconds + time.perf_counter() - self._started, 3)
         self.content["peak_memory_mib"] = peak_memory_mib()
+        self.content["machine"] = machine()
         write_json(folder / MANIFEST_NAME, self.content)
         return self.content
 

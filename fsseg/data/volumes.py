@@ -1,5 +1,6 @@
 """A preprocessed case in memory or on disk, with what it annotates zone by zone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,23 @@ import numpy as np
 from fsseg.data.structures import CaseAnnotation, Structures
 
 MAX_LOCATIONS = 10_000
+
+
+@dataclass(frozen=True)
+class SourceLabels:
+    """What the label map of a case holds before it is resampled.
+
+    Attributes:
+        voxels: integer -> its voxels.
+        spacing_mm: of these voxels.
+    """
+
+    voxels: dict[int, int]
+    spacing_mm: tuple[float, ...]
+
+    def count(self, integers: Sequence[int]) -> int:
+        """Return the voxels of a structure."""
+        return sum(self.voxels.get(integer, 0) for integer in integers)
 
 
 @dataclass(frozen=True)
@@ -22,10 +40,11 @@ class Volume:
         case: case identifier.
         image: (channels, D, H, W) float32, normalised; an array or a lazily read one.
         labels: (1, D, H, W) integers of the label map.
-        locations: structure -> (N, 3) voxel indices of its foreground; annotated structures only.
+        locations: structure -> (N, 3) voxel indices of its foreground where it is annotated.
         zones: (slices,) zone of each slice along `zone_axis`, from 1.
         zone_axis: which of D, H, W is the inferior-superior axis.
         zone_annotated: (zones + 1, C) bool, whether a structure is annotated in a zone.
+        source: what the label map holds before it is resampled; None where that is not known.
     """
 
     case: str
@@ -35,6 +54,7 @@ class Volume:
     zones: np.ndarray
     zone_axis: int
     zone_annotated: np.ndarray
+    source: SourceLabels | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -63,6 +83,27 @@ def foreground_locations(labels: np.ndarray, structures: Structures, names: tupl
         if len(found):
             locations[name] = found
     return locations
+
+
+def annotated_locations(
+    locations: dict[str, np.ndarray],
+    names: Sequence[str],
+    zones: np.ndarray,
+    zone_axis: int,
+    zone_annotated: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Return the voxels of structures that lie where the structure is annotated; what is left of none is left out.
+
+    Args:
+        locations: structure -> (N, 3) voxel indices.
+        names: structures in channel order.
+        zones, zone_axis, zone_annotated: of the volume.
+    """
+    known = {
+        name: voxels[zone_annotated[zones[voxels[:, zone_axis]], names.index(name)]]
+        for name, voxels in locations.items()
+    }
+    return {name: voxels for name, voxels in known.items() if len(voxels)}
 
 
 def annotation_zones(

@@ -1,10 +1,11 @@
 """nnU-Net's side of a few-shot adaptation: folds, folders, --c and --val. What is trained, a subclass says."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetBaseDataset
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
@@ -25,8 +26,9 @@ from fsseg.nnunet.checkpoint_file import (
     refuse_best,
 )
 from fsseg.nnunet.environment import SPLITS_NAME, require_full_paths
+from fsseg.nnunet.preprocessing import source_labels
 from fsseg.nnunet.pretrain_data import preprocessed_volume, structures_of_preprocessed
-from fsseg.nnunet.validation import validate
+from fsseg.nnunet.validation import REFERENCE_FOLDER, validate
 
 _FOLDS_OF_NNUNET = 5
 
@@ -103,11 +105,20 @@ class FewShotTrainer(nnUNetTrainer):
             self.print_to_log_file(f"The fold has {shots} training case(s), fewer than {self.settings.shots} shots.")
         split = make_split(training, shots=shots, seed=self.settings.seed)
         dataset = self.dataset_class(str(self.preprocessed_dataset_folder), list(split.support))
-        volumes = [preprocessed_volume(case, dataset, self.structures, self.plans_manager) for case in split.support]
+        volumes = [self._volume(case, dataset) for case in split.support]
         self.fold_folder.mkdir(parents=True, exist_ok=True)
         write_json(Path(str(self.output_folder_base)) / "plans.json", self.plans_manager.plans)
         split.save(self.fold_folder)
         self.adapt(volumes)
+
+    def _volume(self, case: str, dataset: nnUNetBaseDataset) -> Volume:
+        """Return a preprocessed case; where it lacks a structure that it annotates, with what its label map holds."""
+        volume = preprocessed_volume(case, dataset, self.structures, self.plans_manager)
+        ending = self.dataset_json["file_ending"]
+        label = Path(str(self.preprocessed_dataset_folder_base)) / REFERENCE_FOLDER / f"{case}{ending}"
+        if volume.locations.keys() >= set(self.structures.annotation(case).annotated) or not label.is_file():
+            return volume
+        return replace(volume, source=source_labels(label, self.plans_manager))
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """Take a finished network, or note that an unfinished training goes on."""

@@ -14,7 +14,7 @@ import numpy as np
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.manifest import sha256_of_file
 from fsseg.data.structures import CaseAnnotation, Structures
-from fsseg.data.volumes import Volume, annotation_zones, foreground_locations
+from fsseg.data.volumes import SourceLabels, Volume, annotated_locations, annotation_zones, foreground_locations
 from fsseg.nnunet.image_readers import reader_of
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.quiet import nnunet_failures, quiet
@@ -22,9 +22,10 @@ from fsseg.nnunet.sound_cases import require_sound, unnamed_values
 
 log = logging.getLogger(__name__)
 
-_LABEL_VALUES = "label_values"  # a property of our own: what the label map holds before it is resampled
-_KEPT_PROPERTIES = ("bbox_used_for_cropping", "shape_before_cropping", "spacing", _LABEL_VALUES)
-_CACHE_VERSION = 2  # another number where an entry holds something else, or other files are refused
+# Properties of our own: what the label map holds before it is resampled, and how many voxels of each.
+_LABEL_VALUES, _LABEL_VOXELS = "label_values", "label_voxels"
+_KEPT_PROPERTIES = ("bbox_used_for_cropping", "shape_before_cropping", "spacing", _LABEL_VALUES, _LABEL_VOXELS)
+_CACHE_VERSION = 3  # another number where an entry holds something else, or other files are refused
 INFERIOR_SUPERIOR_AXIS = 0  # of arrays that were read in RAS orientation
 
 
@@ -68,14 +69,16 @@ class CasePreprocessor:
         annotation = structures.annotation(case)
         known = tuple(name for name in names if name in annotation.annotated)
         zones, zone_annotated = case_zones(annotation, names, labels.shape[1:], properties, self.plans)
+        found, axis = foreground_locations(labels[0], structures, known), zone_axis(self.plans)
         return Volume(
             case=case,
             image=data,
             labels=labels,
-            locations=foreground_locations(labels[0], structures, known),
+            locations=annotated_locations(found, names, zones, axis, zone_annotated),
             zones=zones,
-            zone_axis=zone_axis(self.plans),
+            zone_axis=axis,
             zone_annotated=zone_annotated,
+            source=_source(properties),
         )
 
     def _cached(self, files: Sequence[Path], label: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
@@ -118,7 +121,8 @@ class CasePreprocessor:
             reader = self.plans.image_reader_writer_class()
             data, properties = reader.read_images([str(file) for file in files])
             labels = None if label is None else reader.read_seg(str(label))[0]
-            properties[_LABEL_VALUES] = [] if labels is None else np.unique(labels).tolist()
+            if labels is not None:
+                properties |= _counted(labels)
             # The foreground locations that nnU-Net collects here speak of the model's integers and are not used.
             data, labels, properties = preprocessor.run_case_npy(
                 data, labels, properties, self.plans, self.configuration, dataset_json
@@ -126,6 +130,28 @@ class CasePreprocessor:
         if not np.isfinite(data).all():
             raise FssegError(f"Image {files[0]} holds NaN or infinite values.\n  Repair or remove the case.")
         return data.astype(np.float32), labels.astype(np.int16), properties
+
+
+def source_labels(label: Path, plans: Any) -> SourceLabels:
+    """Return what a label map holds before it is resampled.
+
+    Args:
+        label: file with integers that the dataset names.
+        plans: nnU-Net's PlansManager.
+    """
+    with nnunet_failures(f"Label map {label} cannot be read"), quiet():
+        labels, properties = plans.image_reader_writer_class().read_seg(str(label))
+    return _source({**properties, **_counted(labels)})
+
+
+def _source(properties: dict[str, Any]) -> SourceLabels:
+    values, voxels = map(int, properties[_LABEL_VALUES]), properties[_LABEL_VOXELS]
+    return SourceLabels(dict(zip(values, voxels, strict=True)), tuple(properties["spacing"]))
+
+
+def _counted(labels: np.ndarray) -> dict[str, list]:
+    values, counts = np.unique(labels, return_counts=True)
+    return {_LABEL_VALUES: values.tolist(), _LABEL_VOXELS: counts.tolist()}
 
 
 def _require_named(values: Sequence[float], structures: Structures, label: Path) -> None:

@@ -12,7 +12,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from fsseg.config.errors import FssegError
 from fsseg.config.json_files import read_json
 from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures, named_labels, twins_of
-from fsseg.data.volumes import Volume
+from fsseg.data.volumes import Volume, annotated_locations
 from fsseg.nnunet.environment import structures_folder
 from fsseg.nnunet.preprocessing import case_zones, zone_axis
 from fsseg.nnunet.stored_array import closed
@@ -75,7 +75,9 @@ def preprocessed_volume(case: str, dataset: nnUNetBaseDataset, structures: Struc
         if len(regions[structures.integers[name]])
     }
     zones, zone_annotated = case_zones(annotation, structures.names, labels.shape[1:], properties, plans)
-    return Volume(case, closed(image), closed(labels), locations, zones, zone_axis(plans), zone_annotated)
+    axis = zone_axis(plans)
+    locations = annotated_locations(locations, structures.names, zones, axis, zone_annotated)
+    return Volume(case, closed(image), closed(labels), locations, zones, axis, zone_annotated)
 
 
 def _some(voxels: np.ndarray, name: str) -> np.ndarray:

@@ -24,14 +24,7 @@ from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, raw_fo
 from fsseg.nnunet.model_folder import read_model_folder, write_model_folder
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
-from fsseg.stages.adaptation import (
-    Job,
-    build_adapted,
-    make_target,
-    require_classes,
-    require_rate,
-    support_volumes,
-)
+from fsseg.stages.adaptation import Job, build_adapted, make_target, require_classes, require_rate
 from fsseg.stages.adaptation_files import adapter_info, training_facts, write_losses
 from fsseg.stages.adaptation_notes import notes_of, urgent_notes
 from fsseg.stages.adaptation_training import train
@@ -39,6 +32,7 @@ from fsseg.stages.base_channels import require_same_channels
 from fsseg.stages.base_gaps import left_random
 from fsseg.stages.estimate import FoldScores, leave_one_out
 from fsseg.stages.stored_orientation import orientation_notes
+from fsseg.stages.support_cases import negative_notes, support_volumes
 from fsseg.stages.support_check import silent_notes
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
 from fsseg.training.placement import require_precision
@@ -144,7 +138,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
         "support": list(split.support),
         "mirroring_axes": list(flips.axes),
         "licence": dataset.dataset_json.get("licence", "unknown"),
-        "notes": [*urgent, *orientation, *notes_of(job, adapted)],
+        "notes": [*urgent, *orientation, *negative_notes(volumes, target), *notes_of(job, adapted)],
     }
     if dry_run:
         most = 0 if method.training_free else config.recipe.for_cases(len(split.support)).max_steps

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from fsseg.config.base import StrictModel
-from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.errors import UsageError
 from fsseg.config.recipes import HeadStart, Recipe
 from fsseg.data.assembly import HIGHEST_INTEGER, paintable, renumbered
 from fsseg.data.structures import Structures
@@ -21,8 +21,6 @@ from fsseg.models.heads import BACKGROUND, RANDOM, replace_heads, row_sources
 from fsseg.nnunet.configurations import resolved
 from fsseg.nnunet.mirroring import Flips, flips_of_adaptation
 from fsseg.nnunet.model_folder import ModelFolder
-from fsseg.nnunet.preprocessing import CasePreprocessor
-from fsseg.nnunet.raw_dataset import RawDataset
 from fsseg.training.seeding import seed_everything
 
 
@@ -139,43 +137,6 @@ def make_target(
         structures=structures.subset(ordered),
         base_rows=base_rows,
     )
-
-
-def support_volumes(
-    dataset: RawDataset, target: Target, cases: Sequence[str], preprocessor: CasePreprocessor
-) -> list[Volume]:
-    """Preprocess support cases; raise `FssegError` for those that cannot be learned from."""
-    volumes = [
-        preprocessor.volume(case, dataset.images(case), dataset.label(case), dataset.structures, target.names)
-        for case in cases
-    ]
-    require_learnable(volumes, target)
-    return volumes
-
-
-def require_learnable(volumes: Sequence[Volume], target: Target) -> None:
-    """Require support cases that show what they annotate.
-
-    Raises:
-        FssegError: a case annotates none of the structures, or annotates one that its label map does not show; all
-            such cases are listed.
-    """
-    problems = []
-    for volume in volumes:
-        annotated = target.structures.annotation(volume.case).annotated
-        if not annotated:
-            problems.append(f"{volume.case} annotates none of {', '.join(target.names)}")
-        empty = [name for name in annotated if name not in volume.locations]
-        if empty:
-            problems.append(f"{volume.case} has an empty mask of {', '.join(empty)}")
-    unseen = [name for name in target.names if not any(name in volume.locations for volume in volumes)]
-    if unseen and not problems:
-        problems.append(f"no support case annotates {', '.join(unseen)}")
-    if problems:
-        raise FssegError(
-            "These support cases cannot be learned from:\n  - " + "\n  - ".join(problems) + "\n"
-            "  Name other cases with --cases or --pool, or leave the structure out."
-        )
 
 
 def require_classes(target: Target, cases: Sequence[str]) -> None:
