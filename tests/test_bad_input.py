@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ from damaged_images import as_series, as_vectors, one_slice, rewritten, truncate
 from fsseg.cli.main import COMMANDS
 from fsseg.config.staging import staging_of
 from fsseg.methods.adapter_file import AdapterInfo, save_adapter
-from fsseg.nnunet.checkpoint_file import load_checkpoint_safely, save_checkpoint
+from fsseg.nnunet.checkpoint_file import WEIGHTS_HASH_KEY, save_checkpoint
+from fsseg.training.torch_file import read_torch_file
 
 FINAL = Path("fold_0") / "checkpoint_final.pth"
 LATEST = Path("fold_0") / "checkpoint_latest.pth"
@@ -278,7 +280,7 @@ def model_words(lab: Lab, model: Path, command: str) -> list[object]:
 
 def rewritten_checkpoint(change: Change) -> Callable[[Path], None]:
     def rewrite(path: Path) -> None:
-        content = load_checkpoint_safely(path)
+        content = read_torch_file(path)
         change(content)
         torch.save(content, path)
 
@@ -288,17 +290,45 @@ def rewritten_checkpoint(change: Change) -> Callable[[Path], None]:
 def first_weight_reshaped(content: dict[str, Any]) -> None:
     name = next(iter(content["network_weights"]))
     content["network_weights"][name] = torch.zeros(1, 2, 3)
+    del content[WEIGHTS_HASH_KEY]  # as stock nnU-Net writes it
+
+
+def last_weight_missing(content: dict[str, Any]) -> None:
+    content["network_weights"].popitem()
+    del content[WEIGHTS_HASH_KEY]
+
+
+def first_weight_changed(content: dict[str, Any]) -> None:
+    next(iter(content["network_weights"].values())).view(-1)[0] += 1e-3
+
+
+def first_weight_nan(content: dict[str, Any]) -> None:
+    next(iter(content["network_weights"].values())).view(-1)[0] = torch.nan
+    del content[WEIGHTS_HASH_KEY]
+
+
+def flipped_bit(path: Path) -> None:
+    """Change one bit in the middle of the largest tensor; nothing but its checksum shows it."""
+    with zipfile.ZipFile(path) as archive:
+        entry = max(archive.infolist(), key=lambda entry: entry.file_size)
+        values = archive.read(entry)
+    content = bytearray(path.read_bytes())
+    content[content.index(values) + len(values) // 2] ^= 0x40
+    path.write_bytes(content)
 
 
 BAD_CHECKPOINTS: dict[str, tuple[Callable[[Path], Any], int, str]] = {
-    "text": (lambda path: path.write_text("I am no checkpoint"), 1, "cannot be loaded as a checkpoint"),
-    "empty": (lambda path: path.write_bytes(b""), 1, "cannot be loaded as a checkpoint"),
+    "text": (lambda path: path.write_text("I am no checkpoint"), 1, "is text that starts with 'I am no checkpoint'"),
+    "empty": (lambda path: path.write_bytes(b""), 1, "is no checkpoint: it is an empty file"),
     "truncated": (truncated, 1, "cannot be loaded as a checkpoint"),
+    "flipped_bit": (flipped_bit, 1, "is damaged: its archive cannot be read (Bad CRC-32"),
+    "other_weights": (rewritten_checkpoint(first_weight_changed), 1, "(their hash differs)"),
+    "nan_without_hash": (rewritten_checkpoint(first_weight_nan), 1, "holds NaN or infinite values in"),
     "tensor": (lambda path: torch.save(torch.zeros(3), path), 1, "it holds a Tensor"),
     "other_mapping": (lambda path: torch.save({"state_dict": {}}, path), 2, "it has no network_weights"),
     "no_configuration": (rewritten_checkpoint(lambda c: c.update(init_args={})), 2, "is not an nnU-Net checkpoint"),
     "weights_no_tensors": (rewritten_checkpoint(lambda c: c.update(network_weights=3)), 2, "not an nnU-Net checkpoint"),
-    "weight_missing": (rewritten_checkpoint(lambda c: c["network_weights"].popitem()), 1, "do not fit the network"),
+    "weight_missing": (rewritten_checkpoint(last_weight_missing), 1, "do not fit the network"),
     "weight_misshapen": (rewritten_checkpoint(first_weight_reshaped), 1, "do not fit the network"),
     "other_configuration": (
         rewritten_checkpoint(lambda c: c.update(init_args={"configuration": "2d"})),
@@ -318,13 +348,20 @@ def test_a_bad_checkpoint_is_refused(lab: Lab, model: Path, command: str, name: 
     assert [path.name for path in model.parent.iterdir()] == ["model"]
 
 
+def test_a_dry_run_and_plans_refuse_damaged_weights_too(lab: Lab, model: Path, tmp_path: Path) -> None:
+    flipped_bit(model / FINAL)
+    words = ("nnunet", "plans", "--checkpoint", model, "--dataset", "804", "--method", "bitfit")
+    for command in ([*model_words(lab, model, "adapt"), "--dry-run"], words):
+        assert_refused(fsseg(*command), 1, "is damaged", str(model / FINAL))
+
+
 @pytest.mark.parametrize("command", ["adapt", "predict"])
 @pytest.mark.parametrize("container", ["torch", "pickle", "inside_weights"])
 def test_code_in_a_checkpoint_is_not_executed(
     lab: Lab, model: Path, tmp_path: Path, command: str, container: str
 ) -> None:
     marker = tmp_path / "executed"
-    content = load_checkpoint_safely(model / FINAL)
+    content = read_torch_file(model / FINAL)
     content["network_weights" if container == "inside_weights" else "extra"] = Trap(marker)
     if container == "pickle":
         (model / FINAL).write_bytes(pickle.dumps(content))
@@ -647,7 +684,7 @@ def test_a_damaged_structures_json_is_refused(copy: Lab, tmp_path: Path) -> None
 # --- disk and numbers -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", ["fsseg.methods.adapter_file.save", "fsseg.nnunet.checkpoint_file.torch.save"])
+@pytest.mark.parametrize("place", ["fsseg.methods.adapter_file.save", "fsseg.training.torch_file.torch.save"])
 def test_a_full_disk_at_the_end_of_an_adaptation_leaves_no_run(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
@@ -677,11 +714,11 @@ def test_a_full_disk_keeps_the_earlier_checkpoint_of_a_pretraining(
         saved.append(save(*words, **more))
 
     with monkeypatch.context() as patch:
-        patch.setattr("fsseg.nnunet.checkpoint_file.torch.save", save_twice)
+        patch.setattr("fsseg.training.torch_file.torch.save", save_twice)
         outcome = fsseg(*lab.pretrain_words(run))
     assert_refused(outcome, 1, "Could not write", "No space left on device", "--resume")
     assert not run.exists()
-    assert load_checkpoint_safely(staging_of(run) / LATEST)["current_epoch"] == 2
+    assert read_torch_file(staging_of(run) / LATEST)["current_epoch"] == 2
     assert not list(staging_of(run).rglob("*.tmp"))
     assert succeed(*lab.pretrain_words(run), "--resume")["command"] == "pretrain"
     assert not staging_of(run).exists()
@@ -690,7 +727,7 @@ def test_a_full_disk_keeps_the_earlier_checkpoint_of_a_pretraining(
 def test_a_full_disk_before_the_first_checkpoint_leaves_nothing(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fsseg.nnunet.checkpoint_file.torch.save", no_space)
+    monkeypatch.setattr("fsseg.training.torch_file.torch.save", no_space)
     assert_refused(fsseg(*lab.pretrain_words(tmp_path / "out")), 1, "No space left on device")
     assert list(tmp_path.iterdir()) == []
 

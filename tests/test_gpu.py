@@ -13,9 +13,9 @@ from test_method_contract import FITTING_OPTIONS
 from tiny import image_for
 
 from fsseg.methods.registry import create_method, method_class, method_names
-from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
 from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.stages.load_adapted import load_adapted
+from fsseg.training.torch_file import read_torch_file
 
 pytestmark = pytest.mark.gpu
 
@@ -79,7 +79,7 @@ def test_activation_checkpointing_changes_no_loss(lab: Lab, tmp_path: Path, meth
 def test_a_pretraining_with_workers_predicts_alike_on_both_devices(lab: Lab, tmp_path: Path) -> None:
     run = tmp_path / "run"
     succeed(*lab.pretrain_words(run, "--device", "cuda", steps=20))
-    weights = load_checkpoint_safely(run / "fold_0" / "checkpoint_final.pth")["network_weights"]
+    weights = read_torch_file(run / "fold_0" / "checkpoint_final.pth")["network_weights"]
     assert not any(name.startswith("_orig_mod.") for name in weights), "nnU-Net compiles networks on CUDA"
     maps = []
     for device in ("cuda", "cpu"):

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from fsseg.checkpoints.class_lists import FSEFT_29, MULTITALENT_47, UNIVERSAL_32
 from fsseg.checkpoints.container import open_checkpoint
 from fsseg.checkpoints.registry import FAMILIES, load_family
-from fsseg.checkpoints.side_pickle import read_side_pickle
+from fsseg.data.plain_pickle import read_plain_pickle
 from fsseg.models.networks import set_deep_supervision
 from fsseg.models.parts import parts_of
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
@@ -149,7 +149,7 @@ def test_values_that_numpy_1_wrote_are_read(tmp_path: Path) -> None:
         renamed = (tmp_path / name).read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
         assert b"numpy.core.multiarray\n" in renamed
         (tmp_path / name).write_bytes(renamed)
-    for content in (open_checkpoint(tmp_path / "new").rest, read_side_pickle(tmp_path / "plans")):
+    for content in (open_checkpoint(tmp_path / "new").rest, read_plain_pickle(tmp_path / "plans", "")):
         assert content["best"] == 0.5
         assert content["history"].tolist() == [0, 1, 2]
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 from conftest import REPOSITORY, Lab, Outcome, fsseg, succeed
 
-from fsseg.checkpoints.side_pickle import read_side_pickle
 from fsseg.config.errors import FssegError
+from fsseg.data.plain_pickle import read_plain_pickle
 
 PLAN_KEYS = ("configurations", "transpose_forward", "transpose_backward", "image_reader_writer", "plans_name")
 LABEL_KEYS = ("labels", "channel_names")
@@ -93,7 +93,7 @@ def test_code_in_the_old_container_does_not_run(tmp_path: Path) -> None:
 def test_a_plain_pickle_does_not_run(tmp_path: Path) -> None:
     file, trap = tmp_path / "plain.pth", tmp_path / "trap"
     file.write_bytes(pickle.dumps({"state_dict": Bomb(trap)}))
-    refused(run_import(file), 1, "cannot be loaded")
+    refused(run_import(file), 1, "is no checkpoint: it is a pickle of posix.mkdir", "would execute code")
     assert not trap.exists()
 
 
@@ -112,13 +112,13 @@ def test_side_pickles_name_values_only(tmp_path: Path, target: Any) -> None:
     file = tmp_path / "plans.pkl"
     file.write_bytes(pickle.dumps(target))
     with pytest.raises(FssegError, match=r"cannot be read: it names"):
-        read_side_pickle(file)
+        read_plain_pickle(file, "")
 
 
 def test_side_pickles_of_values_are_read(tmp_path: Path) -> None:
     plans = checkpoint_files.v1_plans()
     (tmp_path / "plans.pkl").write_bytes(pickle.dumps(plans, protocol=2))
-    found = read_side_pickle(tmp_path / "plans.pkl")
+    found = read_plain_pickle(tmp_path / "plans.pkl", "")
     assert found["plans_per_stage"][1]["patch_size"].tolist() == [16, 32, 32]
     assert isinstance(found["normalization_schemes"], OrderedDict)
 
@@ -132,7 +132,7 @@ def test_missing_file(tmp_path: Path) -> None:
 
 def test_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "text.pth").write_text("hello", encoding="utf-8")
-    refused(run_import(tmp_path / "text.pth"), 1, "cannot be loaded")
+    refused(run_import(tmp_path / "text.pth"), 1, "is no checkpoint: it is text that starts with 'hello'")
 
 
 def test_no_tensors(tmp_path: Path) -> None:

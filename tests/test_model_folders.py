@@ -9,9 +9,9 @@ import SimpleITK
 import torch
 from conftest import NOVEL, Lab, fsseg, succeed
 
-from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
 from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.nnunet.planning import read_plans_file
+from fsseg.training.torch_file import read_torch_file
 
 FINAL = "fold_0/checkpoint_final.pth"
 
@@ -29,7 +29,7 @@ def test_networks_of_slices_and_cascades_are_refused(lab: Lab, base: Path, name:
     plans = json.loads((base / "plans.json").read_text(encoding="utf-8"))
     plans["configurations"][name] = plans["configurations"]["3d_fullres"] | changes
     (base / "plans.json").write_text(json.dumps(plans), encoding="utf-8")
-    checkpoint = load_checkpoint_safely(base / FINAL)
+    checkpoint = read_torch_file(base / FINAL)
     checkpoint["init_args"]["configuration"] = name
     torch.save(checkpoint, base / FINAL)
     outcome = fsseg(*lab.adapt_words(base.parent / "run", base=base))

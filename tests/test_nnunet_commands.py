@@ -15,8 +15,8 @@ import SimpleITK
 from conftest import KNOWN, NOVEL, PLANS_NAME, SOURCES, TARGET, Lab, fsseg, succeed
 
 from fsseg.data.structures import load_structures
-from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
 from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.training.torch_file import read_torch_file
 
 TRAINER = "nnUNetTrainerPartialLabel"
 CONFIGURATION = "3d_fullres"
@@ -119,7 +119,7 @@ def test_stock_train_continues_and_validates_alone(
     assert (again / "fold_0/metrics.jsonl").read_text(encoding="utf-8") == (folder / "fold_0/metrics.jsonl").read_text(
         encoding="utf-8"
     )
-    ours, theirs = (load_checkpoint_safely(f / FINAL)["network_weights"] for f in (again, folder))
+    ours, theirs = (read_torch_file(f / FINAL)["network_weights"] for f in (again, folder))
     assert all((ours[name] == theirs[name]).all() for name in theirs)
     (again / "fold_0" / "validation" / "summary.json").unlink()
     run("nnUNetv2_train", *words, "--val", env=env)
@@ -157,7 +157,7 @@ def test_pretrained_weights_reach_the_network(
         plans | {"continue_training": False}, CONFIGURATION, 0, dataset_json, torch.device("cpu")
     )
     maybe_load_checkpoint(trainer, False, False, str(lab.base / FINAL))
-    wanted = load_checkpoint_safely(lab.base / FINAL)["network_weights"]
+    wanted = read_torch_file(lab.base / FINAL)["network_weights"]
     ours = trainer.plain_network.state_dict()
     assert all(torch.equal(ours[name], wanted[name]) for name in wanted if ".seg_layers." not in name)
 
@@ -454,7 +454,7 @@ def test_stock_training_goes_on_where_an_adaptation_was_stopped(
     assert "steps taken: 2" in resumed.stdout
     fold = tmp_path / TARGET / whole.parent.name / "fold_1"
     assert (fold / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
-    ours, theirs = (load_checkpoint_safely(f / "checkpoint_final.pth")["network_weights"] for f in (fold, whole))
+    ours, theirs = (read_torch_file(f / "checkpoint_final.pth")["network_weights"] for f in (fold, whole))
     assert all((ours[name] == theirs[name]).all() for name in theirs)
 
 

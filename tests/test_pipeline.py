@@ -27,12 +27,12 @@ from fsseg.data.volumes import Volume
 from fsseg.methods.adapter_file import load_adapter
 from fsseg.methods.registry import create_method
 from fsseg.models.heads import NEW_ROW_STD
-from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
 from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
 from fsseg.stages.adaptation import Job, Target, build_adapted, frequency, make_target
 from fsseg.stages.support_cases import support_volumes
+from fsseg.training.torch_file import read_torch_file
 
 CPU = torch.device("cpu")
 LONG = 40  # steps of a pretraining that is interrupted
@@ -416,7 +416,7 @@ def assert_equal_pretrainings(run: Path, reference: Path) -> None:
     assert (run / "metrics.jsonl").read_text(encoding="utf-8") == (reference / "metrics.jsonl").read_text(
         encoding="utf-8"
     )
-    ours, theirs = (load_checkpoint_safely(folder / FINAL) for folder in (run, reference))
+    ours, theirs = (read_torch_file(folder / FINAL) for folder in (run, reference))
     assert list(ours["network_weights"]) == list(theirs["network_weights"])
     for name, tensor in theirs["network_weights"].items():
         assert torch.equal(ours["network_weights"][name], tensor), name
@@ -435,7 +435,7 @@ def test_an_interrupted_pretraining_resumes_to_the_same_result(
     words = lab.pretrain_words(run, steps=LONG)
     code, out, err = interrupt(start_fsseg(*words), staging_of(run) / LATEST, how)
     assert not run.exists()
-    done = load_checkpoint_safely(staging_of(run) / LATEST)["current_epoch"]
+    done = read_torch_file(staging_of(run) / LATEST)["current_epoch"]
     assert 0 < done < LONG // 2
     if how == signal.SIGINT:
         assert code == 1
@@ -569,10 +569,9 @@ def without(structures: Structures, case: str, name: str) -> Structures:
 def test_a_structure_that_a_case_does_not_annotate_is_no_foreground(lab: Lab, trainer: Any) -> None:
     from fsseg.nnunet.pretrain_data import preprocessed_volume
 
-    folder = str(trainer.preprocessed_dataset_folder)
-    dataset = trainer.dataset_class(folder)
+    folder = Path(str(trainer.preprocessed_dataset_folder))
     for case, annotation in trainer.structures.cases.items():
-        volume = preprocessed_volume(case, dataset, trainer.structures, trainer.plans_manager)
+        volume = preprocessed_volume(case, folder, trainer.structures, trainer.plans_manager)
         assert set(volume.locations) == set(annotation.annotated)  # phantoms show what they annotate
         known = [name in annotation.annotated for name in trainer.structures.names]
         assert (volume.zone_annotated == known).all()
@@ -580,7 +579,7 @@ def test_a_structure_that_a_case_does_not_annotate_is_no_foreground(lab: Lab, tr
             found = np.asarray(volume.labels[0])[tuple(np.asarray(voxels).T)]
             assert set(np.unique(found)) <= set(trainer.structures.integers[name])
     silent = without(trainer.structures, case, annotation.annotated[0])
-    volume = preprocessed_volume(case, dataset, silent, trainer.plans_manager)
+    volume = preprocessed_volume(case, folder, silent, trainer.plans_manager)
     assert annotation.annotated[0] not in volume.locations  # although its label map shows it
     assert not volume.zone_annotated[:, trainer.structures.names.index(annotation.annotated[0])].any()
 

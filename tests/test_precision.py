@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 from fsseg.config.base import Precision
 from fsseg.config.errors import UsageError
 from fsseg.config.json_files import read_json
-from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
 from fsseg.nnunet.environment import temporary_results_folder
 from fsseg.nnunet.partial_label_trainer import nnUNetTrainerPartialLabel
 from fsseg.training.placement import computing_dtype, has_bfloat16, mixed_precision, place
 from fsseg.training.seeding import resolve_device
 from fsseg.training.step import gradient_scaler
+from fsseg.training.torch_file import read_torch_file
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 FEATURES = "fsseg.training.placement.has_bfloat16"
@@ -118,10 +118,10 @@ def test_a_pretraining_in_bfloat16_computes_so_and_is_repeated_to_the_bit(lab: L
     weights = []
     for run in ("first", "second"):
         succeed(*lab.pretrain_words(tmp_path / run, steps=4), "precision=bfloat16")
-        checkpoint = load_checkpoint_safely(tmp_path / run / "fold_0" / "checkpoint_final.pth")
+        checkpoint = read_torch_file(tmp_path / run / "fold_0" / "checkpoint_final.pth")
         weights.append(checkpoint["network_weights"])
     succeed(*lab.pretrain_words(tmp_path / "float32", steps=4))
-    other = load_checkpoint_safely(tmp_path / "float32" / "fold_0" / "checkpoint_final.pth")["network_weights"]
+    other = read_torch_file(tmp_path / "float32" / "fold_0" / "checkpoint_final.pth")["network_weights"]
     assert all(torch.equal(weights[1][name], tensor) for name, tensor in weights[0].items())
     assert any(not torch.equal(other[name], tensor) for name, tensor in weights[0].items())
 

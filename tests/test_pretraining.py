@@ -21,7 +21,6 @@ from fsseg.data.structures import CaseAnnotation, Structures, load_structures
 from fsseg.models.networks import set_deep_supervision
 from fsseg.models.parts import parts_of
 from fsseg.nnunet.augmentation import turn_and_shift
-from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
 from fsseg.nnunet.environment import SPLITS_NAME
 from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.nnunet.pretrain_data import source_weights, stratified_holdout
@@ -37,6 +36,7 @@ from fsseg.stages.pretrain_notes import (
 from fsseg.training.processes import Processes, several_processes
 from fsseg.training.schedule import WarmupCosine
 from fsseg.training.seeding import seeded
+from fsseg.training.torch_file import read_torch_file
 from fsseg.training.validation import masked_counts
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -49,7 +49,7 @@ def losses(run: Path) -> list[float]:
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_checkpoint_safely(run / FINAL)["network_weights"]
+    return read_torch_file(run / FINAL)["network_weights"]
 
 
 def equal(one: Path, other: Path) -> bool:
@@ -259,7 +259,7 @@ def test_averaged_weights_follow_their_formula(lab: Lab, tmp_path: Path) -> None
 
     trainer.train_step = recorded
     trainer.run_training()
-    saved = load_checkpoint_safely(tmp_path / FINAL)["network_weights"]
+    saved = read_torch_file(tmp_path / FINAL)["network_weights"]
     for (name, parameter), mean in zip(trainer.network.named_parameters(), expected, strict=True):
         torch.testing.assert_close(saved[name], mean, rtol=0, atol=1e-6)
         assert parameter.grad is None or not torch.equal(saved[name], parameter)
@@ -307,7 +307,7 @@ def test_a_loss_of_classes_makes_a_network_of_classes(lab: Lab, tmp_path: Path) 
     )
     assert parts_of(trainer.plain_network).head.out_channels == len(names)
     trainer.run_training()
-    saved = load_checkpoint_safely(tmp_path / "again" / FINAL)["network_weights"]
+    saved = read_torch_file(tmp_path / "again" / FINAL)["network_weights"]
     assert all(torch.equal(saved[name], tensor) for name, tensor in model.weights.items())
     # Its Dice is of what it predicts: the class with the highest logit, background having 0.
     batch = next(iter(trainer.crops.training(sorted(load_structures(lab.preprocessed).cases), 0, trainer.device)))
@@ -363,7 +363,7 @@ def test_a_run_killed_within_an_epoch_resumes_to_the_same_losses(
     with monkeypatch.context() as patch:
         patch.setattr(nnUNetTrainerPartialLabel, "train_step", stop)
         assert fsseg(*words).code == 1
-    latest = load_checkpoint_safely(staging_of(run) / "fold_0/checkpoint_latest.pth")
+    latest = read_torch_file(staging_of(run) / "fold_0/checkpoint_latest.pth")
     assert (latest["current_epoch"], latest["steps_in_epoch"], len(latest["step_losses"])) == (1, 2, 2)
     succeed(*words, "--resume")
     assert (run / "metrics.jsonl").read_text(encoding="utf-8") == (tmp_path / "whole" / "metrics.jsonl").read_text(

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import PLANS_NAME, SOURCES, Lab, fsseg, succeed
-from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from fsseg.config.errors import FssegError
@@ -56,9 +55,8 @@ def copies(lab: Lab, folder: Path, count: int) -> Structures:
 
 
 def volumes(lab: Lab, folder: Path, structures: Structures) -> list[Volume]:
-    dataset = nnUNetDatasetBlosc2(str(folder), list(structures.cases))
     plans = PlansManager(str(lab.preprocessed / f"{PLANS_NAME}.json"))
-    return [preprocessed_volume(case, dataset, structures, plans) for case in structures.cases]
+    return [preprocessed_volume(case, folder, structures, plans) for case in structures.cases]
 
 
 # Files and memory

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from fsseg.config.staging import staging_of
 from fsseg.methods.registry import method_class, method_names
-from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
 from fsseg.training.fit_checkpoint import FitCheckpoint
+from fsseg.training.torch_file import read_torch_file
 
 STEPS = 6
 TRAINED = [name for name in method_names() if ":" not in name and not method_class(name).training_free]
@@ -88,7 +88,7 @@ def test_dropout_of_the_base_is_the_same_after_a_stop_and_beside_an_estimate(
     kwargs |= {"dropout_op": "torch.nn.modules.dropout.Dropout3d", "dropout_op_kwargs": {"p": 0.3}}
     (base / "plans.json").write_text(json.dumps(plans), encoding="utf-8")
     file = base / "fold_0" / "checkpoint_final.pth"
-    checkpoint = load_checkpoint_safely(file)
+    checkpoint = read_torch_file(file)
     weights = checkpoint["network_weights"]  # norms come behind the dropout now
     checkpoint["network_weights"] = {key.replace("all_modules.1.", "all_modules.2."): weights[key] for key in weights}
     torch.save(checkpoint, file)

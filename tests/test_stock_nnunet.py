@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.methods.adapter_file import load_adapter, sealed
 from fsseg.models.parts import parts_of
-from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
 from fsseg.nnunet.prediction import Predictor
 from fsseg.stages.load_adapted import load_adapted
+from fsseg.training.torch_file import read_torch_file
 
 CPU = torch.device("cpu")
 LOGIT_TOLERANCE = 1e-4
@@ -99,7 +99,7 @@ def test_stock_predictor_gives_the_logits_of_the_unmerged_network(
 
 
 def test_the_run_names_stock_classes_only(run: Path) -> None:
-    checkpoint = load_checkpoint_safely(run / "fold_0" / "checkpoint_final.pth")
+    checkpoint = read_torch_file(run / "fold_0" / "checkpoint_final.pth")
     plans = (run / "plans.json").read_text(encoding="utf-8")
     assert checkpoint["trainer_name"] == "nnUNetTrainer"
     assert "fsseg" not in json.loads(plans)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from fsseg.config.errors import FssegError, UsageError, first_of
-from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
+from fsseg.training.torch_file import read_torch_file
 
 # Under which key published files keep their tensors; in this order, because some files hold two of these.
 _WRAPPERS = ("network_weights", "net", "state_dict", "model_state_dict", "student", "model")
@@ -70,7 +70,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """
     if not path.is_file():
         raise UsageError(f"Checkpoint file not found: {path}\n  Give the file itself, not its folder.")
-    content = load_checkpoint_safely(path)
+    content = read_torch_file(path)
     wrapper = next((key for key in _WRAPPERS if _holds_tensors(content.get(key))), "")
     if not wrapper and not _holds_tensors(content):
         raise FssegError(

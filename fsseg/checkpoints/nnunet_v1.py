@@ -11,14 +11,15 @@ from torch import Tensor
 
 from fsseg.checkpoints.architectures import plain_unet
 from fsseg.checkpoints.plans import CONFIGURATION, Intensities, make_plans
-from fsseg.checkpoints.side_pickle import read_side_pickle
 from fsseg.config.errors import FssegError
+from fsseg.data.plain_pickle import read_plain_pickle
 from fsseg.nnunet.normalization import CT_SCHEME, Z_SCORE
 
 FIRST_CONVOLUTION = "conv_blocks_context.0.blocks.0.conv.weight"
 # nnU-Net v1's names of normalisations. It knows one more, CT2, which nnU-Net v2 has no equal of.
 _SCHEMES = {"CT": CT_SCHEME, "nonCT": Z_SCORE, "noNorm": "NoNormalization"}
 _STAGE_ARGUMENT = 5  # of nnU-Net v1's trainers, whose arguments are kept as "init"
+_PICKLE_ADVICE = "To import the weights without it, move it away and give --plans where its content is needed."
 _DEEPEST = re.compile(r"conv_blocks_context\.(\d+)\.")
 
 
@@ -93,7 +94,7 @@ def side_plans(path: Path) -> SidePlans | None:
     info = path.with_name(path.name + ".pkl")
     for file in (info, path.parent / "plans.pkl", path.parent.parent / "plans.pkl"):
         if file.is_file():
-            content = read_side_pickle(file)
+            content = read_plain_pickle(file, _PICKLE_ADVICE)
             of_weights = file == info and isinstance(content, dict)
             plans = content.get("plans") if of_weights else content
             if not isinstance(plans, dict) or not isinstance(plans.get("plans_per_stage"), Mapping):

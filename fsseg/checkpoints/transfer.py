@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fsseg.config.errors import FssegError
+from fsseg.models.finite import is_finite
 from fsseg.models.parts import parts_of
 
 
@@ -120,7 +121,7 @@ def _fill(target: Tensor, name: str, value: Tensor, filled: dict[str, Tensor]) -
         if not torch.equal(filled[name], value):
             raise FssegError(f"The file holds {name!r} under two names with different values: it is damaged.")
         return
-    if value.is_floating_point() and not torch.isfinite(value).all():
+    if not is_finite(value):
         raise FssegError(f"The file holds NaN or infinite values in {name!r}: it is damaged.")
     with torch.no_grad():
         target.copy_(value)

@@ -17,6 +17,7 @@ from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.recipes import LEAST_TILE_STEP, Activation
 from fsseg.data.assembly import HIGHEST_INTEGER
 from fsseg.methods.contract import DecoderChoice
+from fsseg.models.finite import is_finite
 from fsseg.models.weights_hash import hash_of_weights
 
 ADAPTER_NAME = "adapter.safetensors"
@@ -166,7 +167,7 @@ def _require_format(version: int, path: Path) -> None:
 def _require_sound(state: dict[str, Tensor], path: Path) -> None:
     problems = [f"{name} is of {tensor.dtype}" for name, tensor in state.items() if tensor.dtype not in _DTYPES]
     numbers = {name: tensor for name, tensor in state.items() if tensor.dtype in _DTYPES}
-    problems += [f"{name} holds NaN or infinite values" for name, t in numbers.items() if not t.isfinite().all()]
+    problems += [f"{name} holds NaN or infinite values" for name, t in numbers.items() if not is_finite(t)]
     if problems:
         allowed = " and ".join(map(str, _DTYPES))
         raise FssegError(

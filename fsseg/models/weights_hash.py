@@ -11,7 +11,7 @@ def hash_of_weights(weights: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(weights):
         tensor = weights[name].detach().cpu()
-        values = tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.ndim else str(tensor.item()).encode()
+        values = tensor.flatten().view(torch.uint8).numpy().data if tensor.ndim else str(tensor.item()).encode()
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(values)
     return digest.hexdigest()

@@ -1,23 +1,20 @@
-"""Checkpoint files in nnU-Net's format: written complete or not at all, read without executing pickles."""
+"""Checkpoint files in nnU-Net's format: how they are written, and whether what was read is one, and whole."""
 
-import re
-import warnings
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.errors import FssegError, UsageError, first_of
+from fsseg.models.finite import not_finite
+from fsseg.models.weights_hash import hash_of_weights
 from fsseg.training.torch_file import write_torch_file
 
 CHECKPOINT_NAME = "checkpoint_final.pth"
 LATEST_NAME = "checkpoint_latest.pth"
 STOCK_TRAINER = "nnUNetTrainer"
-_REFUSED_NAME = re.compile(r"GLOBAL (\S+) ")  # in torch's message
-_OPTIONS = (SimpleNamespace, "argparse.Namespace")  # of a training script; only this package's commands parse any
+WEIGHTS_HASH_KEY = "network_weights_sha256"  # stock nnU-Net takes no notice of it
+_SHOWN = 3
 _BEST_NAME = "checkpoint_best.pth"  # nnU-Net's choice by the validation of a fold
 
 
@@ -34,42 +31,10 @@ def save_checkpoint(
         "trainer_name": STOCK_TRAINER,  # the plain class builds this network, so stock nnU-Net needs no plug-in
         "init_args": {"configuration": configuration},
         "inference_allowed_mirroring_axes": axes,
+        WEIGHTS_HASH_KEY: hash_of_weights(weights),
         **extra,
     }
     write_torch_file(path, content)
-
-
-def load_checkpoint_safely(path: Path) -> dict[str, Any]:
-    """Load a checkpoint without executing pickled code.
-
-    Only tensors, plain containers, the numpy scalars and arrays of training logs, and the options of a training
-    script are accepted.
-
-    Raises:
-        FssegError: the file is damaged, no checkpoint, or holds anything else.
-    """
-    try:
-        with torch.serialization.safe_globals([*_numpy_values(), _OPTIONS]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's remarks on how a file was pickled; if it matters, loading fails
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - a hostile or damaged file may fail in any way
-        reason = _why_not_loaded(error)
-        raise FssegError(
-            f"{path} cannot be loaded as a checkpoint: {reason}\n"
-            "  The file is damaged, is no checkpoint, or holds objects that would execute code."
-        ) from None
-    if not isinstance(content, dict):
-        raise FssegError(f"{path} is not a checkpoint: it holds a {type(content).__name__}, not a mapping.")
-    return content
-
-
-def _why_not_loaded(error: Exception) -> str:
-    """Return torch's reason in a line; of an object that is not allowed its name, without advice to load it anyway."""
-    text = str(error)
-    refused = _REFUSED_NAME.search(text)
-    if refused:
-        return f"it holds an object of {refused[1]}"
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 def refuse_best(path: Path) -> None:
@@ -92,11 +57,31 @@ def require_nnunet_checkpoint(checkpoint: dict[str, Any], file: Path) -> None:
         raise UsageError(f"{file} is not an nnU-Net checkpoint: it has no {' and no '.join(missing)}.")
 
 
-def _numpy_values() -> list[Any]:
-    kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)]
-    # Their modules differ between numpy 1 and 2, and files written by either are read by both.
-    rebuilders = (np.float64(0).__reduce__()[0], np.empty(0).__reduce__()[0])
-    allowed: list[Any] = [np.dtype, np.ndarray, *rebuilders, *kinds]
-    for package in ("numpy.core", "numpy._core"):
-        allowed += [(function, f"{package}.multiarray.{function.__name__}") for function in rebuilders]  # type: ignore[union-attr]
-    return allowed
+def require_intact_weights(checkpoint: dict[str, Any], file: Path, sha256: str | None = None) -> None:
+    """Refuse weights that are not those which were written, or that hold NaN.
+
+    Checkpoints of fsseg state the hash of their weights. nnU-Net copies and reads them with it, and writes none itself:
+    of its files the checksums of the archive speak, which every reader has looked at, and their numbers are finite.
+
+    Args:
+        checkpoint: content of the file, with network_weights.
+        file: where it lies.
+        sha256: hash of its weights, where it is known already.
+
+    Raises:
+        FssegError: the weights have another hash than the file states, or hold NaN or infinite values.
+    """
+    weights = checkpoint["network_weights"]
+    stated = checkpoint.get(WEIGHTS_HASH_KEY)
+    if stated is not None and stated != (sha256 or hash_of_weights(weights)):
+        raise FssegError(
+            f"{file} is damaged: its weights are not those that were written (their hash differs).\n"
+            f"  Copy it again from where it was made. If you changed the weights yourself, delete {WEIGHTS_HASH_KEY!r}"
+            " from the file."
+        )
+    bad = not_finite(weights)
+    if bad:
+        raise FssegError(
+            f"{file} holds NaN or infinite values in {first_of(bad, _SHOWN)}.\n"
+            "  It is damaged, or its training diverged: copy it again, or train again at a lower rate."
+        )

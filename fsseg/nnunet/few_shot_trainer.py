@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetBaseDataset
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
@@ -22,13 +22,15 @@ from fsseg.nnunet.checkpoint_file import (
     CHECKPOINT_NAME,
     LATEST_NAME,
     STOCK_TRAINER,
-    load_checkpoint_safely,
     refuse_best,
+    require_intact_weights,
+    require_nnunet_checkpoint,
 )
 from fsseg.nnunet.environment import SPLITS_NAME, require_full_paths
 from fsseg.nnunet.preprocessing import source_labels
 from fsseg.nnunet.pretrain_data import preprocessed_volume, structures_of_preprocessed
 from fsseg.nnunet.validation import REFERENCE_FOLDER, validate
+from fsseg.training.torch_file import read_torch_file
 
 _FOLDS_OF_NNUNET = 5
 
@@ -104,16 +106,16 @@ class FewShotTrainer(nnUNetTrainer):
         if shots < self.settings.shots:
             self.print_to_log_file(f"The fold has {shots} training case(s), fewer than {self.settings.shots} shots.")
         split = make_split(training, shots=shots, seed=self.settings.seed)
-        dataset = self.dataset_class(str(self.preprocessed_dataset_folder), list(split.support))
-        volumes = [self._volume(case, dataset) for case in split.support]
+        volumes = [self._volume(case) for case in split.support]
         self.fold_folder.mkdir(parents=True, exist_ok=True)
         write_json(Path(str(self.output_folder_base)) / "plans.json", self.plans_manager.plans)
         split.save(self.fold_folder)
         self.adapt(volumes)
 
-    def _volume(self, case: str, dataset: nnUNetBaseDataset) -> Volume:
+    def _volume(self, case: str) -> Volume:
         """Return a preprocessed case; where it lacks a structure that it annotates, with what its label map holds."""
-        volume = preprocessed_volume(case, dataset, self.structures, self.plans_manager)
+        folder = Path(str(self.preprocessed_dataset_folder))
+        volume = preprocessed_volume(case, folder, self.structures, self.plans_manager)
         ending = self.dataset_json["file_ending"]
         label = Path(str(self.preprocessed_dataset_folder_base)) / REFERENCE_FOLDER / f"{case}{ending}"
         if volume.locations.keys() >= set(self.structures.annotation(case).annotated) or not label.is_file():
@@ -128,7 +130,9 @@ class FewShotTrainer(nnUNetTrainer):
         self.is_continued = True
         if Path(filename_or_checkpoint).name != CHECKPOINT_NAME:
             return
-        checkpoint = load_checkpoint_safely(Path(filename_or_checkpoint))
+        checkpoint = read_torch_file(Path(filename_or_checkpoint))
+        require_nnunet_checkpoint(checkpoint, Path(filename_or_checkpoint))
+        require_intact_weights(checkpoint, Path(filename_or_checkpoint))
         merged = checkpoint["trainer_name"] == STOCK_TRAINER
         self.network = self._plain_network() if merged else self._network_of_class()
         self.network.load_state_dict(checkpoint["network_weights"])

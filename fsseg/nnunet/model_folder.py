@@ -27,11 +27,12 @@ from fsseg.models.networks import build_network
 from fsseg.models.weights_hash import hash_of_weights
 from fsseg.nnunet.checkpoint_file import (
     CHECKPOINT_NAME,
-    load_checkpoint_safely,
+    require_intact_weights,
     require_nnunet_checkpoint,
     save_checkpoint,
 )
 from fsseg.nnunet.configurations import deciding_settings, require_plain_3d, resolved
+from fsseg.training.torch_file import read_torch_file
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +72,14 @@ class ModelFolder:
         return deciding_settings(self.plans, self.configuration)
 
     @cached_property
+    def weights_sha256(self) -> str:
+        """Hash of the weights: names, shapes and values."""
+        return hash_of_weights(self.weights)
+
+    @cached_property
     def sha256(self) -> str:
-        """Hash of weights (names, shapes and values) and `settings`, by which adapters know their base."""
-        text = hash_of_weights(self.weights) + json.dumps(self.settings, sort_keys=True)
+        """Hash of weights and `settings`, by which adapters know their base."""
+        text = self.weights_sha256 + json.dumps(self.settings, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -197,7 +203,7 @@ def read_model_folder(path: Path) -> ModelFolder:
     _say_which_fold(path, file)
     plans = read_json(path / "plans.json", _PLANS_KEYS)
     dataset_json = with_ordered_channels(read_json(path / "dataset.json", _DATASET_KEYS), path / "dataset.json")
-    checkpoint = load_checkpoint_safely(file)
+    checkpoint = read_torch_file(file)
     require_nnunet_checkpoint(checkpoint, file)
     axes = checkpoint.get("inference_allowed_mirroring_axes")
     model = checked_model(
@@ -208,7 +214,9 @@ def read_model_folder(path: Path) -> ModelFolder:
         weights=checkpoint["network_weights"],
         mirroring_axes=tuple(axes) if axes else None,
     )
-    return replace(model, tile_step_size=_tile_step_size(checkpoint, file))
+    model = replace(model, tile_step_size=_tile_step_size(checkpoint, file))
+    require_intact_weights(checkpoint, file, model.weights_sha256)
+    return model
 
 
 def checked_model(

@@ -26,8 +26,9 @@ from fsseg.models.networks import build_network, set_deep_supervision, supports_
 from fsseg.nnunet.checkpoint_file import (
     CHECKPOINT_NAME,
     LATEST_NAME,
-    load_checkpoint_safely,
     refuse_best,
+    require_intact_weights,
+    require_nnunet_checkpoint,
     save_checkpoint,
 )
 from fsseg.nnunet.environment import SPLITS_NAME, require_full_paths
@@ -46,6 +47,7 @@ from fsseg.training.placement import mixed_precision, place
 from fsseg.training.processes import Processes
 from fsseg.training.seeding import seed_everything
 from fsseg.training.step import gradient_scaler, optimisation_step
+from fsseg.training.torch_file import read_torch_file
 from fsseg.training.validation import dice_of_counts
 
 logger = logging.getLogger(__name__)
@@ -192,7 +194,6 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         """What makes crops of the preprocessed cases."""
         return PretrainLoaders(
             folder=Path(str(self.preprocessed_dataset_folder)),
-            dataset_class=self.dataset_class,
             structures=self.structures,
             plans=self.plans_manager,
             patch_size=tuple(self.configuration_manager.patch_size),
@@ -387,7 +388,9 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         refuse_best(Path(filename_or_checkpoint))
         if not self.was_initialized:
             self.initialize()
-        checkpoint = load_checkpoint_safely(Path(filename_or_checkpoint))
+        checkpoint = read_torch_file(Path(filename_or_checkpoint))
+        require_nnunet_checkpoint(checkpoint, Path(filename_or_checkpoint))
+        require_intact_weights(checkpoint, Path(filename_or_checkpoint))
         if self.objective.is_softmax:
             checkpoint["network_weights"] = without_background(checkpoint["network_weights"], self.plain_network)
         restore_training(self, checkpoint)

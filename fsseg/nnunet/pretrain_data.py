@@ -2,20 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
-from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 
 from fsseg.config.errors import FssegError
 from fsseg.config.json_files import read_json
 from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures, named_labels, twins_of
 from fsseg.data.volumes import Volume, annotated_locations
 from fsseg.nnunet.environment import structures_folder
+from fsseg.nnunet.preprocessed_case import read_case
 from fsseg.nnunet.preprocessing import case_zones, zone_axis
-from fsseg.nnunet.stored_array import closed
 
 KEPT_LOCATIONS = 10_000  # of a structure in a case; nnU-Net finds more in large ones only
 
@@ -51,23 +48,23 @@ def preprocessed_structures(folder: Path) -> Structures:
     return structures
 
 
-def preprocessed_volume(case: str, dataset: nnUNetBaseDataset, structures: Structures, plans: Any) -> Volume:
+def preprocessed_volume(case: str, folder: Path, structures: Structures, plans: Any) -> Volume:
     """Return a preprocessed case without opening it, with some foreground voxels of its annotated structures only.
 
     nnU-Net keeps 10,000 voxels of each structure and case, one percent of larger ones, as four 64-bit integers each:
     tens of GB for a thousand cases with a hundred structures, in every process. Here they are three coordinates in the
     smallest integers that hold them, at most `KEPT_LOCATIONS`, chosen by the names of case and structure only.
     """
-    try:
-        image, labels, _, properties = dataset.load_case(case)
-    except (RuntimeError, ValueError, EOFError, UnpicklingError, BadZipFile) as error:
-        raise FssegError(
-            f"The preprocessed case {case!r} in {dataset.source_folder} is damaged: {error}\n"
-            "  Preprocess the dataset again: fsseg preprocess"
-        ) from None
+    image, labels, properties = read_case(folder, case)
     annotation = structures.annotation(case)
     found = {tuple(np.atleast_1d(key)): voxels for key, voxels in properties["class_locations"].items()}
     regions = {tuple(sorted(set(map(int, key)))): voxels for key, voxels in found.items()}
+    missing = [name for name in annotation.annotated if structures.integers[name] not in regions]
+    if missing:
+        raise FssegError(
+            f"The preprocessed case {case!r} in {folder} does not say where {', '.join(missing)} lie.\n"
+            "  Preprocess the dataset again: fsseg preprocess"
+        )
     smallest = np.min_scalar_type(max(labels.shape))
     locations = {
         name: _some(np.asarray(regions[structures.integers[name]]), f"{case} {name}")[:, 1:].astype(smallest)
@@ -77,7 +74,7 @@ def preprocessed_volume(case: str, dataset: nnUNetBaseDataset, structures: Struc
     zones, zone_annotated = case_zones(annotation, structures.names, labels.shape[1:], properties, plans)
     axis = zone_axis(plans)
     locations = annotated_locations(locations, structures.names, zones, axis, zone_annotated)
-    return Volume(case, closed(image), closed(labels), locations, zones, axis, zone_annotated)
+    return Volume(case, image, labels, locations, zones, axis, zone_annotated)
 
 
 def _some(voxels: np.ndarray, name: str) -> np.ndarray:

@@ -47,7 +47,6 @@ class PretrainLoaders:
 
     Attributes:
         folder: the preprocessed cases.
-        dataset_class: nnU-Net's class that opens them.
         structures: what they annotate.
         plans: plans manager.
         patch_size: in z, y, x.
@@ -58,7 +57,6 @@ class PretrainLoaders:
     """
 
     folder: Path
-    dataset_class: Any
     structures: Structures
     plans: Any
     patch_size: tuple[int, ...]
@@ -101,9 +99,8 @@ class PretrainLoaders:
         return batches(crops, self.batch_size, workers, pin_memory=pin_memory, part=part, parts=parts)
 
     def _sampler(self, cases: Sequence[str], crop_size: Sequence[int]) -> CropSampler:
-        dataset = self.dataset_class(str(self.folder), list(cases))
         return CropSampler(
-            [preprocessed_volume(case, dataset, self.structures, self.plans) for case in cases],
+            [preprocessed_volume(case, self.folder, self.structures, self.plans) for case in cases],
             self.patch_size,
             crop_size=crop_size,
             foreground_probability=self.settings.foreground_probability,

@@ -1,4 +1,4 @@
-"""Preprocessed arrays on disk that hold no file open between two reads."""
+"""Preprocessed arrays on disk that hold no file open between two reads, and nothing but an array."""
 
 import os
 from pathlib import Path
@@ -10,6 +10,10 @@ import numpy as np
 from fsseg.config.errors import FssegError
 
 _MAPPED = {} if os.name == "nt" else {"mmap_mode": "r"}  # as nnU-Net opens them
+# What blosc2 would rebuild from names, expressions and code in the file; versions before 4.14.1 do so without asking.
+_RECIPES = (b"LazyArray", b"proxy-source", b"b2o")
+_MAGIC = b"b2frame\0"
+_LENGTH = slice(12, 16)  # where a file says how long its header is
 
 
 class StoredArray:
@@ -19,11 +23,16 @@ class StoredArray:
     percent of the time that cutting a crop takes, so nothing is kept open.
 
     Args:
-        opened: the array as nnU-Net opened it; it is not kept.
+        path: the file.
+
+    Raises:
+        FssegError: it is damaged, or holds something else than an array.
     """
 
-    def __init__(self, opened: blosc2.NDArray) -> None:
-        self.path = Path(opened.urlpath)
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        _require_array(path)
+        opened = self._open()
         self.shape: tuple[int, ...] = opened.shape
         self.dtype: np.dtype = opened.dtype
 
@@ -44,6 +53,18 @@ class StoredArray:
             raise FssegError(message) from None
 
 
-def closed(array: Any) -> Any:
-    """Return an array that holds no file open, where nnU-Net gave one of its .b2nd files."""
-    return StoredArray(array) if isinstance(array, blosc2.NDArray) else array
+def _require_array(path: Path) -> None:
+    """Refuse what blosc2 would execute or fetch, by the header of a file, before blosc2 sees it."""
+    if not path.is_file():
+        raise FssegError(f"Preprocessed file {path} is missing.\n  Preprocess its case again.")
+    with path.open("rb") as file:
+        start = file.read(_LENGTH.stop)
+        header = start + file.read(max(0, int.from_bytes(start[_LENGTH], "big") - len(start)))
+    if _MAGIC not in start:
+        raise FssegError(f"Preprocessed file {path} is damaged: it is no array.\n  Preprocess its case again.")
+    found = [name.decode() for name in _RECIPES if name in header]
+    if found:
+        raise FssegError(
+            f"Preprocessed file {path} is refused: it holds no array, but a recipe to compute or fetch one"
+            f" ({', '.join(found)}), which may execute code.\n  Preprocess its case again."
+        )

@@ -16,6 +16,7 @@ from fsseg.evaluation.aggregation import CaseRow
 from fsseg.evaluation.comparison import compare
 from fsseg.evaluation.label_folders import open_label_folder
 from fsseg.nnunet.label_map_file import write_label_map
+from fsseg.nnunet.preprocessed_case import read_case
 from fsseg.nnunet.quiet import quiet
 
 REFERENCE_FOLDER = "gt_segmentations"  # nnU-Net's name for the label maps beside the preprocessed cases
@@ -42,9 +43,8 @@ def validate(trainer: Any, network: nn.Module, structures: Structures, *, save_p
     out = Path(trainer.output_folder) / "validation"
     out.mkdir(parents=True, exist_ok=True)
     predictor = _predictor(trainer, network.eval())
-    dataset = trainer.dataset_class(str(trainer.preprocessed_dataset_folder), list(cases))
     for case in cases:
-        image, _, _, properties = dataset.load_case(case)
+        image, _, properties = read_case(Path(str(trainer.preprocessed_dataset_folder)), case)
         with quiet():
             logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(np.asarray(image))).cpu()
         write_label_map(

@@ -17,7 +17,7 @@ from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.training.course import Course
 from fsseg.training.schedule import Schedule
-from fsseg.training.torch_file import write_torch_file
+from fsseg.training.torch_file import read_torch_file, write_torch_file
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +56,10 @@ class FitCheckpoint:
         if not self.file.is_file():
             return None
         try:
-            state = torch.load(self.file, map_location="cpu", weights_only=True)
-            is_of_this = state["fingerprint"] == self.fingerprint
-        except Exception as error:  # noqa: BLE001 - a damaged file may fail in any way
-            raise FssegError(f"{self.file} cannot be read: {error}\n  Delete it to start again.") from None
+            state = read_torch_file(self.file)
+        except FssegError as error:
+            raise FssegError(f"{error}\n  Delete {self.file} to start again.") from None
+        is_of_this = state.get("fingerprint") == self.fingerprint
         if not is_of_this:
             logger.warning("A training with other settings or data was stopped here; this one starts anew.")
         return state if is_of_this else None
