@@ -182,6 +182,7 @@ def test_the_same_command_gives_the_same_adapter_and_another_seed_does_not(lab: 
         np.random.seed(hash(name) % 1000)  # noqa: NPY002
         words = ("--seed", seed, "--cases", lab.case(0), lab.case(1))  # the same cases, so only the rest differs
         succeed(*lab.adapt_words(tmp_path / name, *words))
+    assert torch.initial_seed() == hash("other") % 1000, "an adaptation seeds no generator of its caller"
     first, second, other = (load_file(tmp_path / n / "adapter.safetensors") for n in ("first", "second", "other"))
     assert adapter(tmp_path / "first") == adapter(tmp_path / "second")
     assert losses(tmp_path / "first") == losses(tmp_path / "second") != losses(tmp_path / "other")

@@ -3,11 +3,14 @@
 import json
 import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -23,6 +26,7 @@ from fsseg.models.parts import parts_of
 from fsseg.nnunet.augmentation import turn_and_shift
 from fsseg.nnunet.environment import SPLITS_NAME
 from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.nnunet.partial_label_trainer import nnUNetTrainerPartialLabel
 from fsseg.nnunet.pretrain_data import source_weights, stratified_holdout
 from fsseg.nnunet.softmax_head import with_background
 from fsseg.stages.pretrain_notes import (
@@ -263,6 +267,50 @@ def test_averaged_weights_follow_their_formula(lab: Lab, tmp_path: Path) -> None
     for (name, parameter), mean in zip(trainer.network.named_parameters(), expected, strict=True):
         torch.testing.assert_close(saved[name], mean, rtol=0, atol=1e-6)
         assert parameter.grad is None or not torch.equal(saved[name], parameter)
+
+
+def step_of(trainer: Any, monkeypatch: pytest.MonkeyPatch, *, stepped: bool) -> list[float]:
+    """Let a trainer take a step that draws random numbers in place of a loss; return them."""
+    drawn: list[float] = []
+
+    def step(*_: Any, **__: Any) -> tuple[float, bool]:
+        drawn.extend([torch.rand(()).item(), np.random.random(), random.random()])  # noqa: NPY002
+        return 0.5, stepped
+
+    monkeypatch.setattr("fsseg.nnunet.partial_label_trainer.optimisation_step", step)
+    nnUNetTrainerPartialLabel.train_step(trainer, {})
+    return drawn
+
+
+@pytest.fixture
+def bare_trainer() -> MagicMock:
+    """Stand for a trainer in the middle of a training."""
+    settings = PretrainSettings(steps=8, ema=0.5)
+    processes = SimpleNamespace(rank=0, count=1)
+    return MagicMock(settings=settings, steps_done=3, processes=processes, step_losses=[], steps_in_epoch=0)
+
+
+def test_a_step_that_the_scaler_skipped_is_not_averaged(
+    bare_trainer: MagicMock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step_of(bare_trainer, monkeypatch, stepped=False)
+    bare_trainer.average.update_parameters.assert_not_called()
+    step_of(bare_trainer, monkeypatch, stepped=True)
+    bare_trainer.average.update_parameters.assert_called_once()
+
+
+def test_what_is_random_in_a_step_follows_from_its_number(
+    bare_trainer: MagicMock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(1)
+    first = step_of(bare_trainer, monkeypatch, stepped=True)
+    before = torch.get_rng_state()
+    again = step_of(bare_trainer, monkeypatch, stepped=True)
+    assert torch.equal(torch.get_rng_state(), before), "the caller's generators are as they were"
+    bare_trainer.steps_done = 4
+    other = step_of(bare_trainer, monkeypatch, stepped=True)
+    assert first == again
+    assert not set(first) & set(other)
 
 
 def test_accumulated_batches_are_averaged_into_one_step() -> None:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from fsseg.config.staging import staging_of
 from fsseg.methods.registry import method_class, method_names
+from fsseg.nnunet.checkpoint_file import WEIGHTS_HASH_KEY
 from fsseg.training.fit_checkpoint import FitCheckpoint
 from fsseg.training.torch_file import read_torch_file
 
@@ -89,6 +90,7 @@ def test_dropout_of_the_base_is_the_same_after_a_stop_and_beside_an_estimate(
     (base / "plans.json").write_text(json.dumps(plans), encoding="utf-8")
     file = base / "fold_0" / "checkpoint_final.pth"
     checkpoint = read_torch_file(file)
+    del checkpoint[WEIGHTS_HASH_KEY]
     weights = checkpoint["network_weights"]  # norms come behind the dropout now
     checkpoint["network_weights"] = {key.replace("all_modules.1.", "all_modules.2."): weights[key] for key in weights}
     torch.save(checkpoint, file)

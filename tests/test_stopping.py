@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from fsseg.config import stopping
 from fsseg.config.run_folder import staging_of
 from fsseg.config.stopping import Terminated, sigterm_interrupts, stops_after_step
-from fsseg.nnunet.checkpoint_file import load_checkpoint_safely
 from fsseg.training import fit
+from fsseg.training.torch_file import read_torch_file
 
 STEPS = 5
 ADAPTER = "adapter.safetensors"
@@ -182,7 +182,7 @@ def test_a_pretraining_stopped_by_sigterm_goes_on_at_the_next_step(
     assert resumed.json["resumed_at"] == [at]
     succeed(*lab.pretrain_words(tmp_path / "whole", steps=5))
     ours, theirs = (
-        load_checkpoint_safely(tmp_path / run / "fold_0" / "checkpoint_final.pth")["network_weights"]
+        read_torch_file(tmp_path / run / "fold_0" / "checkpoint_final.pth")["network_weights"]
         for run in ("run", "whole")
     )
     assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())

@@ -45,7 +45,7 @@ from fsseg.training.course import Course
 from fsseg.training.crop_batches import worker_errors_named
 from fsseg.training.placement import mixed_precision, place
 from fsseg.training.processes import Processes
-from fsseg.training.seeding import seed_everything
+from fsseg.training.seeding import seeded
 from fsseg.training.step import gradient_scaler, optimisation_step
 from fsseg.training.torch_file import read_torch_file
 from fsseg.training.validation import dice_of_counts
@@ -58,8 +58,8 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
 
     nnU-Net's are the plans, the network, the augmentation, the loop and the checkpoint format. Its own are the masked
     loss, the sampling of cases (sources balanced) and of foreground (annotated structures only), validation Dice over
-    annotated structures, several processes on CPUs too, and random state that makes a resumed run equal to an
-    uninterrupted one. Settings come from the "fsseg" key of the plans.
+    annotated structures, several processes on CPUs too, and random numbers that follow from the seed and the number of
+    a step, so that a resumed run equals an uninterrupted one. Settings come from the "fsseg" key of the plans.
     """
 
     dataset_json: dict[str, Any]
@@ -123,8 +123,8 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
 
     def initialize(self) -> None:
         """Build network, optimiser and objective from the seed, the same in all processes."""
-        seed_everything(self.settings.seed)
-        super().initialize()
+        with seeded(self.settings.seed):
+            super().initialize()
         self.objective = PretrainObjective(
             self.settings, self.structures, self.device, self.processes.gather, self._get_deep_supervision_scales()
         )
@@ -264,18 +264,20 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
     def train_step(self, batch: dict[str, Tensor]) -> dict[str, Any]:
         """Take one optimisation step on a batch of crops, and on those that are accumulated with it."""
         more = [next(self.dataloader_train) for _ in range(self.settings.accumulate - 1)]
-        loss, _ = optimisation_step(
-            *[partial(self._compute_loss, each) for each in (batch, *more)],
-            optimizer=self.optimizer,
-            parameters=self.network.parameters(),
-            device=self.device,
-            precision=self.settings.precision,
-            scaler=self.grad_scaler,
-        )
+        # What is random in a step, such as dropout, follows from its number: a training that goes on draws the same.
+        with seeded(self.settings.seed, self.steps_done, self.processes.rank):
+            loss, stepped = optimisation_step(
+                *[partial(self._compute_loss, each) for each in (batch, *more)],
+                optimizer=self.optimizer,
+                parameters=self.network.parameters(),
+                device=self.device,
+                precision=self.settings.precision,
+                scaler=self.grad_scaler,
+            )
         loss /= self.processes.count
         if not np.isfinite(loss):
             raise FssegError(f"The loss became {loss}; lower the learning rate.")
-        if self.average is not None:
+        if self.average is not None and stepped:  # not where the scaler skipped the step
             self.average.update_parameters(self.plain_network)
         self.step_losses.append(loss)
         self.steps_in_epoch += 1

@@ -3,13 +3,11 @@
 from copy import deepcopy
 from typing import Any
 
-import torch
-
 from fsseg.training.course import Course
 
 
 def training_state(trainer: Any, *, average: bool) -> dict[str, Any]:
-    """Return optimiser, logs, place in the training and random state as plain values and tensors.
+    """Return optimiser, logs and place in the training as plain values and tensors; its place says what is random.
 
     Args:
         trainer: the partial-label trainer.
@@ -25,7 +23,6 @@ def training_state(trainer: Any, *, average: bool) -> dict[str, Any]:
         "steps_in_epoch": trainer.steps_in_epoch,
         "step_losses": trainer.step_losses,
         "average": trainer.average.state_dict() if average and trainer.average is not None else None,
-        "random_state": torch.get_rng_state(),
         "course": trainer.course.state(),
     }
 
@@ -43,7 +40,6 @@ def restore_training(trainer: Any, state: dict[str, Any]) -> None:
     trainer.logger.load_checkpoint(state["logging"])
     trainer.current_epoch = state["current_epoch"]
     trainer.steps_in_epoch, trainer.step_losses = state["steps_in_epoch"], state["step_losses"]
-    torch.set_rng_state(state["random_state"])
     trainer.course = Course.going_on(state.get("course"), trainer.steps_done)
 
 

@@ -21,7 +21,7 @@ from fsseg.models.heads import BACKGROUND, RANDOM, replace_heads, row_sources
 from fsseg.nnunet.configurations import resolved
 from fsseg.nnunet.mirroring import Flips, flips_of_adaptation
 from fsseg.nnunet.model_folder import ModelFolder
-from fsseg.training.seeding import seed_everything
+from fsseg.training.seeding import seeded
 
 
 class Target(StrictModel):
@@ -171,8 +171,6 @@ def build_adapted(job: Job, volumes: Sequence[Volume]) -> AdaptedNetwork:
 
     Methods keep the state of a training, so every network gets one of its own, with the options of the job's.
     """
-    seed_everything(job.seed)
-    network = job.base.build_network() if job.method.uses_pretrained else job.base.build_untrained_network()
     rows = [job.target.base_rows[name] for name in job.target.names]
     novel = [
         RANDOM if job.recipe.new_head_rows == "random" else frequency(volumes, job.target, channel)
@@ -180,8 +178,10 @@ def build_adapted(job: Job, volumes: Sequence[Volume]) -> AdaptedNetwork:
     ]
     base = job.base.activation if job.method.uses_pretrained else "sigmoid"  # a new network has no background row
     sources, minus = row_sources(rows, novel, base=base, activation=job.recipe.activation)
-    replace_heads(network, sources, minus)
-    return AdaptedNetwork(network, type(job.method)(job.method.options), job.decoder)
+    with seeded(job.seed):
+        network = job.base.build_network() if job.method.uses_pretrained else job.base.build_untrained_network()
+        replace_heads(network, sources, minus)
+        return AdaptedNetwork(network, type(job.method)(job.method.options), job.decoder)
 
 
 def frequency(volumes: Sequence[Volume], target: Target, channel: int) -> float:

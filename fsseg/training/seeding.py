@@ -10,13 +10,6 @@ import torch
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
-def seed_everything(seed: int) -> None:
-    """Seed python, numpy and torch on all devices."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - the augmentation library draws from numpy's global generator
-    torch.manual_seed(seed)
-
-
 @contextmanager
 def seeded(*entropy: int) -> Iterator[None]:
     """Run a block with all generators seeded from `entropy`, then give them back their state.
@@ -27,7 +20,10 @@ def seeded(*entropy: int) -> Iterator[None]:
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
-        seed_everything(int(np.random.SeedSequence(entropy).generate_state(1, np.uint32)[0]))
+        seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint32)[0])
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - the augmentation library draws from numpy's global generator
+        torch.manual_seed(seed)  # on all devices
         try:
             yield
         finally:
