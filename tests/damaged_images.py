@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,13 @@ def with_value(value: float, kind: str = "i2") -> Callable[[np.ndarray], np.ndar
     return change
 
 
-def nifti_bytes(array: np.ndarray, *, endian: str = "<", extension: bytes = b"", **fields: Any) -> bytes:
+def nifti_bytes(array: np.ndarray, *, endian: str = "<", extension: int = 0, **fields: Any) -> bytes:
     """Return an uncompressed NIfTI-1 file whose header fields can be anything.
 
     Args:
         array: voxels in x, y, z order; their size is 2 x 2 x 3 mm, and sform and qform agree unless a field differs.
         endian: byte order.
-        extension: bytes between header and voxels, a multiple of 16.
+        extension: bytes of a header extension between header and voxels, a multiple of 16.
         fields: of the header, as nibabel names them; `pixdim` are the sizes along x, y and z.
     """
     header = nibabel.Nifti1Header(endianness=endian)
@@ -48,14 +49,15 @@ def nifti_bytes(array: np.ndarray, *, endian: str = "<", extension: bytes = b"",
     header.set_data_shape(array.shape)
     for set_affine in (header.set_qform, header.set_sform):
         set_affine(np.diag([2.0, 2.0, 3.0, 1.0]), 1)
-    header["magic"], header["vox_offset"] = b"n+1", 352 + len(extension)
+    header["magic"], header["vox_offset"] = b"n+1", 352 + extension
     for name, value in fields.items():
         if name == "pixdim":
             header["pixdim"][1:4] = value
         else:
             header[name] = value
     flag = bytes([bool(extension), 0, 0, 0])
-    return header.binaryblock + flag + extension + array.astype(array.dtype.newbyteorder(endian)).tobytes(order="F")
+    comment = struct.pack(f"{endian}ii", extension, 6).ljust(extension, b"x") if extension else b""
+    return header.binaryblock + flag + comment + array.astype(array.dtype.newbyteorder(endian)).tobytes(order="F")
 
 
 def truncated(path: Path) -> None:

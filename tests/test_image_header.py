@@ -19,7 +19,7 @@ SLIGHTLY_SHEARED = {"srow_y": [0, 2, 0.0576, 0], "qform_code": 0}
 GOOD: dict[str, dict[str, Any]] = {
     "plain": {},
     "big endian": {"endian": ">"},
-    "extension": {"extension": bytes(16)},
+    "extension": {"extension": 16},
     "scaled": {"scl_slope": 2, "scl_inter": -1024},
     "no scaling said with NaN": {"scl_slope": np.nan, "scl_inter": np.nan},
     "wrong bitpix": {"bitpix": 8},

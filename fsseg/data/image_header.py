@@ -30,6 +30,7 @@ from fsseg.data.geometry import (
 )
 from fsseg.data.image_file import NotByItkError, UnreadableImageError, require_memory, require_regular_file
 from fsseg.data.nifti_header import NiftiHeader, read_nifti_header
+from fsseg.data.stored_voxels import StoredVoxels, require_all, stored_voxels
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,6 @@ _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK's axes point to the left and back,
 _WORTH_SAYING_VOXELS = 0.01
 _LONGEST_VOXEL_MM = 1000.0
 _REPAIR = "`fsseg assemble --repair` writes a copy that it reads"
-_STORED_AS_THEY_ARE = ("GiplImageIO", "VTKImageIO", "MRCImageIO")  # of these ITK reads missing bytes as anything
 
 
 Reader = Literal["ITK", "nibabel", "either"]
@@ -51,20 +51,34 @@ class ImageHeader:
         path: the file.
         grid: its voxels in space; more or fewer than three axes are possible.
         components: numbers stored for each voxel.
+        voxel_bytes: bytes of a voxel once it is read.
         nifti: the header of the NIfTI file, if it is one.
+        stored: where other files keep their voxels, if that is known.
         by_nibabel: whether nibabel reads the file, not ITK.
     """
 
     path: Path
     grid: Grid
     components: int
-    nifti: NiftiHeader | None
+    voxel_bytes: int
+    nifti: NiftiHeader | None = None
+    stored: StoredVoxels | None = None
     by_nibabel: bool = False
 
     @property
     def is_volume(self) -> bool:
         """Return whether it is one 3D image with one number per voxel."""
         return len(self.grid.size_xyz) == AXES and self.components == 1
+
+    @property
+    def needed_bytes(self) -> int:
+        """Bytes of all voxels once they are read."""
+        return math.prod(self.grid.size_xyz) * self.voxel_bytes
+
+    def require_stored(self, *, unpack: bool) -> None:
+        """Raise what `require_all` does unless the file holds the voxels that the header announces."""
+        if self.stored:
+            require_all(self.stored, self.needed_bytes, self.needed_bytes // self.grid.size_xyz[-1], unpack=unpack)
 
 
 def check_header(path: Path, reader: Reader = "ITK") -> ImageHeader:
@@ -122,6 +136,7 @@ def _itk_header(path: Path) -> ImageHeader:
     nifti = read_nifti_header(path) if kind == "NiftiImageIO" or _is_named_nifti(path) else None
     if nifti and nifti.version != 1:
         raise NotByItkError(f"a NIfTI-{nifti.version} file, which ITK does not read; {_REPAIR}: {path}")
+    stored = stored_voxels(path, kind)
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -130,11 +145,11 @@ def _itk_header(path: Path) -> ImageHeader:
         if nifti and "orthonormal" in str(error):
             raise NotByItkError(_sheared(next(iter(nifti.affines.values())), path)) from None
         raise
-    needed_bytes = math.prod(reader.GetSize()) * _voxel_bytes(reader)
-    if kind in _STORED_AS_THEY_ARE and not path.name.endswith(".gz") and path.stat().st_size < needed_bytes:
-        raise EOFError(f"shorter than the {needed_bytes} bytes that its header announces")
-    require_memory(needed_bytes, path)
-    return ImageHeader(path, grid_of(reader), reader.GetNumberOfComponents(), nifti)
+    grid, voxel_bytes = grid_of(reader), _voxel_bytes(reader)
+    header = ImageHeader(path, grid, reader.GetNumberOfComponents(), voxel_bytes, nifti, stored)
+    header.require_stored(unpack=False)
+    require_memory(header.needed_bytes, path)
+    return header
 
 
 def _voxel_bytes(reader: SimpleITK.ImageFileReader) -> int:
@@ -144,8 +159,11 @@ def _voxel_bytes(reader: SimpleITK.ImageFileReader) -> int:
 
 def _nibabel_header(path: Path) -> ImageHeader:
     nifti = read_nifti_header(path)
-    require_memory(math.prod(nifti.size) * np.dtype(float).itemsize, path)  # nnU-Net reads with get_fdata
-    return ImageHeader(path, nibabel_grid(nifti), _components(nifti.stored_type), nifti, by_nibabel=True)
+    grid, components = nibabel_grid(nifti), _components(nifti.stored_type)
+    voxel_bytes = np.dtype(float).itemsize  # nnU-Net reads with get_fdata
+    header = ImageHeader(path, grid, components, voxel_bytes, nifti, by_nibabel=True)
+    require_memory(header.needed_bytes, path)
+    return header
 
 
 def _components(stored_type: np.dtype) -> int:

@@ -31,6 +31,7 @@ def read_image(path: Path, reader: Reader = "ITK") -> SimpleITK.Image:
     """
     header = check_header(path, reader)
     with damage_named(path):
+        header.require_stored(unpack=True)
         not_finite = count_not_finite(header.nifti) if header.nifti else 0
         image = read_by_nibabel(path, header.grid) if header.by_nibabel else SimpleITK.ReadImage(str(path))
         # Values that are finite as they are stored may not be so when they are scaled.

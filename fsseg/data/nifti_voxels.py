@@ -47,7 +47,7 @@ def read_by_nibabel(path: Path, grid: Grid) -> SimpleITK.Image:
     """Read a NIfTI file with nibabel, whatever the angles between its axes."""
     try:
         array = np.asanyarray(nibabel.load(path).dataobj)  # type: ignore[attr-defined]
-    except (HeaderDataError, ImageFileError) as error:
+    except (HeaderDataError, ImageFileError, ValueError) as error:
         raise UnreadableImageError(f"unreadable: {path} ({error})") from None
     image = SimpleITK.GetImageFromArray(array.astype(array.dtype.newbyteorder("=")).T)
     if len(grid.size_xyz) == AXES:

@@ -18,7 +18,7 @@ from fsseg.data.volumes import SourceLabels, Volume, annotated_locations, annota
 from fsseg.nnunet.image_readers import reader_of
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.quiet import nnunet_failures, quiet
-from fsseg.nnunet.sound_cases import require_sound, unnamed_values
+from fsseg.nnunet.sound_cases import require_sound, require_sound_headers, unnamed_values
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +84,7 @@ class CasePreprocessor:
     def _cached(self, files: Sequence[Path], label: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         if self.cache is None:
             return self._run(files, label)
+        require_sound_headers(files, label, reader_of(self.model.plans))  # a pipe could not even be hashed
         entry = self.cache / f"{self._key([*files, label])}.npz"
         if entry.is_file():
             try:

@@ -9,8 +9,9 @@ import SimpleITK
 from tqdm import tqdm
 
 from fsseg.config.errors import FssegError, first_of, listed_problems
-from fsseg.data.case_checks import checked_channel, checked_labels
-from fsseg.data.image_header import Reader
+from fsseg.data.case_checks import checked_channel, checked_labels, header_problems
+from fsseg.data.image_header import Reader, check_header
+from fsseg.data.images import UnreadableImageError
 from fsseg.data.structures import Structures
 from fsseg.nnunet.raw_dataset import RawDataset
 
@@ -44,9 +45,23 @@ def require_sound_dataset(dataset: RawDataset, workers: int, reader: Reader) -> 
 def require_sound(files: Sequence[Path], label: Path | None, reader: Reader) -> None:
     """Raise `FssegError` if the files of a case cannot be used; see `case_problems`."""
     problems, _ = case_problems(files, label, reader)
+    _refuse(files[0].name, problems)
+
+
+def require_sound_headers(files: Sequence[Path], label: Path, reader: Reader) -> None:
+    """Raise `FssegError` if the headers of a case tell that it cannot be used; no voxel is read."""
+    problems = header_problems(files, reader)
+    try:
+        check_header(label, reader)
+    except UnreadableImageError as error:
+        problems.append(f"labels {error}")
+    _refuse(files[0].name, problems)
+
+
+def _refuse(case: str, problems: Sequence[str]) -> None:
     if problems:
         raise FssegError(
-            f"Case {files[0].name} cannot be used:\n  - " + "\n  - ".join(problems) + "\n  Repair or remove the case."
+            f"Case {case} cannot be used:\n  - " + "\n  - ".join(problems) + "\n  Repair or remove the case."
         )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import SimpleITK
 
+from fsseg.data.images import read_image
 from fsseg.evaluation.label_folders import open_label_folder
 from fsseg.evaluation.label_maps import ORIENTATION, read_label_map
 from fsseg.reporting.html import Picture
@@ -54,7 +55,7 @@ def _all_methods(files: DemoFiles, case: str) -> Picture:
 
 def _read_image(path: Path) -> tuple[Array, tuple[float, float, float]]:
     """Return a CT as (D, H, W) HU in RAS orientation, and its spacing in z, y, x in mm."""
-    image = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(path)), ORIENTATION)
+    image = SimpleITK.DICOMOrient(read_image(path), ORIENTATION)
     x_mm, y_mm, z_mm = image.GetSpacing()
     return SimpleITK.GetArrayFromImage(image), (z_mm, y_mm, x_mm)
 

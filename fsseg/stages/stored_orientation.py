@@ -6,6 +6,9 @@ from pathlib import Path
 import SimpleITK
 
 from fsseg.config.errors import UsageError, first_of
+from fsseg.data.image_header import check_header
+from fsseg.data.images import UnreadableImageError
+from fsseg.nnunet.image_readers import reader_of
 from fsseg.nnunet.model_folder import ModelFolder
 
 _SHOWN = 5
@@ -20,15 +23,16 @@ def stored_orientations(base: ModelFolder, images: Mapping[str, Path]) -> dict[s
     """
     if base.plans_manager().image_reader_writer_class.__name__.endswith("WithReorient"):
         return {}
+    reader = reader_of(base.plans)
     found: dict[str, list[str]] = {}
     for case, file in images.items():
-        reader = SimpleITK.ImageFileReader()
-        reader.SetFileName(str(file))
         try:
-            reader.ReadImageInformation()
-        except RuntimeError:
+            header = check_header(file, reader)
+        except UnreadableImageError:
             continue  # whoever reads the image itself says what is wrong with it
-        code = SimpleITK.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(reader.GetDirection())
+        if not header.is_volume:
+            continue
+        code = SimpleITK.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(header.grid.direction)
         found.setdefault(code, []).append(case)
     return found
 
