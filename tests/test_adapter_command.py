@@ -222,7 +222,7 @@ def test_each_network_shares_the_base_before_the_next_is_built(
 ) -> None:
     import gc
 
-    from fsseg.stages import predict
+    from fsseg.stages import prediction_model
 
     base = read_model_folder(lab.base)
     heaviest = max((p for p in base.build_network().parameters()), key=torch.numel)
@@ -235,11 +235,11 @@ def test_each_network_shares_the_base_before_the_next_is_built(
         copies.append(len({*same} - {heaviest.data_ptr()}))
         return load_adapted(base, file)
 
-    monkeypatch.setattr(predict, "load_adapted", counted)
+    monkeypatch.setattr(prediction_model, "load_adapted", counted)
     files = [adapter(run) for run in (probe, known, novel)]
     words = ("--input", lab.image(1).parent, "--output", tmp_path / "out", "--dry-run")
     with monkeypatch.context() as patch:
-        patch.setattr(predict, "_require_stackable", lambda _: None)  # two of them segment the same structure
+        patch.setattr(prediction_model, "_require_stackable", lambda _: None)  # two of them segment the same structure
         succeed("predict", "--base", lab.base, "--adapter", *files, *words)
     assert copies[1] - copies[0] == 1
     assert copies[2] == copies[1]
@@ -296,7 +296,7 @@ def test_adapters_of_one_dataset_keep_its_integers(
 ) -> None:
     from types import SimpleNamespace
 
-    from fsseg.stages.predict import _joined_integers
+    from fsseg.stages.prediction_model import _joined_integers
 
     infos: Any = [
         SimpleNamespace(integers={"a": (2, 5), "b": (5,)}, label_maps=LabelMaps(sha256="first", highest=9)),

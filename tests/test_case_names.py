@@ -52,4 +52,4 @@ def test_predict_refuses_it_before_it_segments(tmp_path: Path, adapted: Path) ->
     words = ("--input", tmp_path / "images", "--output", tmp_path / "out", "--dry-run")
     outcome = fsseg("predict", "--run", adapted, *words)
     assert outcome.code == 1
-    assert "names that end like those of files: x.nii" in outcome.err
+    assert "x.nii: its name ends like that of a NIfTI file" in outcome.err

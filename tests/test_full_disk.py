@@ -53,6 +53,7 @@ def test_an_image_that_is_not_written_whole_is_an_error(tmp_path: Path, ending: 
 
 def test_assemble_leaves_no_truncated_label_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "raw").mkdir()
+    monkeypatch.delenv("nnUNet_preprocessed", raising=False)  # other tests have a dataset of this number there
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
     noise(tmp_path / "Masks" / "a" / "ct.nii.gz", -1000, 1000)
     noise(tmp_path / "Masks" / "a" / "seg" / "liver.nii.gz")

@@ -690,7 +690,7 @@ def test_no_other_command_deletes_an_unfinished_training(
         words += ["--input", lab.target / "imagesTr"]
     outcome = fsseg(*words)
     assert outcome.code == 2
-    assert "An unfinished training of another command lies in" in outcome.err
+    assert "An unfinished run of another command lies in" in outcome.err
     assert (staging_of(run) / "fold_0/checkpoint_latest.pth").is_file()
 
 

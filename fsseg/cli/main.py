@@ -32,6 +32,7 @@ COMMANDS = {
 _AFTER_STOP = {
     "preprocess": "The preprocessed dataset is incomplete: give the command again.",
     "pretrain": "A training goes on after its last step with the same command and --resume.",
+    "predict": "Label maps that are finished stay, and the same command goes on behind them.",
     "adapt": "What was trained goes on with the same command, as does a leave-one-out.",
 }
 

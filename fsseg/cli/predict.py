@@ -1,6 +1,8 @@
 """Segment images with a run of `fsseg adapt` or `fsseg pretrain`, or with several adapters on one base."""
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 from fsseg.cli.options import add_device_option, add_output_options, emit
 
@@ -10,6 +12,11 @@ EXAMPLES = """examples:
       --input images/ --output predictions/
   fsseg predict --run runs/larynx --input $nnUNet_raw/Dataset104_HeadNeckTarget/imagesTr --cases HeadNeckTarget_pt_4 \\
       --output predictions/
+  fsseg predict --run runs/larynx --input scan.nii.gz --output predictions/
+  fsseg predict --run runs/larynx --input folder_of_dicom_folders/ --output predictions/
+  fsseg predict --run nnunet_results/model --folds 0 1 2 --save-probabilities --input images/ --output predictions/
+
+A prediction that was stopped goes on with the same command: label maps of the same images, model and settings stay.
 
 stock nnU-Net gives the same result, where fsseg is not installed:
   nnUNetv2_predict_from_modelfolder -i images/ -o predictions/ -m runs/larynx -f 0
@@ -21,7 +28,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", help="run folder (an nnU-Net model folder)")
     parser.add_argument("--base", help="instead of --run: the model folder that adapters were trained on")
     parser.add_argument("--adapter", nargs="+", default=[], metavar="FILE", help="with --base: adapters to run")
-    parser.add_argument("--input", required=True, help="folder of images named CASE_0000.nii.gz")
+    parser.add_argument(
+        "--folds",
+        nargs="+",
+        default=[],
+        help="of --run, averaged: numbers, or all (default: every number that is there)",
+    )
+    parser.add_argument(
+        "--checkpoint-name",
+        metavar="NAME",
+        help="of --run, in its folds (default: checkpoint_final.pth, or else checkpoint_best.pth)",
+    )
+    parser.add_argument(
+        "--input",
+        required=True,
+        help="folder of images named CASE_0000.nii.gz; for models of one channel also an image file, a folder of files"
+        " without a number, a DICOM folder, or a folder of DICOM folders",
+    )
     parser.add_argument("--output", required=True, help="folder to make")
     parser.add_argument("--cases", nargs="+", help="only these cases")
     parser.add_argument(
@@ -29,6 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--no-mirroring", dest="mirroring", action="store_false", help="no average over flips: up to 8 times as fast"
+    )
+    parser.add_argument(
+        "--save-probabilities", action="store_true", help="also write the .npz and .pkl that nnUNetv2_ensemble reads"
+    )
+    parser.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="segment the others where a case cannot be used; not_segmented.json says which, and the exit code is 1",
     )
     add_device_option(parser)
     add_output_options(parser, dry_run=True)
@@ -39,12 +70,17 @@ def run(arguments: argparse.Namespace) -> int:
     from fsseg.config.base import validated
     from fsseg.stages.predict import PredictConfig, run_predict
 
-    names = ("run", "base", "input", "output", "cases", "tile_step_size", "mirroring", "device")
-    values = {name: getattr(arguments, name) for name in names} | {"adapters": arguments.adapter}
+    renamed = {"adapters": arguments.adapter}
+    values = renamed | {name: getattr(arguments, name) for name in PredictConfig.model_fields if name not in renamed}
     config = validated(PredictConfig, values, "the options")
     result = run_predict(config, dry_run=arguments.dry_run)
-    verb = "would segment" if arguments.dry_run else "segmented"
-    emit(
-        result, f"{verb} {', '.join(result['structures'])} in {result['cases']} cases: {config.output}", arguments.json
-    )
-    return 0
+    emit(result, _text(result, config.output, dry_run=arguments.dry_run), arguments.json)
+    return 1 if result["not_segmented"] else 0
+
+
+def _text(result: dict[str, Any], output: Path, *, dry_run: bool) -> str:
+    verb = "would segment" if dry_run else "segmented"
+    done = f" ({result['finished_before']} of them finished before)" if result["finished_before"] else ""
+    lines = [f"{verb} {', '.join(result['structures'])} in {result['cases']} cases{done}: {output}"]
+    lines += [f"  not segmented: {case}: {problem}" for case, problem in result["not_segmented"].items()]
+    return "\n".join(lines)

@@ -5,7 +5,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,10 @@ class Manifest:
         """Record the hash of each input file."""
         for path in paths:
             self.content["inputs"][str(path)] = sha256_of_file(path)
+
+    def add_hashes(self, hashes: Mapping[str, str]) -> None:
+        """Record path -> hash of inputs whose hash is known."""
+        self.content["inputs"].update(hashes)
 
     def add(self, **facts: Any) -> None:
         """Record results and facts of the run, such as trainable parameters; plain JSON values only."""

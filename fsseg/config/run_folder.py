@@ -19,7 +19,7 @@ from fsseg.config.staging import (
 )
 
 _TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
-_UNFINISHED = ("fold_*/checkpoint_latest.pth", "training*")  # states of trainings that can go on
+_UNFINISHED = ("fold_*/checkpoint_latest.pth", "training*", "finished_cases.json")  # of runs that can go on
 
 
 def require_new(folder: Path, *, resume: bool = True) -> None:
@@ -74,7 +74,7 @@ def new_run_folder(
         FssegError: no space is left, or the folder cannot be written.
     """
     require_new(folder, resume=resume or not checkpoints)
-    _require_no_other_training(staging_of(place or folder), checkpoints)
+    _require_no_other_run(staging_of(place or folder), checkpoints)
     with locked_staging(place or folder, folder, checkpoints=checkpoints) as staging:
         try:
             _require_absent(folder)  # another process may have just completed it
@@ -107,13 +107,13 @@ def _complete(staging: Path, folder: Path) -> None:
         ) from error
 
 
-def _require_no_other_training(staging: Path, checkpoints: str) -> None:
-    """Raise `UsageError` if the staging folder holds the training of another command."""
+def _require_no_other_run(staging: Path, checkpoints: str) -> None:
+    """Raise `UsageError` if the staging folder holds what another command has not finished."""
     own = set(staging.glob(checkpoints)) if checkpoints else set()
     unfinished = {path for pattern in _UNFINISHED for path in staging.glob(pattern)}
     if unfinished - own:
         raise UsageError(
-            f"An unfinished training of another command lies in {staging}\n"
+            f"An unfinished run of another command lies in {staging}\n"
             "  Choose another output folder, or delete that one."
         )
 

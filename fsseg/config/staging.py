@@ -136,7 +136,7 @@ def not_written(folder: Path, error: OSError, *, resumable: bool = False) -> Fss
     """
     choose = "Free some space or choose" if error.errno in NO_SPACE else "Choose"
     advice = (
-        "Free some space, then give the command again (pretrain: with --resume); the last checkpoint stays."
+        "Free some space, then give the command again (pretrain: with --resume); what was finished before stays."
         if resumable
         else f"{choose} another output folder; finished results stay, nothing half-written does."
     )

@@ -1,6 +1,6 @@
 """Reading a folder with one DICOM series, and label slices that were saved as PNG beside it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,7 +11,32 @@ from fsseg.data.folder_listing import listed
 from fsseg.data.images import UnreadableImageError
 
 _POSITION = "0020|0032"  # ImagePositionPatient
+_PREAMBLE_BYTES, _MAGIC = 128, b"DICM"
 _UNEVEN_SHARE = 0.1  # of the usual distance between slices; headers are rounded
+
+
+def is_dicom(file: Path) -> bool:
+    """Return whether a file is named or begins as DICOM files do; the directory of a disc (DICOMDIR) is none."""
+    if file.name == "DICOMDIR" or not file.is_file():
+        return False
+    if file.suffix.lower() == ".dcm":
+        return True
+    with file.open("rb") as content:
+        return content.read(_PREAMBLE_BYTES + len(_MAGIC))[_PREAMBLE_BYTES:] == _MAGIC
+
+
+def folders_with_dicom(folder: Path, levels: int = 3) -> list[Path]:
+    """Return the folder, or else those of the folders inside it, that hold DICOM files.
+
+    Args:
+        folder: where to look.
+        levels: how far down; archives store patient, study and series as folders.
+    """
+    entries = listed(folder)
+    if any(is_dicom(entry) for entry in entries):
+        return [folder]
+    below = (entry for entry in entries if levels and entry.is_dir())
+    return [found for entry in below for found in folders_with_dicom(entry, levels - 1)]
 
 
 def series_files(folder: Path) -> list[str]:
@@ -50,11 +75,29 @@ def read_series(folder: Path) -> SimpleITK.Image:
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise UnreadableImageError(f"unreadable DICOM series: {folder} ({reason})") from None
-    positions = [reader.GetMetaData(index, _POSITION) for index in range(image.GetDepth())]
-    positions_mm = np.array([[float(value) for value in text.split("\\")] for text in positions])
-    _require_even_spacing(positions_mm, folder)
-    _require_upright(positions_mm, image, folder)
+    positions = [_position_mm(reader.GetMetaData, (index, _POSITION), folder) for index in range(image.GetDepth())]
+    _require_volume(np.array(positions), image, folder)
     return image
+
+
+def check_series(folder: Path) -> None:
+    """Check what can be told of the DICOM series in a folder without reading a voxel.
+
+    Raises:
+        UnreadableImageError: as `read_series`, but for damaged voxels.
+    """
+    reader = SimpleITK.ImageFileReader()
+    positions = []
+    for file in series_files(folder):
+        reader.SetFileName(file)
+        try:
+            with _itk_silent():
+                reader.ReadImageInformation()
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise UnreadableImageError(f"unreadable DICOM file: {file} ({reason})") from None
+        positions.append(_position_mm(reader.GetMetaData, (_POSITION,), folder))
+    _require_volume(np.array(positions), reader, folder)
 
 
 def read_png_slices(folder: Path, series_folder: Path) -> SimpleITK.Image:
@@ -89,6 +132,19 @@ def _itk_silent() -> Iterator[None]:
         SimpleITK.ProcessObject.SetGlobalWarningDisplay(before)
 
 
+def _position_mm(read: Callable[..., str], key: tuple[int | str, ...], folder: Path) -> list[float]:
+    try:
+        return [float(value) for value in read(*key).split("\\")]
+    except (RuntimeError, ValueError):
+        raise UnreadableImageError(f"a slice does not say where it lies (ImagePositionPatient): {folder}") from None
+
+
+def _require_volume(positions_mm: np.ndarray, image: SimpleITK.Image | SimpleITK.ImageFileReader, folder: Path) -> None:
+    """Refuse slices with gaps, or shifted along themselves; `image` has their spacing and directions."""
+    _require_even_spacing(positions_mm, folder)
+    _require_upright(positions_mm, image, folder)
+
+
 def _require_even_spacing(positions_mm: np.ndarray, folder: Path) -> None:
     distances = np.linalg.norm(np.diff(positions_mm, axis=0), axis=1)
     if not len(distances):
@@ -103,7 +159,9 @@ def _require_even_spacing(positions_mm: np.ndarray, folder: Path) -> None:
         )
 
 
-def _require_upright(positions_mm: np.ndarray, image: SimpleITK.Image, folder: Path) -> None:
+def _require_upright(
+    positions_mm: np.ndarray, image: SimpleITK.Image | SimpleITK.ImageFileReader, folder: Path
+) -> None:
     """Refuse slices that are shifted along themselves, which an image with three axes at right angles cannot say."""
     direction = np.reshape(image.GetDirection(), (3, 3))
     right, down, along = (positions_mm[-1] - positions_mm[0]) @ direction

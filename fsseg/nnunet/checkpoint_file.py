@@ -15,7 +15,7 @@ LATEST_NAME = "checkpoint_latest.pth"
 STOCK_TRAINER = "nnUNetTrainer"
 WEIGHTS_HASH_KEY = "network_weights_sha256"  # stock nnU-Net takes no notice of it
 _SHOWN = 3
-_BEST_NAME = "checkpoint_best.pth"  # nnU-Net's choice by the validation of a fold
+BEST_NAME = "checkpoint_best.pth"  # nnU-Net's choice by the validation of a fold
 
 
 def save_checkpoint(
@@ -39,9 +39,9 @@ def save_checkpoint(
 
 def refuse_best(path: Path) -> None:
     """Raise `UsageError` if nnU-Net asks for the checkpoint that validated best: fsseg's trainers choose none."""
-    if path.name == _BEST_NAME:
+    if path.name == BEST_NAME:
         raise UsageError(
-            f"There is no {_BEST_NAME}: fsseg's trainers keep the last checkpoint and choose none by validation.\n"
+            f"There is no {BEST_NAME}: fsseg's trainers keep the last checkpoint and choose none by validation.\n"
             "  Leave --val_best out; --val validates the last one."
         )
 

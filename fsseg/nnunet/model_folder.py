@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import shlex
 from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -15,14 +14,13 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 
-from fsseg.config.errors import FssegError, UsageError, shown
+from fsseg.config.errors import FssegError, shown
 from fsseg.config.json_files import read_json, write_json
 from fsseg.config.recipes import LEAST_TILE_STEP, Activation
 from fsseg.data.assembly import head_labels
 from fsseg.data.channels import with_ordered_channels
 from fsseg.data.splits import SUPPORT_KEY
 from fsseg.data.structures import Structures, structures_of_dataset_json
-from fsseg.methods.adapter_file import ADAPTER_NAME
 from fsseg.models.networks import build_network
 from fsseg.models.weights_hash import hash_of_weights
 from fsseg.nnunet.checkpoint_file import (
@@ -32,6 +30,7 @@ from fsseg.nnunet.checkpoint_file import (
     save_checkpoint,
 )
 from fsseg.nnunet.configurations import deciding_settings, require_plain_3d, resolved
+from fsseg.nnunet.model_checkpoints import checkpoint_file, remarks_on
 from fsseg.training.torch_file import read_torch_file
 
 logger = logging.getLogger(__name__)
@@ -159,6 +158,11 @@ class ModelFolder:
     def build_network(self) -> nn.Module:
         """Build the network with its pretrained weights; logits of the full resolution only."""
         network = self.build_untrained_network()
+        self.load_weights(network)
+        return network
+
+    def load_weights(self, network: nn.Module) -> None:
+        """Put the weights into a network that was built by the same plans; raise `FssegError` if they do not fit."""
         try:
             problems = network.load_state_dict(self.weights, strict=False)
         except RuntimeError as error:
@@ -172,7 +176,6 @@ class ModelFolder:
                 f" {len(problems.missing_keys)} missing, {len(problems.unexpected_keys)} unexpected keys"
                 f" (first: {(problems.missing_keys + problems.unexpected_keys)[0]})."
             )
-        return network
 
 
 def network_of_plans(
@@ -192,15 +195,21 @@ def network_of_plans(
     )
 
 
-def read_model_folder(path: Path) -> ModelFolder:
+def read_model_folder(path: Path, file: Path | None = None) -> ModelFolder:
     """Read a model folder as `fsseg pretrain`, `fsseg adapt` and nnU-Net leave it.
+
+    Args:
+        path: the folder.
+        file: the checkpoint in it; None takes that of the first fold, and says so where that was a choice.
 
     Raises:
         UsageError: the folder is no model folder, or is unfinished.
         FssegError: a file is damaged.
     """
-    file = checkpoint_file(path)
-    _say_which_fold(path, file)
+    if file is None:
+        file = checkpoint_file(path)
+        for remark in remarks_on(path, [file]):
+            logger.warning("%s", remark)
     plans = read_json(path / "plans.json", _PLANS_KEYS)
     dataset_json = with_ordered_channels(read_json(path / "dataset.json", _DATASET_KEYS), path / "dataset.json")
     checkpoint = read_torch_file(file)
@@ -264,40 +273,6 @@ def write_model_folder(
 def model_files(path: Path) -> list[Path]:
     """Return the files of which a model folder consists; raise `UsageError` if the folder is none."""
     return [checkpoint_file(path), path / "plans.json", path / "dataset.json"]
-
-
-def checkpoint_file(path: Path) -> Path:
-    """Return the checkpoint of a model folder, of its first fold; raise `UsageError` if the folder is none."""
-    if path.is_file():
-        raise UsageError(
-            f"{path} is a file, not a model folder.\n  Give the folder that holds its plans.json; a file that has none"
-            " becomes one with `fsseg import`."
-        )
-    if not path.is_dir():
-        unfinished = path.with_name(path.name + ".partial")
-        hint = " (an unfinished run lies beside it; finish it with --resume)" if unfinished.is_dir() else ""
-        raise UsageError(
-            f"Checkpoint folder not found: {path}{hint}\n  Give the --out folder of `fsseg pretrain` or `fsseg import`."
-        )
-    found = sorted(path.glob(f"fold_*/{CHECKPOINT_NAME}"))
-    if not found or not (path / "plans.json").is_file() or not (path / "dataset.json").is_file():
-        if (path / ADAPTER_NAME).is_file():
-            raise UsageError(
-                f"{path} is not a model folder: its method does not merge, and its adapter runs on its base.\n"
-                f"  fsseg predict --base BASE --adapter {shlex.quote(str(path / ADAPTER_NAME))}, where BASE is the"
-                " --checkpoint of its `fsseg adapt`"
-            )
-        raise UsageError(
-            f"{path} is not a model folder: plans.json, dataset.json and fold_*/{CHECKPOINT_NAME} are needed.\n"
-            "  Give the --out folder of `fsseg pretrain`, or an nnU-Net results folder."
-        )
-    return found[0]
-
-
-def _say_which_fold(path: Path, used: Path) -> None:
-    folds = sorted(file.parent.name for file in path.glob(f"fold_*/{CHECKPOINT_NAME}"))
-    if len(folds) > 1:
-        logger.warning("%s has %s: only %s is used.", path, ", ".join(folds), used.parent.name)
 
 
 def _tile_step_size(checkpoint: dict[str, Any], file: Path) -> float:

@@ -1,6 +1,6 @@
 """Sliding-window prediction with nnU-Net's own predictor, so that results equal those of `nnUNetv2_predict`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,19 @@ class Predictor:
         network: the network, merged or adapted in place; put into evaluation mode.
         model: plans, dataset.json and configuration; axes to mirror, and the step of the sliding window.
         device: where to compute.
+        folds: weights of which the logits are averaged, loaded into the network one after the other; none means those
+            that it has.
     """
 
-    def __init__(self, network: nn.Module, model: ModelFolder, device: torch.device) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        model: ModelFolder,
+        device: torch.device,
+        folds: Sequence[Mapping[str, Tensor]] = (),
+    ) -> None:
         self.model = model
+        self.folds = folds
         self.preprocessor = CasePreprocessor(model, cache=None)
         self.network = place(network, device).eval()
         with quiet():
@@ -55,9 +64,19 @@ class Predictor:
         Raises:
             FssegError: they are too large for nnU-Net's half precision.
         """
+        sums = None
+        for weights in self.folds or (None,):
+            if weights is not None:
+                self.network.load_state_dict(weights)
+            logits = self._sliding_window(image)
+            sums = logits if sums is None else sums.add_(logits)  # in half precision, as nnU-Net adds them
+        assert sums is not None
+        return sums.div_(max(1, len(self.folds))).float()
+
+    def _sliding_window(self, image: np.ndarray) -> Tensor:
         try:
             with quiet():
-                return self._predictor.predict_sliding_window_return_logits(torch.from_numpy(image)).float().cpu()
+                return self._predictor.predict_sliding_window_return_logits(torch.from_numpy(image)).cpu()
         except RuntimeError as error:
             if "Encountered inf" not in str(error):
                 raise
@@ -76,7 +95,15 @@ class Predictor:
         image, properties = self.preprocessor.image(files)
         self.write(self.logits(image), properties, out, self.model.dataset_json)
 
-    def write(self, logits: Tensor, properties: dict[str, Any], out: Path, dataset_json: dict[str, Any]) -> None:
+    def write(
+        self,
+        logits: Tensor,
+        properties: dict[str, Any],
+        out: Path,
+        dataset_json: dict[str, Any],
+        *,
+        save_probabilities: bool = False,
+    ) -> None:
         """Write a label map in the geometry of the image.
 
         Args:
@@ -84,6 +111,7 @@ class Predictor:
             properties: of the image, from its preprocessing.
             out: label map to write, with the file ending of dataset.json.
             dataset_json: the meaning of the C channels.
+            save_probabilities: also write them beside it, as nnU-Net does for ensembles (.npz and .pkl).
 
         Raises:
             FssegError: it was not written whole.
@@ -95,4 +123,5 @@ class Predictor:
             configuration=self._predictor.configuration_manager,
             plans=self._predictor.plans_manager,
             dataset_json=dataset_json,
+            save_probabilities=save_probabilities,
         )

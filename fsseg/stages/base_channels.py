@@ -11,7 +11,8 @@ from fsseg.data.channels import channel_names, same_channels
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.ignored_channels import ignored_channels
 from fsseg.models.networks import total_strides
-from fsseg.nnunet.model_folder import ModelFolder, checkpoint_file
+from fsseg.nnunet.model_checkpoints import checkpoint_file
+from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.raw_dataset import RawDataset
 
 

@@ -1,34 +1,33 @@
 """Stage: segment images with a run of `fsseg adapt` or `fsseg pretrain`, or with adapters on their base."""
 
 import logging
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
-from torch import nn
-from tqdm import tqdm
 
 from fsseg.config.base import StrictModel
-from fsseg.config.errors import UsageError, require_known
+from fsseg.config.errors import FssegError, UsageError, listed_problems, require_known
 from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest
 from fsseg.config.recipes import LEAST_TILE_STEP
 from fsseg.config.run_folder import new_run_folder, require_new
-from fsseg.data.assembly import containing_first, paintable, renumbered
-from fsseg.data.structures import Structures
-from fsseg.methods.adapted_network import AdaptedNetwork
-from fsseg.methods.adapter_file import AdapterInfo
-from fsseg.methods.stacked_networks import StackedNetworks
-from fsseg.nnunet.model_folder import ModelFolder, model_files, read_model_folder
+from fsseg.config.staging import staging_of
+from fsseg.nnunet.finished_cases import FINISHED_NAME, FinishedCases
+from fsseg.nnunet.image_readers import reader_of
+from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.prediction import Predictor
-from fsseg.nnunet.raw_dataset import ignored_images, images_by_case
-from fsseg.stages.load_adapted import load_adapted
+from fsseg.nnunet.prediction_files import checked
+from fsseg.nnunet.prediction_inputs import InputFinder, PredictionInputs
+from fsseg.nnunet.segmenting import Segmenting
+from fsseg.stages.prediction_model import PredictionModel, adapters_to_predict, run_to_predict
 from fsseg.stages.stored_orientation import mixed_orientations, stored_orientations
 from fsseg.training.seeding import resolve_device
 
 log = logging.getLogger(__name__)
+
+NOT_SEGMENTED_NAME = "not_segmented.json"  # case -> why
 
 
 class PredictConfig(StrictModel):
@@ -37,166 +36,169 @@ class PredictConfig(StrictModel):
     Attributes:
         run: model folder; or else
         base, adapters: model folder and the adapter files to run on it together.
-        input: folder of images named CASE_0000.nii.gz.
+        folds: of the run, by number or "all"; none takes all numbers that are there, as nnU-Net does.
+        checkpoint_name: of the run's folds; None takes the last checkpoints, or else those that validated best.
+        input: an image file, a folder of images or DICOM files, or a folder of DICOM folders.
         output: folder to make: one label map a case, and dataset.json with the meaning of the integers.
-        cases: only these cases of the input folder; None means all.
+        cases: only these cases of the input; None means all.
         tile_step_size: step of the sliding window as a share of the patch; smaller is slower and smoother. None takes
             that of the run, or the smallest of the adapters.
         mirroring: average over flips of the axes that the run, or every adapter, allows.
+        save_probabilities: also write what nnU-Net's ensembles read.
+        skip_bad: segment the others where a case cannot be used.
         device: auto, cpu, cuda, cuda:N or mps.
     """
 
     run: Path | None = None
     base: Path | None = None
     adapters: tuple[Path, ...] = ()
+    folds: tuple[str, ...] = ()
+    checkpoint_name: str | None = None
     input: Path
     output: Path
     cases: tuple[str, ...] | None = None
     tile_step_size: float | None = Field(default=None, ge=LEAST_TILE_STEP, le=1)
     mirroring: bool = True
+    save_probabilities: bool = False
+    skip_bad: bool = False
     device: str = "auto"
 
 
 def run_predict(config: PredictConfig, *, dry_run: bool = False) -> dict[str, Any]:
-    """Predict; the output folder is complete or absent.
+    """Predict; the output folder is complete or absent. A prediction that was stopped goes on with the same settings.
+
+    Returns:
+        The content of the manifest; `not_segmented` says which cases were skipped as bad, and why.
 
     Raises:
         UsageError: the run is no model folder, two adapters have a structure in common, the input holds no images,
             the output exists.
-        FssegError: an image cannot be read, an adapter is damaged or of another base.
+        FssegError: a case cannot be used and is not to be skipped, or none can; an adapter is damaged or of another
+            base.
     """
-    require_new(config.output, resume=True)
-    model, network = _model(config)
-    ending = model.dataset_json["file_ending"]
-    model = replace(
-        model,
-        mirroring_axes=model.mirroring_axes if config.mirroring else None,
-        tile_step_size=config.tile_step_size or model.tile_step_size,
-    )
-    images = images_by_case(config.input, model.dataset_json)
-    if config.cases is not None:
-        require_known("case", config.cases, images, f"{config.input} holds the allowed ones.")
-        images = {case: images[case] for case in config.cases}
-    orientations = stored_orientations(model, {case: files[0] for case, files in images.items()})
-    if len(orientations) > 1:
-        log.warning("%s Some will be segmented as mirror images or turned.", mixed_orientations(orientations))
-    ignored = [file.name for file in ignored_images(config.input, model.dataset_json)]
-    if ignored:
-        log.warning("Not segmented, because not named CASE_0000%s: %s", ending, ", ".join(ignored))
-    facts = {
-        "run": str(config.run or config.base),
-        "adapters": [str(file) for file in config.adapters],
-        "cases": len(images),
-        "ignored": ignored,
-        "structures": list(model.structures.names),
-        "mirroring_axes": list(model.mirroring_axes or ()),
-        "tile_step_size": model.tile_step_size,
-    }
-    if dry_run:
-        return {**facts, "out": str(config.output)}
-    manifest = Manifest("predict", config.model_dump(mode="json"))
-    manifest.add_inputs([*model_files(model.path), *config.adapters])
-    manifest.add_inputs([file for files in images.values() for file in files])
+    require_new(config.output)
     device = resolve_device(config.device)
-    predictor = Predictor(network or model.build_network(), model, device)
-    with new_run_folder(config.output) as staging:
-        for case, files in tqdm(images.items(), desc="predict", unit="case", disable=None):
-            predictor.predict_file(files, staging / f"{case}{ending}")
-        write_json(staging / "dataset.json", model.dataset_json)
-        write_json(staging / "plans.json", model.plans)
-        manifest.add(**facts)
-        return manifest.write(staging)
+    chosen = _model(config)
+    inputs = _inputs(config, chosen.model)
+    _require_usable(config, inputs)
+    _say_orientations(chosen.model, inputs)
+    fingerprint = chosen.fingerprint(device=device.type, save_probabilities=config.save_probabilities)
+    if dry_run:
+        return _plan(config, chosen, inputs, FinishedCases(staging_of(config.output), fingerprint))
+    manifest = Manifest("predict", config.model_dump(mode="json"))
+    manifest.add_inputs(chosen.files)
+    predictor = Predictor(chosen.network, chosen.model, device, chosen.folds)
+    with new_run_folder(config.output, checkpoints=FINISHED_NAME, resume=True) as staging:
+        job = Segmenting(predictor, FinishedCases(staging, fingerprint), save_probabilities=config.save_probabilities)
+        job.run(inputs.sound)
+        bad = {**inputs.problems, **job.bad}
+        _require_rest(config, inputs, bad, staging)
+        write_json(staging / "dataset.json", chosen.model.dataset_json)
+        write_json(staging / "plans.json", chosen.model.plans)
+        if bad:
+            write_json(staging / NOT_SEGMENTED_NAME, bad)
+        manifest.add_hashes(job.hashes)
+        manifest.add_seconds(job.earlier_seconds)
+        manifest.add(**_facts(config, chosen, inputs, bad), finished_before=job.finished_before)
+        content = manifest.write(staging)
+    (config.output / FINISHED_NAME).unlink()  # only now: what is killed before this goes on from it
+    return content
 
 
-def _model(config: PredictConfig) -> tuple[ModelFolder, nn.Module | None]:
-    """Return the model to run, and its network where that is not the one of the model folder."""
+def _model(config: PredictConfig) -> PredictionModel:
+    """Return the model to run, with the axes to mirror and the step that were asked for."""
     if (config.run is None) == (config.base is None) or bool(config.adapters) != (config.base is not None):
         raise UsageError("Give either --run, or --base and --adapter.")
     if config.run is not None:
-        model = read_model_folder(config.run)
-        if not model.has_head:
-            raise UsageError(
-                f"{config.run} has no head: its checkpoint was imported without structures, so it segments nothing"
-                " yet.\n  Adapt it first: fsseg adapt --checkpoint RUN …"
-            )
-        return model, None
-    assert config.base is not None
-    base = read_model_folder(config.base)
-    infos: list[AdapterInfo] = []
-    network = StackedNetworks(_adapted_one_by_one(base, config.adapters, infos))
-    support = [case for info in infos for case in info.support]
-    integers = _joined_integers(infos)
-    stacked = [name for info in infos for name in info.structures]
-    if stacked != list(integers):
-        network.channels = [stacked.index(name) for name in integers]
+        chosen = run_to_predict(config.run, config.folds, config.checkpoint_name)
+    else:
+        assert config.base is not None
+        if config.folds or config.checkpoint_name:
+            raise UsageError("--folds and --checkpoint-name go with --run: an adapter belongs to one checkpoint.")
+        chosen = adapters_to_predict(config.base, config.adapters)
     model = replace(
-        base,
-        dataset_json=base.dataset_json_with(integers, infos[0].activation, support, file_ending=infos[0].file_ending),
-        mirroring_axes=_common_axes(infos) or None,
-        tile_step_size=min(info.tile_step_size for info in infos),
+        chosen.model,
+        mirroring_axes=chosen.model.mirroring_axes if config.mirroring else None,
+        tile_step_size=config.tile_step_size or chosen.model.tile_step_size,
     )
-    return model, network
+    return replace(chosen, model=model)
 
 
-def _adapted_one_by_one(
-    base: ModelFolder, adapters: Sequence[Path], infos: list[AdapterInfo]
-) -> Iterator[AdaptedNetwork]:
-    """Yield the networks, each built when the one before shares its memory; their headers are added to `infos`."""
-    for file in adapters:
-        adapted, info = load_adapted(base, file)
-        infos.append(info)
-        _require_stackable(infos)
-        yield adapted
+def _inputs(config: PredictConfig, model: ModelFolder) -> PredictionInputs:
+    """Return the cases to segment, each with its problem if its headers tell one."""
+    inputs = InputFinder(model).find(config.input)
+    if config.cases is not None:
+        found = {case.name: case for case in inputs.cases}
+        require_known("case", config.cases, found, f"{config.input} holds the allowed ones.")
+        inputs = replace(inputs, cases=tuple(found[name] for name in dict.fromkeys(config.cases)))
+    if inputs.ignored:
+        log.warning("Not segmented, because %s: %s", inputs.ignored_because, ", ".join(inputs.ignored))
+    reader = reader_of(model.plans)
+    return replace(inputs, cases=tuple(checked(case, reader) for case in inputs.cases))
 
 
-def _common_axes(infos: Sequence[AdapterInfo]) -> tuple[int, ...]:
-    """Return the axes that every adapter allows to mirror: the stack sees one image."""
-    return tuple(sorted(set.intersection(*(set(info.mirroring_axes) for info in infos))))
+def _require_usable(config: PredictConfig, inputs: PredictionInputs) -> None:
+    """Refuse to begin with bad cases that are not to be skipped, or without a good one."""
+    if not inputs.problems or (config.skip_bad and inputs.sound):
+        return
+    problems = [f"{case}: {problem}" for case, problem in inputs.problems.items()]
+    others = ", or segment the others with --skip-bad" if inputs.sound else ""
+    raise FssegError(
+        f"{listed_problems(problems, f'{len(inputs.cases)} case(s) of {config.input}')}\n"
+        f"  Repair or remove the files{others}."
+    )
 
 
-def _require_stackable(infos: Sequence[AdapterInfo]) -> None:
-    if len(infos) > 1 and any(info.activation == "softmax" for info in infos):
-        raise UsageError(
-            "An adapter with a softmax gives every voxel one of its own classes and shares no label map with others.\n"
-            "  Predict with these adapters one by one."
+def _require_rest(config: PredictConfig, inputs: PredictionInputs, bad: dict[str, str], staging: Path) -> None:
+    """Refuse to complete the folder without cases that turned out bad and are not to be skipped."""
+    segmented = len(inputs.cases) - len(bad)
+    if not bad or (config.skip_bad and segmented):
+        return
+    advice = "  Repair or remove the files."
+    if segmented:
+        advice = (
+            f"  The {segmented} others are segmented and kept in {staging}: repair or remove the files, then give the"
+            " command again; --skip-bad completes the folder without them."
         )
-    endings = sorted({info.file_ending for info in infos})
-    if len(endings) > 1:
-        raise UsageError(
-            f"The adapters were made for images that end in {' and '.join(endings)}.\n"
-            "  Predict with these adapters one by one."
-        )
-    names = [name for info in infos for name in info.structures]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UsageError(
-            f"More than one adapter segments {', '.join(twice)}.\n"
-            "  A label map holds each structure once: predict with these adapters one by one."
-        )
+    raise FssegError(f"{len(bad)} of {len(inputs.cases)} case(s) cannot be segmented:\n{_listed(bad)}\n{advice}")
 
 
-def _joined_integers(infos: Sequence[AdapterInfo]) -> dict[str, tuple[int, ...]]:
-    """Return the integers of the structures of all adapters, in the order in which they are painted.
+def _listed(bad: dict[str, str]) -> str:
+    return "\n".join(f"  - {case}: {problem}" for case, problem in bad.items())
 
-    Adapters of datasets whose integers mean the same keep them, and what contains comes before what it contains. Of
-    other datasets nobody says which structures overlap, so a later adapter is painted over an earlier one; those that
-    share no integer keep theirs, others are numbered from 1 together.
-    """
-    kept = {name: integers for info in infos for name, integers in info.integers.items()}
-    first = infos[0].label_maps
-    if first is not None and all(info.label_maps == first for info in infos):
-        return paintable(containing_first(kept), first.highest)
-    if len(infos) > 1:
+
+def _say_orientations(model: ModelFolder, inputs: PredictionInputs) -> None:
+    """Warn where a model that does not turn images will see some as it has seen none."""
+    orientations = stored_orientations(model, {case.name: case.first_file for case in inputs.sound})
+    if len(orientations) > 1:
+        log.warning("%s Some will be segmented as mirror images or turned.", mixed_orientations(orientations))
+    elif orientations and any(case.is_series for case in inputs.sound):
         log.warning(
-            "The adapters are not known to be of one dataset, so a label map cannot tell structures that overlap: where"
-            " two claim a voxel, the adapter that is named later has it."
+            "The base reads images as they are stored, and DICOM series as %s: if its training images were stored"
+            " otherwise, these will be segmented as mirror images or turned.",
+            next(iter(orientations)),
         )
-    used = [set().union(*info.integers.values()) for info in infos]
-    if sum(map(len, used)) == len(set().union(*used)):
-        return kept
-    joined: dict[str, tuple[int, ...]] = {}
-    for info in infos:
-        above = max((integer for integers in joined.values() for integer in integers), default=0)
-        own = renumbered(Structures(integers=info.integers), tuple(info.integers))
-        joined |= {name: tuple(above + i for i in integers) for name, integers in own.items()}
-    return joined
+
+
+def _facts(
+    config: PredictConfig, chosen: PredictionModel, inputs: PredictionInputs, bad: dict[str, str]
+) -> dict[str, Any]:
+    return {
+        "run": str(config.run or config.base),
+        "checkpoints": [str(file) for file in chosen.checkpoints],
+        "adapters": [str(file) for file in config.adapters],
+        "cases": len(inputs.cases) - len(bad),
+        "not_segmented": bad,
+        "ignored": list(inputs.ignored),
+        "structures": list(chosen.model.structures.names),
+        "mirroring_axes": list(chosen.model.mirroring_axes or ()),
+        "tile_step_size": chosen.model.tile_step_size,
+    }
+
+
+def _plan(
+    config: PredictConfig, chosen: PredictionModel, inputs: PredictionInputs, finished: FinishedCases
+) -> dict[str, Any]:
+    """Return what a run would do."""
+    done = sum(case.name in finished and finished.holds(case.name, case.hashes()) for case in inputs.sound)
+    return {**_facts(config, chosen, inputs, inputs.problems), "finished_before": done, "out": str(config.output)}

@@ -1,0 +1,197 @@
+"""With what `fsseg predict` segments: the folds of a model folder, or adapters on their base."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from fsseg import __version__
+from fsseg.config.errors import UsageError
+from fsseg.config.manifest import sha256_of_file
+from fsseg.data.assembly import containing_first, paintable, renumbered
+from fsseg.data.structures import Structures
+from fsseg.methods.adapted_network import AdaptedNetwork
+from fsseg.methods.adapter_file import AdapterInfo
+from fsseg.methods.stacked_networks import StackedNetworks
+from fsseg.nnunet.model_checkpoints import fold_checkpoints, remarks_on
+from fsseg.nnunet.model_folder import ModelFolder, model_files, read_model_folder
+from fsseg.stages.load_adapted import load_adapted
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PredictionModel:
+    """What segments.
+
+    Attributes:
+        model: its plans, labels, axes to mirror and step of the sliding window hold.
+        network: runs them.
+        folds: weights of which the logits are averaged, in turn in the network; none for those that it has.
+        weights_sha256: what says which weights these are.
+        checkpoints: the files that hold them.
+        files: these and all others that the model was read from.
+    """
+
+    model: ModelFolder
+    network: nn.Module
+    folds: tuple[Mapping[str, Tensor], ...]
+    weights_sha256: tuple[str, ...]
+    checkpoints: tuple[Path, ...]
+    files: tuple[Path, ...]
+
+    def fingerprint(self, **settings: object) -> str:
+        """Return a hash of all that decides a label map, besides the image: weights, plans, labels and `settings`."""
+        decides = [
+            __version__,
+            self.weights_sha256,
+            self.model.plans,
+            self.model.dataset_json,
+            self.model.configuration,
+            self.model.mirroring_axes,
+            self.model.tile_step_size,
+            settings,
+        ]
+        return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def run_to_predict(run: Path, folds: Sequence[str] = (), checkpoint_name: str | None = None) -> PredictionModel:
+    """Return the model of a run folder.
+
+    Args:
+        run: the model folder.
+        folds: as `fold_checkpoints` takes them.
+        checkpoint_name: of the files of the folds.
+
+    Raises:
+        UsageError: the folder is no model folder, has no such fold or no head.
+        FssegError: a file is damaged, or the weights do not fit the plans.
+    """
+    files = fold_checkpoints(run, folds, checkpoint_name)
+    for remark in remarks_on(run, files):
+        log.warning("%s", remark)
+    models = [read_model_folder(run, file) for file in files]
+    if not models[0].has_head:
+        raise UsageError(
+            f"{run} has no head: its checkpoint was imported without structures, so it segments nothing"
+            " yet.\n  Adapt it first: fsseg adapt --checkpoint RUN …"
+        )
+    _require_one_configuration(models, files)
+    network = models[0].build_network()
+    for other in models[1:]:
+        other.load_weights(network)
+    return PredictionModel(
+        model=replace(models[0], mirroring_axes=_common_axes([model.mirroring_axes or () for model in models])),
+        network=network,
+        folds=tuple(model.weights for model in models) if len(models) > 1 else (),
+        weights_sha256=tuple(model.sha256 for model in models),
+        checkpoints=tuple(files),
+        files=(*files, *model_files(run)[1:]),
+    )
+
+
+def adapters_to_predict(folder: Path, adapters: Sequence[Path]) -> PredictionModel:
+    """Return adapters on their base, which run together.
+
+    Args:
+        folder: model folder of the base.
+        adapters: the adapter files.
+
+    Raises:
+        UsageError: two adapters have a structure in common, or do not go together.
+        FssegError: an adapter is damaged or of another base.
+    """
+    base = read_model_folder(folder)
+    infos: list[AdapterInfo] = []
+    network = StackedNetworks(_adapted_one_by_one(base, adapters, infos))
+    support = [case for info in infos for case in info.support]
+    integers = _joined_integers(infos)
+    stacked = [name for info in infos for name in info.structures]
+    if stacked != list(integers):
+        network.channels = [stacked.index(name) for name in integers]
+    model = replace(
+        base,
+        dataset_json=base.dataset_json_with(integers, infos[0].activation, support, file_ending=infos[0].file_ending),
+        mirroring_axes=_common_axes([info.mirroring_axes for info in infos]),
+        tile_step_size=min(info.tile_step_size for info in infos),
+    )
+    hashes = (base.sha256, *(sha256_of_file(file) for file in adapters))
+    files = model_files(folder)
+    return PredictionModel(model, network, (), hashes, tuple(files[:1]), (*files, *adapters))
+
+
+def _require_one_configuration(models: Sequence[ModelFolder], files: Sequence[Path]) -> None:
+    for model, file in zip(models, files, strict=True):
+        if model.configuration != models[0].configuration:
+            raise UsageError(
+                f"{file} is of the configuration {model.configuration!r}, {files[0]} of {models[0].configuration!r}.\n"
+                "  Folds of one configuration are averaged: choose some by --folds."
+            )
+
+
+def _adapted_one_by_one(
+    base: ModelFolder, adapters: Sequence[Path], infos: list[AdapterInfo]
+) -> Iterator[AdaptedNetwork]:
+    """Yield the networks, each built when the one before shares its memory; their headers are added to `infos`."""
+    for file in adapters:
+        adapted, info = load_adapted(base, file)
+        infos.append(info)
+        _require_stackable(infos)
+        yield adapted
+
+
+def _common_axes(axes: Sequence[Sequence[int]]) -> tuple[int, ...] | None:
+    """Return the axes that every adapter or fold allows to mirror: all see one image. None stands for no axis."""
+    return tuple(sorted(set.intersection(*(set(some) for some in axes)))) or None
+
+
+def _require_stackable(infos: Sequence[AdapterInfo]) -> None:
+    if len(infos) > 1 and any(info.activation == "softmax" for info in infos):
+        raise UsageError(
+            "An adapter with a softmax gives every voxel one of its own classes and shares no label map with others.\n"
+            "  Predict with these adapters one by one."
+        )
+    endings = sorted({info.file_ending for info in infos})
+    if len(endings) > 1:
+        raise UsageError(
+            f"The adapters were made for images that end in {' and '.join(endings)}.\n"
+            "  Predict with these adapters one by one."
+        )
+    names = [name for info in infos for name in info.structures]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(
+            f"More than one adapter segments {', '.join(twice)}.\n"
+            "  A label map holds each structure once: predict with these adapters one by one."
+        )
+
+
+def _joined_integers(infos: Sequence[AdapterInfo]) -> dict[str, tuple[int, ...]]:
+    """Return the integers of the structures of all adapters, in the order in which they are painted.
+
+    Adapters of datasets whose integers mean the same keep them, and what contains comes before what it contains. Of
+    other datasets nobody says which structures overlap, so a later adapter is painted over an earlier one; those that
+    share no integer keep theirs, others are numbered from 1 together.
+    """
+    kept = {name: integers for info in infos for name, integers in info.integers.items()}
+    first = infos[0].label_maps
+    if first is not None and all(info.label_maps == first for info in infos):
+        return paintable(containing_first(kept), first.highest)
+    if len(infos) > 1:
+        log.warning(
+            "The adapters are not known to be of one dataset, so a label map cannot tell structures that overlap: where"
+            " two claim a voxel, the adapter that is named later has it."
+        )
+    used = [set().union(*info.integers.values()) for info in infos]
+    if sum(map(len, used)) == len(set().union(*used)):
+        return kept
+    joined: dict[str, tuple[int, ...]] = {}
+    for info in infos:
+        above = max((integer for integers in joined.values() for integer in integers), default=0)
+        own = renumbered(Structures(integers=info.integers), tuple(info.integers))
+        joined |= {name: tuple(above + i for i in integers) for name, integers in own.items()}
+    return joined
