@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK
 
 from fsseg.data.folder_listing import listed
+from fsseg.data.image_file import require_regular_file
 from fsseg.data.images import UnreadableImageError
 
 _POSITION = "0020|0032"  # ImagePositionPatient
@@ -47,6 +48,9 @@ def series_files(folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         raise UnreadableImageError(f"missing: {folder}")
+    for path in listed(folder):
+        if not (path.is_file() or path.is_dir()):
+            require_regular_file(path)
     with _itk_silent():
         series = SimpleITK.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
     if len(series) != 1:
@@ -113,6 +117,8 @@ def read_png_slices(folder: Path, series_folder: Path) -> SimpleITK.Image:
     slices = listed(folder, "*.png")
     if len(slices) != len(names):
         raise UnreadableImageError(f"not one PNG per DICOM file ({len(slices)} for {len(names)}): {folder}")
+    for path in slices:
+        require_regular_file(path)
     ordered = sorted(names)
     try:
         return SimpleITK.ReadImage([str(slices[ordered.index(name)]) for name in names])
