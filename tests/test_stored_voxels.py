@@ -11,7 +11,7 @@ import SimpleITK
 from fsseg.data.images import UnreadableImageError, read_image
 
 ARRAY = np.random.default_rng(0).integers(-100, 100, (8, 7, 6)).astype(np.int16)  # z, y, x
-ENDINGS = (".mha", ".nrrd", ".gipl", ".gipl.gz", ".vtk", ".mrc")
+ENDINGS = (".mha", ".nrrd", ".gipl", ".gipl.gz", ".vtk", ".mrc", ".tif")
 PACKED = {f"{ending} packed": ending for ending in (".mha", ".nrrd")}
 PLACES = {".mhd": ("ElementDataFile = a.raw", "ElementDataFile = {}"), ".nhdr": ("data file: a.raw", "data file: {}")}
 
@@ -24,7 +24,7 @@ def stored(folder: Path, ending: str, *, packed: bool = False) -> Path:
 
 
 def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-90])
+    path.write_bytes(path.read_bytes()[: -400 if path.suffix == ".tif" else -90])
 
 
 def size_changed(slices: int) -> Callable[[Path], None]:

@@ -31,6 +31,7 @@ from fsseg.data.geometry import (
 from fsseg.data.image_file import NotByItkError, UnreadableImageError, require_memory, require_regular_file
 from fsseg.data.nifti_header import NiftiHeader, read_nifti_header
 from fsseg.data.stored_voxels import StoredVoxels, require_all, stored_voxels
+from fsseg.data.tiff_pages import require_all_pages
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +138,8 @@ def _itk_header(path: Path) -> ImageHeader:
     if nifti and nifti.version != 1:
         raise NotByItkError(f"a NIfTI-{nifti.version} file, which ITK does not read; {_REPAIR}: {path}")
     stored = stored_voxels(path, kind)
+    if kind == "TIFFImageIO":
+        require_all_pages(path)
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
     try:
