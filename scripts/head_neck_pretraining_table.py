@@ -1,15 +1,14 @@
 """Tables of scripts/head_neck_pretraining.py: held-out source cases; the target site before and after adaptation."""
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from head_neck_table import read_rows
 
 from fsseg.evaluation.aggregation import mean_over_seeds, paired_difference, summarise, summarise_seeds
+from fsseg.reporting.csv_file import read_csv, write_csv
 from fsseg.reporting.tables import markdown_table
 
 BASELINE = "default"
@@ -44,10 +43,7 @@ def write_tables(
     per_case, summary_file, table = (
         stem.with_name(f"{stem.name}{ending}") for ending in ("_per_case.csv", ".json", ".md")
     )
-    with per_case.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(held_out[0]))
-        writer.writeheader()
-        writer.writerows(held_out + zero_shot + adapted)
+    write_csv(per_case, list(held_out[0]), held_out + zero_shot + adapted)
     labels = [encoder.label for encoder in encoders]
     of_known = {name: [name] for name in known} | {"mean of known": list(known)}
     groups = of_known | {name: [name] for name in novel} | {"mean of novel": list(novel)}
@@ -64,7 +60,7 @@ def write_tables(
 
 
 def _rows(scored: str, encoder: Any, file: Path, seed: int | None = None) -> list[dict[str, Any]]:
-    return [{"scored": scored, "encoder": encoder.label, "seed": seed, **row} for row in read_rows(file)]
+    return [{"scored": scored, "encoder": encoder.label, "seed": seed, **row} for row in read_csv(file)]
 
 
 def _joined(rows: list[dict]) -> list[dict]:

@@ -1,6 +1,5 @@
 """Tables of scripts/head_neck.py: per-case values first, then means with intervals and paired differences."""
 
-import csv
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fsseg.evaluation.aggregation import mean_over_seeds, paired_difference, summarise_seeds
+from fsseg.reporting.csv_file import read_csv, write_csv
 from fsseg.reporting.tables import count, markdown_table
 
 BASELINES = ("from_scratch", "full")
@@ -36,29 +36,20 @@ def write_tables(
         command: the command that made the table, written into it.
     """
     results.mkdir(parents=True, exist_ok=True)
-    rows = [{"method": j.label, "shots": j.shots, "seed": j.seed, **row} for j in jobs for row in read_rows(j.metrics)]
+    rows = [{"method": j.label, "shots": j.shots, "seed": j.seed, **row} for j in jobs for row in read_csv(j.metrics)]
     zero = [
-        {"method": "zero-shot", "shots": 0, "seed": 0, **row} for row in read_rows(scored / "zero_shot" / "metrics.csv")
+        {"method": "zero-shot", "shots": 0, "seed": 0, **row} for row in read_csv(scored / "zero_shot" / "metrics.csv")
     ]
     per_case, summary_file, table = (
         results / f"head_neck_{preset}{ending}" for ending in ("_per_case.csv", ".json", ".md")
     )
-    with per_case.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(zero + rows)
+    write_csv(per_case, list(rows[0]), zero + rows)
     groups = [*known, "mean of known", *novel, "mean of novel"]
     members = {name: [name] for name in [*known, *novel]} | {"mean of known": [*known], "mean of novel": [*novel]}
     summary = _summary(rows, groups, members)
     summary_file.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     table.write_text(_markdown(jobs, rows, zero, groups, members, summary, command), encoding="utf-8")
     return [per_case, summary_file, table]
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a metrics CSV."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def _per_seed(rows: list[dict], method: str, shots: int, names: Sequence[str], metric: str) -> list[PerCase]:

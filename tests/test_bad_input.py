@@ -325,7 +325,7 @@ BAD_CHECKPOINTS: dict[str, tuple[Callable[[Path], Any], int, str]] = {
     "other_weights": (rewritten_checkpoint(first_weight_changed), 1, "(their hash differs)"),
     "nan_without_hash": (rewritten_checkpoint(first_weight_nan), 1, "holds NaN or infinite values in"),
     "tensor": (lambda path: torch.save(torch.zeros(3), path), 1, "it holds a Tensor"),
-    "other_mapping": (lambda path: torch.save({"state_dict": {}}, path), 2, "it has no network_weights"),
+    "other_mapping": (lambda path: torch.save({"state_dict": {}}, path), 2, "it lacks network_weights"),
     "no_configuration": (rewritten_checkpoint(lambda c: c.update(init_args={})), 2, "is not an nnU-Net checkpoint"),
     "weights_no_tensors": (rewritten_checkpoint(lambda c: c.update(network_weights=3)), 2, "not an nnU-Net checkpoint"),
     "weight_missing": (rewritten_checkpoint(last_weight_missing), 1, "do not fit the network"),

@@ -64,6 +64,8 @@ def test_anchors_of_honest_files_are_read() -> None:
         ("[" * DEEP + "]" * DEEP, "more than 64 deep"),
         ("[" * 100_000, "more than 64 deep"),
         ('{"a":' * 70 + "1" + "}" * 70, "more than 64 deep"),
+        ('{"x": NaN}', "NaN is no number of JSON"),
+        ('{"x": 1e999}', "1e999 is no number of JSON"),
         ("{" + '"x": ' + "9" * 5000 + "}", "is not valid JSON"),
         ("[" + "[]," * 40 + "[]]", "more than 40 entries"),
     ],

@@ -16,6 +16,7 @@ from conftest import REPOSITORY, Lab, Outcome, fsseg, succeed
 
 from fsseg.config.errors import FssegError
 from fsseg.data.plain_pickle import read_plain_pickle
+from fsseg.nnunet.checkpoint_file import WEIGHTS_HASH_KEY
 
 PLAN_KEYS = ("configurations", "transpose_forward", "transpose_backward", "image_reader_writer", "plans_name")
 LABEL_KEYS = ("labels", "channel_names")
@@ -314,6 +315,7 @@ def test_damaged_v1_plans(tmp_path: Path) -> None:
 
 def test_nnunet_v2_head_that_is_not_that_of_its_labels(lab: Lab, tmp_path: Path) -> None:
     def spoil(content: dict[str, Any]) -> None:
+        del content[WEIGHTS_HASH_KEY]  # as stock nnU-Net writes it
         weights = content["network_weights"]
         for name in [name for name in weights if "seg_layers" in name]:
             weights[name] = weights[name][:1].clone()

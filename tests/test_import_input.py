@@ -147,6 +147,12 @@ def test_the_import_that_helps_is_spelled_out(
         content = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
         content["channel_names"] = {str(index): name for index, name in enumerate(names)}
         (folder / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+    plans = json.loads((base / "plans.json").read_text(encoding="utf-8"))
+    plans["configurations"]["3d_fullres"] |= {
+        "normalization_schemes": ["ZScoreNormalization"] * len(ours),
+        "use_mask_for_norm": [False] * len(ours),
+    }
+    (base / "plans.json").write_text(json.dumps(plans), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("nnUNet_raw", str(raw))
         refused(fsseg(*site.adapt_words(tmp_path / "run", base=base)), f"fsseg import {base / FINAL} {words} --out")

@@ -117,7 +117,8 @@ def test_two_at_a_time_do_not_destroy_each_other(site: Lab, folder: Path, monkey
 
 def test_plans_of_another_number_of_channels_are_refused(site: Lab, folder: Path, tmp_path: Path) -> None:
     plans = json.loads(site.plans.read_text(encoding="utf-8"))
-    plans["configurations"]["3d_fullres"]["normalization_schemes"] = ["CTNormalization", "ZScoreNormalization"]
+    block = plans["configurations"]["3d_fullres"]
+    block |= {"normalization_schemes": ["CTNormalization", "ZScoreNormalization"], "use_mask_for_norm": [False, False]}
     file = tmp_path / "two_channels.json"
     file.write_text(json.dumps(plans), encoding="utf-8")
     outcome = fsseg("preprocess", "--dataset", "804", "--plans", file)
@@ -368,7 +369,10 @@ def test_channels_in_other_geometries_are_refused(site: Lab) -> None:
     turned(second)
     plans = json.loads(site.plans.read_text(encoding="utf-8"))
     block = plans["configurations"]["3d_fullres"]
-    plans["configurations"]["3d_fullres"] |= {"normalization_schemes": 2 * block["normalization_schemes"]}
+    for key in ("normalization_schemes", "use_mask_for_norm"):
+        block[key] = 2 * block[key]
+    statistics = plans["foreground_intensity_properties_per_channel"]
+    statistics["1"] = statistics["0"]
     file = site.root / "two_channels.json"
     file.write_text(json.dumps(plans), encoding="utf-8")
     command = ("preprocess", "--dataset", "804", "--plans", file)
@@ -443,10 +447,13 @@ def test_a_file_of_text_is_told_from_an_image(site: Lab) -> None:
 Change = Callable[[dict[str, Any], dict[str, Any]], Any]
 BAD_PLANS: dict[str, tuple[Change, str]] = {
     "architecture": (lambda plans, block: block.pop("architecture"), "no architecture that can be read"),
-    "arch_kwargs": (lambda plans, block: block["architecture"].pop("arch_kwargs"), "lacks architecture.arch_kwargs"),
-    "patch": (lambda plans, block: block.pop("patch_size"), "lacks patch_size"),
-    "patch_2d": (lambda plans, block: block.update(patch_size=[16, 16]), "patch_size must be three numbers"),
-    "spacing": (lambda plans, block: block.pop("spacing"), "lacks spacing"),
+    "arch_kwargs": (
+        lambda plans, block: block["architecture"].pop("arch_kwargs"),
+        "lacks configurations.3d_fullres.architecture.arch_kwargs",
+    ),
+    "patch": (lambda plans, block: block.pop("patch_size"), "lacks configurations.3d_fullres.patch_size"),
+    "patch_2d": (lambda plans, block: block.update(patch_size=[16, 16]), "patch_size must be three integers above 0"),
+    "spacing": (lambda plans, block: block.pop("spacing"), "lacks configurations.3d_fullres.spacing"),
     "spacing_word": (lambda plans, block: block.update(spacing="fine"), "spacing must be three numbers above 0"),
     "preprocessor": (lambda plans, block: block.update(preprocessor_name="Fast"), "'Fast'"),
     "reader": (lambda plans, block: plans.update(image_reader_writer="Fast"), "'Fast'"),
@@ -472,13 +479,13 @@ def test_plans_that_nnunet_cannot_use_are_refused(site: Lab, tmp_path: Path, nam
 
 V1 = "nnUNetv2_convert_MSD_dataset"
 BAD_DATASETS: dict[str, tuple[Any, str]] = {
-    "list": ([], "lacks labels"),
+    "list": ([], "lacks all keys"),
     "no_labels": ({"file_ending": ".nii.gz"}, "lacks labels"),
     "labels_list": ({"labels": ["liver"]}, "must map names to integers"),
     "v1": ({"labels": {"0": "background", "1": "liver"}}, V1),
-    "nested": ({"labels": {"background": 0, "liver": [[1]]}}, "label 'liver' must be an integer from 0"),
-    "negative": ({"labels": {"background": 0, "liver": -1}}, "label 'liver' must be an integer from 0"),
-    "word": ({"labels": {"background": 0, "liver": "one"}}, "label 'liver' must be an integer from 0"),
+    "nested": ({"labels": {"background": 0, "liver": [[1]]}}, "labels.liver must be an integer from 0"),
+    "negative": ({"labels": {"background": 0, "liver": -1}}, "labels.liver must be an integer from 0"),
+    "word": ({"labels": {"background": 0, "liver": "one"}}, "labels.liver must be an integer from 0"),
     "no_ending": ({"labels": {"liver": 1}, "channel_names": {"0": "CT"}}, "lacks file_ending"),
     "channels": ({"labels": {}, "file_ending": ".nii.gz", "channel_names": ["CT"]}, "channel_names must be like"),
     "files": (

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from fsseg.config.errors import FssegError, UsageError, first_of
-from fsseg.nnunet.checkpoint_file import WEIGHTS_HASH_KEY, require_intact_weights, require_nnunet_checkpoint
+from fsseg.nnunet.checkpoint_content import checked_checkpoint, problems_of_tensors
+from fsseg.nnunet.checkpoint_file import WEIGHTS_HASH_KEY, require_intact_weights
 from fsseg.training.torch_file import read_torch_file
 
 # Under which key published files keep their tensors; in this order, because some files hold two of these.
@@ -73,7 +74,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
         raise UsageError(f"Checkpoint file not found: {path}\n  Give the file itself, not its folder.")
     content = read_torch_file(path)
     if WEIGHTS_HASH_KEY in content:  # of fsseg; what others wrote is seen to be finite when it is transferred
-        require_nnunet_checkpoint(content, path)
+        checked_checkpoint(content, path)
         require_intact_weights(content, path)
     wrapper = next((key for key in _WRAPPERS if _holds_tensors(content.get(key))), "")
     if not wrapper and not _holds_tensors(content):
@@ -105,4 +106,7 @@ def _bare(tensors: Mapping[str, Any], path: Path) -> tuple[dict[str, Tensor], tu
         if bare in weights:
             raise FssegError(f"{path} holds {bare!r} twice, with and without a prefix ({', '.join(seen)}).")
         weights[bare] = tensor
+    problem = problems_of_tensors(weights)
+    if problem:
+        raise FssegError(f"The weights in {path} {problem}.")
     return weights, tuple(seen)

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -34,6 +34,13 @@ class StrictModel(BaseModel):
         return values
 
 
+class FileModel(StrictModel):
+    """Base of models of nnU-Net's files: strict in what is read of them, while further keys are nnU-Net's business."""
+
+    model_config = ConfigDict(extra="allow")
+    unlike: ClassVar[str] = "damaged or of another form"  # what is said of a file that does not fit
+
+
 def validated(model: type[ModelT], values: dict[str, Any], where: str, error: type[FssegError] = UsageError) -> ModelT:
     """Build `model` from plain values.
 
@@ -50,6 +57,7 @@ def validated(model: type[ModelT], values: dict[str, Any], where: str, error: ty
         return model.model_validate(values)
     except ValidationError as damage:
         items = damage.errors(include_url=False)
+        where += f", which is {model.unlike}" if issubclass(model, FileModel) else ""
         raise error(listed_errors([_problem(model, item) for item in items], where)) from None
 
 
@@ -72,8 +80,11 @@ def _problem(model: type[StrictModel], item: Any) -> str:
         if not model.model_fields:
             listing = " (there is nothing to set)"
         return f"unknown key {location!r}{_advice(item['loc'][-1], allowed)}{listing}"
+    of_file = issubclass(model, FileModel)
     if item["type"] == "missing":
-        return f"missing key {location!r}"
+        return f"it lacks {location}" if of_file else f"missing key {location!r}"
+    if item["type"] == "value_error" and item["loc"] and of_file:
+        return f"{location} {item['ctx']['error']}"
     if item["type"] == "value_error" and isinstance(item["input"], dict):  # values that do not go together
         return f"{location}: {item['ctx']['error']}" if item["loc"] else str(item["ctx"]["error"])
     message = f"{location}: {item['msg']}, got {shown(item['input'])}"

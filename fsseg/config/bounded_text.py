@@ -1,6 +1,7 @@
 """JSON and YAML of strangers: bounds on size, depth and expansion, far above what honest files need."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def parse_json(text: str, where: str, error: type[FssegError] = FssegError) -> A
     if entries > _MOST_ENTRIES["JSON"]:
         raise _too_large(where, "JSON", error)
     try:
-        content = json.loads(text)
+        content = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except RecursionError:
         raise _too_deep(where, error) from None
     except ValueError as damage:  # JSONDecodeError, and numbers of thousands of digits
@@ -80,6 +81,14 @@ def parse_yaml(text: str, where: str, error: type[FssegError]) -> Any:
 def shown_line(error: Exception) -> str:
     """Return what a parser says as one line of bounded length."""
     return shown(re.sub(r"\s+", " ", str(error)))[1:-1]
+
+
+def _finite(text: str) -> float:
+    """Return a number; Python's parser takes NaN and Infinity, which JSON has not, and 1e999 for infinity."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number of JSON")
+    return number
 
 
 def _inner(container: Any) -> list[Any]:

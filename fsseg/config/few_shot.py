@@ -7,7 +7,7 @@ from pydantic import Field
 
 from fsseg.config.base import Seed, StrictModel, validated
 from fsseg.config.errors import UsageError
-from fsseg.config.pretraining import PLANS_KEY
+from fsseg.config.pretraining import PLANS_KEY, own_block
 from fsseg.config.recipes import HeadStart, Recipe
 
 ADAPT_KEY = "adapt"
@@ -41,7 +41,7 @@ class FewShotSettings(StrictModel):
 
 def few_shot_settings(plans: dict[str, Any]) -> FewShotSettings:
     """Read the settings out of plans; raise `UsageError` for plans that have none."""
-    block = plans.get(PLANS_KEY, {}).get(ADAPT_KEY)
+    block = own_block(plans, ADAPT_KEY)
     if block is None:
         raise UsageError(
             f"The plans {plans.get('plans_name')!r} say nothing about an adaptation.\n"

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from fsseg.config.base import Mirroring, Precision, Seed, StrictModel, validated
-from fsseg.config.errors import unknown_name
+from fsseg.config.errors import UsageError, shown, unknown_name
 
 PLANS_KEY = "fsseg"
 
@@ -128,5 +128,14 @@ def recipe_settings(name: str) -> dict[str, Any]:
 
 def settings_of_plans(plans: dict[str, Any]) -> PretrainSettings:
     """Read the settings out of plans; the defaults are MultiTalent's length (1000 epochs of 250 steps)."""
-    block = plans.get(PLANS_KEY, {}).get("pretrain", {})
+    block = own_block(plans, "pretrain") or {}
     return validated(PretrainSettings, {"steps": 250_000, **block}, f'the "{PLANS_KEY}" key of the plans')
+
+
+def own_block(plans: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """Return what plans hold for fsseg under a name; None if nothing. Raise `UsageError` for what is no mapping."""
+    own = plans.get(PLANS_KEY, {})
+    block = own.get(name, {}) if isinstance(own, dict) else own
+    if not isinstance(block, dict):
+        raise UsageError(f'The "{PLANS_KEY}" key of the plans must hold mappings of settings, got {shown(block)}.')
+    return block or None

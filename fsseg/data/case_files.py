@@ -7,6 +7,7 @@ from pathlib import Path
 from fsseg.config.errors import FssegError
 from fsseg.config.json_files import read_json
 from fsseg.data.case_names import misread_names
+from fsseg.data.dataset_json import is_of_nnunet_v1, named_labels
 from fsseg.data.folder_listing import listed
 from fsseg.data.layouts import (
     CASE,
@@ -18,7 +19,6 @@ from fsseg.data.layouts import (
     NnunetRawLayout,
 )
 from fsseg.data.specs import DatasetSpec
-from fsseg.data.structures import is_of_nnunet_v1, named_labels
 
 _CHANNEL = "_0000"
 _MOST_NAMES = 5

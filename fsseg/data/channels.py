@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fsseg.config.errors import FssegError
+from fsseg.config.errors import FssegError, shown
 
 CHANNELS_KEY = "channel_names"
-_OLD_KEY = "modality"  # of nnU-Net v1 and the Medical Segmentation Decathlon
-_SHOWN = 100  # characters
+OLD_CHANNELS_KEY = "modality"  # of nnU-Net v1 and the Medical Segmentation Decathlon
+_DIGITS = 4  # of a channel's number in the name of a file
 
 
 def channel_names(dataset_json: dict[str, Any], where: Path | str = "dataset.json") -> tuple[str, ...]:
@@ -24,43 +24,26 @@ def channel_names(dataset_json: dict[str, Any], where: Path | str = "dataset.jso
     Raises:
         FssegError: the keys are not the numbers from 0 on, or a name is no text.
     """
-    return tuple(ordered_channels(_channels(dataset_json, where), where).values())
+    try:
+        return tuple(ordered_channels(dataset_json.get(CHANNELS_KEY)).values())
+    except ValueError as error:
+        raise FssegError(f"{where}: {CHANNELS_KEY} {error}") from None
 
 
-def with_ordered_channels(dataset_json: dict[str, Any], where: Path | str = "dataset.json") -> dict[str, Any]:
-    """Return a dataset.json whose channels stand in the order of their numbers, as nnU-Net reads them."""
-    return {**dataset_json, CHANNELS_KEY: ordered_channels(_channels(dataset_json, where), where)}
+def ordered_channels(names: Any) -> dict[str, str]:
+    """Return `channel_names` with the keys "0", "1", … in this order; raise `ValueError` for what is none."""
+    form, received = 'must be like {"0": "CT"}', shown(names)
+    if not isinstance(names, dict) or not names:
+        raise ValueError(f"{form}, got {received}")
+    numbers = sorted(int(key) for key in map(str, names) if key.isdecimal() and len(key) <= _DIGITS)
+    if numbers != list(range(len(names))):
+        raise ValueError(f"{form}, with the keys 0 to {len(names) - 1}, one for each image of a case, got {received}")
+    if not all(isinstance(name, str) and name.strip() for name in names.values()):
+        raise ValueError(f"{form}, with names as text, got {received}")
+    by_number = {int(key): name for key, name in names.items()}
+    return {str(number): by_number[number] for number in numbers}
 
 
 def same_channels(ours: Sequence[str], theirs: Sequence[str]) -> bool:
     """Return whether channels are the same: "ct" is "CT", to nnU-Net's normalisation, too."""
     return [name.casefold() for name in ours] == [name.casefold() for name in theirs]
-
-
-def ordered_channels(names: Any, where: Path | str) -> dict[str, str]:
-    """Return `channel_names` with the keys "0", "1", … in this order; raise `FssegError` for what is none."""
-    form = f'{where}: {CHANNELS_KEY} must be like {{"0": "CT"}}'
-    if not isinstance(names, dict) or not names:
-        raise FssegError(f"{form}, got {str(names)[:_SHOWN]!r}.")
-    keys = [str(key) for key in names]
-    numbers = sorted(int(key) for key in keys if key.isdecimal() and len(key) <= 4)
-    if numbers != list(range(len(names))):
-        listed = ", ".join(keys)[:_SHOWN]
-        raise FssegError(f"{form}, with the keys 0 to {len(names) - 1}, one for each image of a case, got {listed}.")
-    wrong = [name for name in names.values() if not isinstance(name, str) or not name.strip()]
-    if wrong:
-        raise FssegError(f"{form}, with names as text, got {str(wrong[0])[:_SHOWN]!r}.")
-    by_number = {int(key): name for key, name in names.items()}
-    return {str(number): by_number[number] for number in numbers}
-
-
-def _channels(dataset_json: dict[str, Any], where: Path | str) -> Any:
-    if CHANNELS_KEY not in dataset_json and _OLD_KEY in dataset_json:
-        raise FssegError(
-            f"{where} names its channels under {_OLD_KEY!r}, as nnU-Net v1 does.\n"
-            f"  Rename that key to {CHANNELS_KEY!r}, or convert the dataset with `nnUNetv2_convert_old_nnUNet_dataset`"
-            " or `nnUNetv2_convert_MSD_dataset`."
-        )
-    if CHANNELS_KEY not in dataset_json:
-        raise FssegError(f"{where} is damaged or another file: it lacks {CHANNELS_KEY}.")
-    return dataset_json[CHANNELS_KEY]

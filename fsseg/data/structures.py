@@ -9,20 +9,25 @@ import json
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from fsseg.config.base import StrictModel, validated
-from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.errors import FssegError, UsageError, shown
 from fsseg.config.json_files import read_json, write_json
+from fsseg.data.dataset_json import BACKGROUND, HIGHEST_LABEL, LabelsJson, named_labels, read_dataset_json
 from fsseg.data.folder_listing import listed
 
 STRUCTURES_NAME = "structures.json"
 SEPARATOR = "__"  # btcv__liver is what one collection means by liver, as a structure of its own
 IGNORE = "ignore"  # nnU-Net's label for voxels that nobody annotated; structures.json says the same case by case
 FORMAT_VERSION = 1
+
+
+_Integer = Annotated[int, Field(ge=1, le=HIGHEST_LABEL)]
+_Extent = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 
 
 class CaseAnnotation(StrictModel):
@@ -39,7 +44,7 @@ class CaseAnnotation(StrictModel):
     source: str
     collection: str | None = None
     annotated: tuple[str, ...]
-    z_extent: dict[str, tuple[int, int]] = Field(default_factory=dict)
+    z_extent: dict[str, _Extent] = Field(default_factory=dict)
 
     def subset(self, names: Iterable[str]) -> "CaseAnnotation":
         """Return the same case reduced to some structures, in the given order."""
@@ -58,10 +63,29 @@ class Structures(StrictModel):
     """
 
     format_version: int = FORMAT_VERSION
-    integers: dict[str, tuple[int, ...]]
-    highest_integer: int = 0
+    integers: dict[str, Annotated[tuple[_Integer, ...], Field(min_length=1)]]
+    highest_integer: int = Field(default=0, ge=0, le=HIGHEST_LABEL)
     cases: dict[str, CaseAnnotation] = Field(default_factory=dict)
     twins: tuple[tuple[str, ...], ...] = ()
+
+    @field_validator("integers")
+    @classmethod
+    def _are_no_background(cls, integers: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        if BACKGROUND in integers:
+            raise ValueError(f"no structure can be called {BACKGROUND}, which is what no structure covers")
+        return integers
+
+    @field_validator("cases")
+    @classmethod
+    def _annotate_what_has_integers(
+        cls, cases: dict[str, CaseAnnotation], earlier: ValidationInfo
+    ) -> dict[str, CaseAnnotation]:
+        known = set(earlier.data.get("integers", ()))
+        unknown = [(case, name) for case, own in cases.items() for name in own.annotated if name not in known]
+        if known and unknown:
+            case, name = unknown[0]
+            raise ValueError(f"{shown(case)} annotates {shown(name)}, which `integers` does not list")
+        return cases
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -130,7 +154,7 @@ def load_structures(folder: Path) -> Structures:
             f"No {STRUCTURES_NAME} and no dataset.json in {folder}\n"
             "  Give the folder of an nnU-Net raw dataset, for example $nnUNet_raw/Dataset901_HeadNeck."
         )
-    return structures_of_dataset_json(read_json(definition, ["labels"]), folder)
+    return structures_of_dataset_json(read_dataset_json(definition, LabelsJson), folder)
 
 
 def _require_readable_format(content: dict[str, Any], path: Path) -> None:
@@ -154,41 +178,6 @@ def structures_of_dataset_json(dataset_json: dict[str, Any], folder: Path) -> St
     files = listed(folder / "labelsTr", f"*{ending}")
     annotation = CaseAnnotation(source=source, annotated=tuple(integers))
     return Structures(integers=integers, cases={file.name.removesuffix(ending): annotation for file in files})
-
-
-def named_labels(dataset_json: dict[str, Any], file: Path) -> dict[str, tuple[int, ...]]:
-    """Return label -> its integers, in ascending order, as a dataset.json of nnU-Net v2 has them.
-
-    Args:
-        dataset_json: the content of `file`.
-        file: a name for messages.
-
-    Raises:
-        FssegError: the labels are of another form; that of nnU-Net v1 is named.
-    """
-    labels = dataset_json.get("labels")
-    if not isinstance(labels, dict):
-        raise FssegError(f"{file}: `labels` must map names to integers, got {labels!r}.")
-    if is_of_nnunet_v1(labels):
-        raise FssegError(
-            f"{file} is of nnU-Net v1 or the Medical Segmentation Decathlon: its labels map integers to names.\n"
-            "  Convert the dataset with `nnUNetv2_convert_old_nnUNet_dataset` or `nnUNetv2_convert_MSD_dataset`."
-        )
-    return {name: _label_integers(name, value, file) for name, value in labels.items()}
-
-
-def is_of_nnunet_v1(labels: Any) -> bool:
-    """Return whether labels map integers to names, as nnU-Net v1 and the Medical Segmentation Decathlon have them."""
-    if not isinstance(labels, dict) or not labels:
-        return False
-    return all(name.isdecimal() and isinstance(value, str) for name, value in labels.items())
-
-
-def _label_integers(name: str, value: Any, file: Path) -> tuple[int, ...]:
-    values = value if isinstance(value, list | tuple) else [value]
-    if not values or not all(str(each).isdecimal() for each in values):
-        raise FssegError(f"{file}: label {name!r} must be an integer from 0, or a list of them, got {value!r}.")
-    return tuple(sorted({int(each) for each in values}))
 
 
 def twins_of(cases: Iterable[str], twins: Iterable[Sequence[str]]) -> set[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from fsseg.config.bounded_text import shown_line
 from fsseg.config.errors import UsageError, unknown_name
 from fsseg.models.parts import SUPPORTED
 
@@ -41,8 +42,10 @@ def build_network(
             deep_supervision=deep_supervision,
             **_given_arguments(architecture),
         )
-    except (TypeError, AssertionError, ValueError) as error:
-        raise UsageError(f"The plans do not fit {network_class.__name__}: {error}") from None
+    except (TypeError, AssertionError, ValueError, LookupError, ArithmeticError, AttributeError, RuntimeError) as error:
+        if isinstance(error, UsageError) or "allocate" in str(error):
+            raise
+        raise UsageError(f"The plans do not fit {network_class.__name__}: {shown_line(error)}") from None
     if hasattr(network, "initialize"):  # networks without it, as nnU-Net has it, keep what their constructor drew
         network.apply(network.initialize)
     return network
@@ -96,7 +99,7 @@ def total_strides(architecture: dict[str, Any]) -> list[int]:
         # nnU-Net's own networks have strides in their arguments, and say themselves that they miss them.
         total_stride = getattr(_network_class(architecture), "total_stride", None)
         return [1 if total_stride is None else total_stride(arguments)] * _AXES
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
         raise UsageError(f"The plans hold no strides that can be read: {error}") from None
 
 
@@ -120,7 +123,7 @@ def _no_deep_supervision(class_name: str) -> UsageError:
 
 
 def _layer_class(name: str) -> type[nn.Module]:
-    layer = _locate(name) if name.startswith(_LAYER_PREFIX) else None
+    layer = _locate(name) if isinstance(name, str) and name.startswith(_LAYER_PREFIX) else None
     if not (isinstance(layer, type) and issubclass(layer, nn.Module)):
         raise UsageError(
             f"The plans name the layer {name!r}.\n  allowed: layers of torch.nn, written as {_LAYER_PREFIX}…"

@@ -46,17 +46,6 @@ def refuse_best(path: Path) -> None:
         )
 
 
-def require_nnunet_checkpoint(checkpoint: dict[str, Any], file: Path) -> None:
-    """Raise `UsageError` if the content of a checkpoint lacks what a model needs."""
-    missing = [key for key in ("network_weights", "init_args") if not isinstance(checkpoint.get(key), dict)]
-    if not missing and "configuration" not in checkpoint["init_args"]:
-        missing = ["configuration"]
-    if not missing and not all(isinstance(value, Tensor) for value in checkpoint["network_weights"].values()):
-        missing = ["tensors"]
-    if missing:
-        raise UsageError(f"{file} is not an nnU-Net checkpoint: it has no {' and no '.join(missing)}.")
-
-
 def require_intact_weights(checkpoint: dict[str, Any], file: Path, sha256: str | None = None) -> None:
     """Refuse weights that are not those which were written, or that hold NaN.
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from fsseg.config.bounded_text import shown_line
 from fsseg.config.errors import FssegError, UsageError
 
-_AXES = 3
+_AXES_OF_SLICES = 2
 _ABOUT_OTHERS = ("inherits_from", "next_stage")
 # What makes an image into the network's input, and the network. The patch is not among them: it may be enlarged.
 _DECIDING = ("transpose_forward", "image_reader_writer", "foreground_intensity_properties_per_channel")
@@ -33,17 +34,19 @@ def resolved(plans: dict[str, Any], configuration: str, where: str = "The plans"
 
     Raises:
         UsageError: the plans have no such configuration.
-        FssegError: it cannot be read.
+        FssegError: it cannot be read, or there are none at all.
     """
-    allowed = plans["configurations"]
+    allowed = plans.get("configurations")
+    if not isinstance(allowed, dict) or not allowed:
+        raise FssegError(f"{where}: damaged or another file, it lacks configurations.")
     if configuration not in allowed:
         raise UsageError(f"{where}: no configuration {configuration!r}.\n  allowed: {', '.join(allowed)}")
     try:
         return PlansManager(deepcopy(plans)).get_configuration(configuration).configuration
-    except (KeyError, TypeError, ValueError, AssertionError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AssertionError, AttributeError, RuntimeError) as error:
         raise FssegError(
             f"{where}: configuration {configuration!r} holds no architecture that can be read"
-            f" ({type(error).__name__}: {error})."
+            f" ({type(error).__name__}: {shown_line(error)})."
         ) from None
 
 
@@ -55,8 +58,9 @@ def require_plain_3d(plans: dict[str, Any], configuration: str, where: str) -> N
         configuration: its name.
         where: what the model is called in messages.
     """
-    block = resolved(plans, configuration)
-    is_flat = configuration == "2d" or len(block["patch_size"]) != _AXES
+    block = resolved(plans, configuration, where)
+    patch = block.get("patch_size")
+    is_flat = configuration == "2d" or (isinstance(patch, list | tuple) and len(patch) == _AXES_OF_SLICES)
     if is_flat or block.get("previous_stage") is not None:
         raise UsageError(
             f"{where} is of the configuration {configuration!r}.\n"

@@ -15,16 +15,17 @@ from fsseg.config.json_files import write_json
 from fsseg.data.channels import channel_names
 from fsseg.data.folder_listing import is_own
 from fsseg.data.splits import leave_one_out, make_split
+from fsseg.data.splits_file import require_splits
 from fsseg.data.structures import Structures, twins_of
 from fsseg.data.volumes import Volume
 from fsseg.models.networks import build_network
+from fsseg.nnunet.checkpoint_content import checked_checkpoint
 from fsseg.nnunet.checkpoint_file import (
     CHECKPOINT_NAME,
     LATEST_NAME,
     STOCK_TRAINER,
     refuse_best,
     require_intact_weights,
-    require_nnunet_checkpoint,
 )
 from fsseg.nnunet.environment import SPLITS_NAME, require_full_paths
 from fsseg.nnunet.preprocessing import source_labels
@@ -84,8 +85,10 @@ class FewShotTrainer(nnUNetTrainer):
         cases = sorted(name for name in identifiers if is_own(Path(name)))
         if self.fold == "all":
             return cases, []
-        has_splits = (Path(str(self.preprocessed_dataset_folder_base)) / SPLITS_NAME).is_file()
-        if has_splits or len(cases) >= _FOLDS_OF_NNUNET:
+        splits = Path(str(self.preprocessed_dataset_folder_base)) / SPLITS_NAME
+        if splits.is_file():
+            require_splits(splits, cases)
+        if splits.is_file() or len(cases) >= _FOLDS_OF_NNUNET:
             training, held_out = super().do_split()
             left_out = twins_of(held_out, self.annotated.twins)
             return [case for case in training if case not in left_out], list(held_out)
@@ -131,7 +134,7 @@ class FewShotTrainer(nnUNetTrainer):
         if Path(filename_or_checkpoint).name != CHECKPOINT_NAME:
             return
         checkpoint = read_torch_file(Path(filename_or_checkpoint))
-        require_nnunet_checkpoint(checkpoint, Path(filename_or_checkpoint))
+        checked_checkpoint(checkpoint, Path(filename_or_checkpoint))
         require_intact_weights(checkpoint, Path(filename_or_checkpoint))
         merged = checkpoint["trainer_name"] == STOCK_TRAINER
         self.network = self._plain_network() if merged else self._network_of_class()

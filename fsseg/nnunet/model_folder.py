@@ -14,23 +14,25 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 
-from fsseg.config.errors import FssegError, shown
+from fsseg.config.errors import FssegError
 from fsseg.config.json_files import read_json, write_json
-from fsseg.config.recipes import LEAST_TILE_STEP, Activation
+from fsseg.config.recipes import Activation
 from fsseg.data.assembly import head_labels
-from fsseg.data.channels import with_ordered_channels
+from fsseg.data.channels import channel_names
+from fsseg.data.dataset_json import checked_dataset_json, read_dataset_json
 from fsseg.data.splits import SUPPORT_KEY
 from fsseg.data.structures import Structures, structures_of_dataset_json
 from fsseg.models.networks import build_network
 from fsseg.models.weights_hash import hash_of_weights
+from fsseg.nnunet.checkpoint_content import checked_checkpoint
 from fsseg.nnunet.checkpoint_file import (
     CHECKPOINT_NAME,
     require_intact_weights,
-    require_nnunet_checkpoint,
     save_checkpoint,
 )
 from fsseg.nnunet.configurations import deciding_settings, require_plain_3d, resolved
 from fsseg.nnunet.model_checkpoints import checkpoint_file, remarks_on
+from fsseg.nnunet.plans_content import checked_plans
 from fsseg.training.torch_file import read_torch_file
 
 logger = logging.getLogger(__name__)
@@ -38,9 +40,7 @@ logger = logging.getLogger(__name__)
 TILE_STEP_SIZE = 0.5  # nnU-Net's
 TILE_STEP_KEY = "inference_tile_step_size"  # of a checkpoint; stock nnU-Net takes the step from its command only
 RANDOM_KEY = "random_tensors"  # of dataset.json: what neither a checkpoint nor a training has filled
-_PLANS_KEYS = ("configurations", "plans_name", "transpose_forward", "transpose_backward", "image_reader_writer")
 _OF_THE_MODEL_ALONE = ("labels", "regions_class_order", "name", RANDOM_KEY)
-_DATASET_KEYS = ("labels", "file_ending")
 
 
 @dataclass(frozen=True)
@@ -210,20 +210,19 @@ def read_model_folder(path: Path, file: Path | None = None) -> ModelFolder:
         file = checkpoint_file(path)
         for remark in remarks_on(path, [file]):
             logger.warning("%s", remark)
-    plans = read_json(path / "plans.json", _PLANS_KEYS)
-    dataset_json = with_ordered_channels(read_json(path / "dataset.json", _DATASET_KEYS), path / "dataset.json")
+    plans = read_json(path / "plans.json")
+    dataset_json = read_dataset_json(path / "dataset.json")
     checkpoint = read_torch_file(file)
-    require_nnunet_checkpoint(checkpoint, file)
-    axes = checkpoint.get("inference_allowed_mirroring_axes")
+    known = checked_checkpoint(checkpoint, file)
     model = checked_model(
         path,
         plans=plans,
         dataset_json=dataset_json,
-        configuration=checkpoint["init_args"]["configuration"],
-        weights=checkpoint["network_weights"],
-        mirroring_axes=tuple(axes) if axes else None,
+        configuration=known.init_args.configuration,
+        weights=known.network_weights,
+        mirroring_axes=known.inference_allowed_mirroring_axes or None,
     )
-    model = replace(model, tile_step_size=_tile_step_size(checkpoint, file))
+    model = replace(model, tile_step_size=known.inference_tile_step_size)
     require_intact_weights(checkpoint, file, model.weights_sha256)
     return model
 
@@ -243,10 +242,18 @@ def checked_model(
         UsageError: the plans have no such configuration.
         FssegError: plans or labels cannot be read.
     """
-    resolved(plans, configuration, str(path / "plans.json"))
+    file = path / "plans.json"
     require_plain_3d(plans, configuration, str(path))
+    block = checked_plans(plans, configuration, file)
+    plans = {"label_manager": "LabelManager", **plans}  # nnU-Net's default, which it prints for plans without one
+    dataset_json = checked_dataset_json(dataset_json, path / "dataset.json")
+    schemes, channels = block["normalization_schemes"], channel_names(dataset_json)
+    if len(schemes) != len(channels):
+        raise FssegError(
+            f"{file} normalises {len(schemes)} image channel(s), but dataset.json names {len(channels)}:"
+            f" {', '.join(channels)}."
+        )
     _require_labels(plans, dataset_json, path / "dataset.json")
-    _require_lists_of_names(dataset_json, path / "dataset.json")
     return ModelFolder(path, plans, dataset_json, configuration, weights, mirroring_axes)
 
 
@@ -273,22 +280,6 @@ def write_model_folder(
 def model_files(path: Path) -> list[Path]:
     """Return the files of which a model folder consists; raise `UsageError` if the folder is none."""
     return [checkpoint_file(path), path / "plans.json", path / "dataset.json"]
-
-
-def _tile_step_size(checkpoint: dict[str, Any], file: Path) -> float:
-    step = checkpoint.get(TILE_STEP_KEY, TILE_STEP_SIZE)
-    if not isinstance(step, float) or not LEAST_TILE_STEP <= step <= 1:
-        raise FssegError(
-            f"{file} is damaged: its {TILE_STEP_KEY} is {shown(step)}, allowed is a share of {LEAST_TILE_STEP} to 1."
-        )
-    return step
-
-
-def _require_lists_of_names(dataset_json: dict[str, Any], where: Path) -> None:
-    for key in (SUPPORT_KEY, RANDOM_KEY):
-        names = dataset_json.get(key, [])
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise FssegError(f"{where} is damaged: {key} must be a list of names, got {names!r}.")
 
 
 def _require_labels(plans: dict[str, Any], dataset_json: dict[str, Any], where: Path) -> None:

@@ -13,6 +13,7 @@ CT_SCHEME = "CTNormalization"  # the only one that needs statistics of a trainin
 Z_SCORE = "ZScoreNormalization"
 _TO_UNIT_RANGE = ("RescaleTo01Normalization", "RGBTo01Normalization")
 _HU_BOUNDS = ("percentile_00_5", "percentile_99_5")
+HU_STATISTICS = ("mean", "std", *_HU_BOUNDS)  # of the foreground, which the CT scheme uses
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def range_beyond_unit(scheme: str, statistics: Mapping[str, float]) -> str:
     """
     if scheme in _TO_UNIT_RANGE:
         return ""
-    if scheme != CT_SCHEME or not {"mean", "std", *_HU_BOUNDS} <= set(statistics):
+    if scheme != CT_SCHEME or not set(HU_STATISTICS) <= set(statistics):
         return f"{scheme}, without known bounds"
     mean, std = statistics["mean"], max(statistics["std"], 1e-8)  # as nnU-Net divides
     low, high = ((statistics[bound] - mean) / std for bound in _HU_BOUNDS)

@@ -21,14 +21,15 @@ from fsseg.config.pretraining import settings_of_plans
 from fsseg.config.stopping import StopRequest, stops_after_step
 from fsseg.data.assembly import paintable, region_labels
 from fsseg.data.folder_listing import is_own
+from fsseg.data.splits_file import require_splits
 from fsseg.data.structures import twins_of
 from fsseg.models.networks import build_network, set_deep_supervision, supports_deep_supervision
+from fsseg.nnunet.checkpoint_content import checked_checkpoint
 from fsseg.nnunet.checkpoint_file import (
     CHECKPOINT_NAME,
     LATEST_NAME,
     refuse_best,
     require_intact_weights,
-    require_nnunet_checkpoint,
     save_checkpoint,
 )
 from fsseg.nnunet.environment import SPLITS_NAME, require_full_paths
@@ -182,7 +183,9 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         cases = sorted(name for name in identifiers if is_own(Path(name)))
         if self.fold == "all":
             return cases, []
-        if (Path(str(self.preprocessed_dataset_folder_base)) / SPLITS_NAME).is_file():
+        splits = Path(str(self.preprocessed_dataset_folder_base)) / SPLITS_NAME
+        if splits.is_file():
+            require_splits(splits, cases)
             training, held_out = super().do_split()
             left_out = twins_of(held_out, self.structures.twins)
             return [case for case in training if case not in left_out], list(held_out)
@@ -391,7 +394,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         if not self.was_initialized:
             self.initialize()
         checkpoint = read_torch_file(Path(filename_or_checkpoint))
-        require_nnunet_checkpoint(checkpoint, Path(filename_or_checkpoint))
+        checked_checkpoint(checkpoint, Path(filename_or_checkpoint))
         require_intact_weights(checkpoint, Path(filename_or_checkpoint))
         if self.objective.is_softmax:
             checkpoint["network_weights"] = without_background(checkpoint["network_weights"], self.plain_network)

@@ -16,6 +16,7 @@ from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import read_json, write_json
 from fsseg.config.manifest import MANIFEST_NAME
 from fsseg.config.staging import clear_staging, locked_staging
+from fsseg.data.dataset_json import read_dataset_json
 from fsseg.data.folder_listing import listed
 from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures
 from fsseg.nnunet.configurations import resolved
@@ -156,5 +157,5 @@ def require_all_cases(preprocessed: Path, plans: dict[str, Any], structures: Str
 
 def preprocessed_cases(preprocessed: Path) -> list[str]:
     """Return the cases of a dataset's folder in nnUNet_preprocessed; its reference label maps name them."""
-    ending = read_json(preprocessed / "dataset.json", ["file_ending"])["file_ending"]
+    ending = read_dataset_json(preprocessed / "dataset.json")["file_ending"]
     return [file.name.removesuffix(ending) for file in listed(preprocessed / REFERENCE_FOLDER, f"*{ending}")]

@@ -8,7 +8,8 @@ import numpy as np
 
 from fsseg.config.errors import FssegError
 from fsseg.config.json_files import read_json
-from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures, named_labels, twins_of
+from fsseg.data.dataset_json import named_labels
+from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures, twins_of
 from fsseg.data.volumes import Volume, annotated_locations
 from fsseg.nnunet.environment import structures_folder
 from fsseg.nnunet.preprocessed_case import read_case
@@ -34,7 +35,7 @@ def preprocessed_structures(folder: Path) -> Structures:
     """
     structures = load_structures(structures_folder(folder))
     file = folder / "dataset.json"
-    labels = named_labels(read_json(file, ["labels"]), file)
+    labels = named_labels(read_json(file), file)
     different = [
         name for name, integers in structures.integers.items() if labels.get(name, integers) != tuple(sorted(integers))
     ]

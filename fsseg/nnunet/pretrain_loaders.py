@@ -22,6 +22,7 @@ from fsseg.nnunet.augmentation import (
 )
 from fsseg.nnunet.preprocessing import zone_axis
 from fsseg.nnunet.pretrain_data import preprocessed_volume, require_every_structure, source_weights
+from fsseg.nnunet.process_counts import require_process_counts
 from fsseg.training.crop_batches import Crops, batches
 from fsseg.training.processes import Processes, processes_of_host
 
@@ -38,6 +39,7 @@ def workers_for(settings: PretrainSettings, device: torch.device) -> int:
         return settings.workers
     if device.type != "cuda":
         return 0  # the network needs the cores itself
+    require_process_counts()
     return min(get_allowed_n_proc_DA(), max(1, (os.cpu_count() or 1) // processes_of_host()))
 
 

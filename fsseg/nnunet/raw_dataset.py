@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from fsseg.config.errors import FssegError, UsageError
-from fsseg.config.json_files import read_json
 from fsseg.data.case_names import require_plain_names
-from fsseg.data.channels import channel_names, with_ordered_channels
+from fsseg.data.channels import channel_names
+from fsseg.data.dataset_json import read_dataset_json
 from fsseg.data.folder_listing import listed
 from fsseg.data.structures import IGNORE, STRUCTURES_NAME, Structures, load_structures
 
-_KEYS = ("labels", "file_ending")
 _IMAGE_ENDINGS = (".nii.gz", ".nii")  # what a folder holds for segmenting, whatever ending the dataset has
 _MOST_NAMES = 5
 
@@ -72,9 +71,7 @@ def read_raw_dataset(path: Path) -> RawDataset:
     """Read an nnU-Net raw dataset folder; raise `FssegError` if it is incomplete."""
     structures = load_structures(path)
     file = path / "dataset.json"
-    dataset_json = with_ordered_channels(read_json(file, _KEYS), file)
-    if not isinstance(dataset_json["file_ending"], str):
-        raise FssegError(f'{file}: file_ending must be like ".nii.gz", got {dataset_json["file_ending"]!r}.')
+    dataset_json = read_dataset_json(file)
     if "dataset" in dataset_json:
         raise FssegError(
             f"{path / 'dataset.json'} lists its files under `dataset`, which fsseg does not read.\n"

@@ -1,6 +1,5 @@
 """The demo's numbers: which methods are compared, a result per structure and method, and the verdict."""
 
-import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from fsseg.evaluation.aggregation import CaseRow, paired_difference, summarise_structures
 from fsseg.methods.contract import DecoderChoice
+from fsseg.reporting.csv_file import read_csv
 from fsseg.reporting.tables import count, mean_sd
 
 Result = Mapping[str, Any]
@@ -141,10 +141,9 @@ def _by_method(results: Sequence[Result], cell: Callable[[Result], str]) -> tupl
 
 def _read_rows(metrics: Path) -> list[CaseRow]:
     rows = []
-    with metrics.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            numbers = {column: float(row[column]) for column in _NUMBERS}
-            rows.append(CaseRow(case=row["case"], structure=row["structure"], status=row["status"], **numbers))
+    for row in read_csv(metrics):
+        numbers = {column: float(row[column]) for column in _NUMBERS}
+        rows.append(CaseRow(case=row["case"], structure=row["structure"], status=row["status"], **numbers))
     return rows
 
 

@@ -1,6 +1,5 @@
 """Compare predicted label maps with the reference: one CSV row per case and structure, and a summary."""
 
-import csv
 import logging
 import math
 import os
@@ -25,6 +24,7 @@ from fsseg.evaluation.label_folders import (
     open_label_folder,
     structures_to_compare,
 )
+from fsseg.reporting.csv_file import write_csv
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,8 @@ def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
         manifest.add_inputs([prediction.definition, reference.definition])
         manifest.add_inputs(folder.files[case] for case in cases for folder in (prediction, reference))
         manifest.add(result=result)
-        _write_csv(staging / config.out.name, rows)
+        columns = [column.name for column in fields(CaseRow)]
+        write_csv(staging / config.out.name, columns, [asdict(row) for row in rows])
         manifest.write(staging)
     return result
 
@@ -144,10 +145,3 @@ def _new_csv(out: Path) -> Iterator[Path]:
             os.replace(staging / out.name, out)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-
-
-def _write_csv(file: Path, rows: Sequence[CaseRow]) -> None:
-    with file.open("w", newline="", encoding="utf-8") as text:
-        writer = csv.DictWriter(text, [column.name for column in fields(CaseRow)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)

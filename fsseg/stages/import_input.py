@@ -15,7 +15,8 @@ from fsseg.checkpoints.same_architecture import require_same_meaning
 from fsseg.config.errors import UsageError
 from fsseg.nnunet.configurations import resolved
 from fsseg.nnunet.normalization import CT_SCHEME
-from fsseg.nnunet.planning import read_plans_file, require_patch_fits
+from fsseg.nnunet.planning import read_plans_file
+from fsseg.nnunet.plans_content import require_patch_fits
 
 _OF_LEVELS = ("features_per_stage", "strides", "kernel_sizes")
 

@@ -13,15 +13,15 @@ import torch
 
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import UsageError, unknown_name
-from fsseg.config.json_files import read_json
 from fsseg.config.manifest import Manifest
 from fsseg.config.pretraining import PLANS_KEY, PretrainSettings
 from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.config.staging import staging_of
-from fsseg.data.channels import with_ordered_channels
+from fsseg.data.dataset_json import read_dataset_json
 from fsseg.data.folder_listing import listed
+from fsseg.data.splits_file import require_splits
 from fsseg.data.structures import STRUCTURES_NAME
-from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, structures_folder
+from fsseg.nnunet.environment import SPLITS_NAME, dataset_folder, preprocessed_folder, structures_folder
 from fsseg.nnunet.mirroring import flips_of_pretraining
 from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.nnunet.planning import CONFIGURATION, read_plans_file
@@ -140,10 +140,12 @@ def _checked(config: PretrainConfig) -> _Job:
     require_all_cases(preprocessed, plans, structures)
     if config.fold not in ("0", "all"):
         raise UsageError(f"Unknown fold {config.fold!r}.\n  allowed: 0 (hold some cases out), all (train on all cases)")
+    if config.fold != "all" and (preprocessed / SPLITS_NAME).is_file():
+        require_splits(preprocessed / SPLITS_NAME, structures.cases)
     require_loss_fits(config.settings, structures)
     flips = flips_of_pretraining(config.settings, structures.names)
     require_new(config.out, resume=config.resume)
-    dataset_json = with_ordered_channels(read_json(preprocessed / "dataset.json"), preprocessed / "dataset.json")
+    dataset_json = read_dataset_json(preprocessed / "dataset.json")
     base = None if config.checkpoint is None else read_model_folder(config.checkpoint)
     notes, seen = random_start_notes(config.recipe, plans), set[str]()
     if base is not None:

@@ -2,12 +2,13 @@
 
 import shlex
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from fsseg.checkpoints.same_architecture import require_same_meaning
-from fsseg.config.errors import UsageError, first_of
+from fsseg.config.errors import FssegError, UsageError, first_of, shown
 from fsseg.config.json_files import read_json
 from fsseg.config.manifest import MANIFEST_NAME
 from fsseg.data.channels import channel_names
@@ -91,9 +92,16 @@ def seen_cases(base: ModelFolder) -> set[str]:
     """Return the cases that a base was trained on, as far as its folder says: support cases, and a pretraining's."""
     seen = set(base.dataset_json.get(SUPPORT_KEY, ()))
     if (base.path / STRUCTURES_NAME).is_file() and (base.path / MANIFEST_NAME).is_file():
-        held_out = read_json(base.path / MANIFEST_NAME).get(_HELD_OUT, ())
+        held_out = _held_out(base.path / MANIFEST_NAME)
         seen |= set(load_structures(base.path).cases) - set(held_out)
     return seen
+
+
+def _held_out(manifest: Path) -> list[str]:
+    names = read_json(manifest).get(_HELD_OUT, [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise FssegError(f"{manifest} is damaged: {_HELD_OUT} must be a list of cases, got {shown(names)}.")
+    return names
 
 
 def seen_notes(seen: Iterable[str], held_out: Iterable[str]) -> list[str]:

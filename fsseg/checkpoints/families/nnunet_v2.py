@@ -7,13 +7,15 @@ from typing import Any
 from fsseg.checkpoints.container import Checkpoint
 from fsseg.checkpoints.family import Family, Translation
 from fsseg.config.errors import FssegError, UsageError
-from fsseg.config.json_files import missing_keys, read_json
+from fsseg.config.json_files import read_json
 from fsseg.data.channels import channel_names
+from fsseg.data.dataset_json import checked_dataset_json
 from fsseg.data.splits import SUPPORT_KEY
+from fsseg.nnunet.checkpoint_content import checked_checkpoint
 from fsseg.nnunet.configurations import require_plain_3d
 from fsseg.nnunet.model_folder import RANDOM_KEY
+from fsseg.nnunet.plans_content import checked_plans
 
-_PLAN_KEYS = ("configurations", "transpose_forward", "transpose_backward", "image_reader_writer", "plans_name")
 _LABEL_KEYS = ("labels", "regions_class_order")
 _FILES = {"plans": "plans.json", "dataset_json": "dataset.json"}
 
@@ -30,24 +32,21 @@ def _is_nnssl(checkpoint: Checkpoint) -> bool:
 
 
 def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
-    configuration = str(checkpoint.rest["init_args"]["configuration"])
-    plans = _content(checkpoint, "plans", _PLAN_KEYS)
-    dataset_json = _content(checkpoint, "dataset_json", ("labels",))
-    if configuration not in plans["configurations"]:
-        raise FssegError(
-            f"The plans have no configuration {configuration!r}, only {', '.join(plans['configurations'])}."
-        )
+    known = checked_checkpoint({**checkpoint.rest, "network_weights": checkpoint.weights}, checkpoint.path)
+    configuration = known.init_args.configuration
+    (plans, of_plans), (dataset_json, of_dataset) = _content(checkpoint, "plans"), _content(checkpoint, "dataset_json")
+    dataset_json = checked_dataset_json({"file_ending": ".nii.gz", **dataset_json}, of_dataset)
     require_plain_3d(plans, configuration, "The checkpoint")
-    axes = checkpoint.rest.get("inference_allowed_mirroring_axes")
+    checked_plans(plans, configuration, of_plans)
     return Translation(
         dict(checkpoint.weights),
         {},
         plans,
-        channel_names=channel_names(dataset_json, checkpoint.path),
+        channel_names=channel_names(dataset_json, of_dataset),
         labels={key: dataset_json[key] for key in _LABEL_KEYS if key in dataset_json},
         configuration=configuration,
-        mirroring_axes=tuple(axes) if axes else None,
-        file_ending=str(dataset_json.get("file_ending", ".nii.gz")),
+        mirroring_axes=known.inference_allowed_mirroring_axes or None,
+        file_ending=dataset_json["file_ending"],
         licence=str(dataset_json.get("licence", "unknown")),
         random=tuple(dataset_json.get(RANDOM_KEY, ())),
         carried={SUPPORT_KEY: dataset_json[SUPPORT_KEY]} if SUPPORT_KEY in dataset_json else {},
@@ -55,21 +54,23 @@ def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
     )
 
 
-def _content(checkpoint: Checkpoint, argument: str, keys: tuple[str, ...]) -> dict[str, Any]:
-    """Return what the checkpoint holds as an argument of its trainer, or else the file that nnU-Net puts there."""
+def _content(checkpoint: Checkpoint, argument: str) -> tuple[dict[str, Any], str]:
+    """Return what the checkpoint holds as an argument of its trainer, or else the file beside it; and what that is."""
     content = checkpoint.rest["init_args"].get(argument)
     file = _beside(checkpoint, argument)
-    if not _inside(checkpoint, argument):
-        if not file.is_file():
-            raise UsageError(
-                f"{checkpoint.path} does not hold its {file.name}, and {file} does not exist.\n"
-                "  Keep the file where nnU-Net put it: in fold_X, below the folder with plans.json and dataset.json."
+    if _inside(checkpoint, argument):
+        where = f"the {file.name} of {checkpoint.path}"
+        if not isinstance(content, dict):
+            raise FssegError(
+                f"In {checkpoint.path} the {file.name} is damaged: it is a {type(content).__name__}, not a mapping."
             )
-        return read_json(file, keys)
-    missing = missing_keys(content, keys)
-    if missing:
-        raise FssegError(f"The {file.name} of {checkpoint.path} is damaged: it lacks {', '.join(missing)}.")
-    return content
+        return content, where
+    if not file.is_file():
+        raise UsageError(
+            f"{checkpoint.path} does not hold its {file.name}, and {file} does not exist.\n"
+            "  Keep the file where nnU-Net put it: in fold_X, below the folder with plans.json and dataset.json."
+        )
+    return read_json(file), str(file)
 
 
 def _inside(checkpoint: Checkpoint, argument: str) -> bool:
