@@ -324,7 +324,11 @@ def test_stock_training_adapts_on_leave_one_out_folds(
     assert len((folder / "fold_1" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) == 4
     assert not (folder / "fold_1" / "checkpoint_latest.pth").exists()
     (log,) = (folder / "fold_1").glob("training_log_*.txt")
-    numbered_anew = "integers of their own" in log.read_text(encoding="utf-8")
+    text = log.read_text(encoding="utf-8")
+    for line in ("Epoch 0", "Current learning rate: 0", "train_loss ", "Epoch time: ", "Training done: 4 steps"):
+        assert line in text
+    assert (folder / "fold_1" / "progress.png").is_file()
+    numbered_anew = "integers of their own" in text
     assert numbered_anew == (adapted[0] == "softmax")
 
 
@@ -388,6 +392,52 @@ def test_trainer_and_adapt_take_the_same_steps_on_the_same_batches(
     assert ours.keys() == theirs.keys()
     for name, tensor in theirs.items():
         assert torch.allclose(ours[name], tensor, rtol=0, atol=1e-6), name
+
+
+def test_test_cases_are_in_no_fold(
+    site: tuple[Lab, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from fsseg.stages.few_shot_trainer import nnUNetTrainerFewShot
+
+    lab, env = site
+    for name in ("nnUNet_raw", "nnUNet_preprocessed"):
+        monkeypatch.setenv(name, env[name])
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    (tmp_path / "test.txt").write_text(lab.case(3), encoding="utf-8")
+    words = ("nnunet", "plans", "--checkpoint", lab.base, "--dataset", 804, "--structure", NOVEL)
+    made = succeed(*words, "--test", tmp_path / "test.txt", "--name", "tested")
+    assert (made["method"], made["decoder"], made["test"]) == ("lora", "tuned", [lab.case(3)])
+    succeed(*words, "--cases", lab.case(2), lab.case(0), "--name", "named")
+    folder = Path(env["nnUNet_preprocessed"]) / TARGET
+
+    def split(plans: str, fold: int | str) -> tuple[list[str], list[str]]:
+        files = (json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in (plans, "dataset"))
+        content, dataset_json = files
+        more = {"continue_training": False}
+        return nnUNetTrainerFewShot(content | more, CONFIGURATION, fold, dataset_json, torch.device("cpu")).do_split()
+
+    pool = [lab.case(index) for index in range(3)]
+    assert split("tested", "all") == (pool, [])
+    assert [split("tested", fold) for fold in range(3)] == [
+        ([other for other in pool if other != case], [case]) for case in pool
+    ]
+    assert split("named", "all") == ([lab.case(0), lab.case(2)], [])
+    assert split("named", 1) == ([lab.case(0)], [lab.case(2)])
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "is_file", lambda path, file=Path.is_file: path.name == "splits_final.json" or file(path))
+        stock = ([lab.case(0), lab.case(3)], [lab.case(1), lab.case(2), lab.case(3)])
+        patch.setattr("nnunetv2.training.nnUNetTrainer.nnUNetTrainer.nnUNetTrainer.do_split", lambda self: stock)
+        assert split("tested", 0) == ([lab.case(0)], [lab.case(1), lab.case(2)])
+    (tmp_path / "test.txt").write_text("nobody", encoding="utf-8")
+    outcome = fsseg(*words, "--test", tmp_path / "test.txt", "--name", "other")
+    assert outcome.code == 2
+    assert "Unknown test case 'nobody'" in outcome.err
+    outcome = fsseg(*words, "--cases", lab.case(0), "--shots", 1)
+    assert "--cases names the support cases" in outcome.err
+    for name in ("tested", "named"):
+        (folder / f"{name}.json").unlink()
 
 
 def test_pretrained_weights_are_refused_where_the_plans_name_the_base(

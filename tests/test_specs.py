@@ -48,6 +48,11 @@ def test_shipped_spec_is_valid_and_checks_without_data(path, capsys, monkeypatch
     monkeypatch.delenv("nnUNet_raw", raising=False)
     assert main(["assemble", str(path), "--check"]) == 0
     assert load_spec(path).name in capsys.readouterr().out
+    assert load_spec(path).citation
+
+
+def test_a_spec_of_ones_own_data_needs_no_citation(tmp_path):
+    assert load_spec(write_spec(tmp_path, citation=None)).citation is None
 
 
 def test_totalsegmentator_has_117_structures_with_their_own_names():

@@ -2,12 +2,13 @@
 
 import argparse
 
-from fsseg.cli.method_settings import HEAD_HELP, method_settings
+from fsseg.cli.case_options import add_case_options, case_values, number_of_shots
+from fsseg.cli.method_settings import add_method_options, method_settings
 from fsseg.cli.options import add_device_option, add_output_options, emit
 
 EXAMPLES = """examples:
   fsseg adapt --checkpoint runs/universal --dataset 104 --structure larynx --shots 5 \\
-      --method lora --decoder tuned --seed 0 --out runs/larynx
+      --seed 0 --out runs/larynx
   fsseg adapt --checkpoint runs/universal --dataset 104 --structure larynx esophagus --shots 5 \\
       --method lora --set rank=8 --test test.txt --estimate loo --out runs/two
   fsseg adapt --checkpoint runs/universal --dataset 104 --structure mandible --cases a b c \\
@@ -27,18 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, help="model folder of the pretrained network")
     parser.add_argument("--dataset", required=True, help="number or name of a dataset in nnUNet_raw")
     parser.add_argument("--structure", nargs="+", required=True, help="structures to adapt to, in one network")
-    parser.add_argument("--shots", type=int, help="support cases to draw from the pool (default: 5)")
-    parser.add_argument("--method", required=True, help="adaptation method, see `fsseg methods`")
-    parser.add_argument("--decoder", choices=("frozen", "tuned"), help="train the decoder too (default: the method's)")
-    parser.add_argument("--head", choices=("base", "new"), default="base", help=HEAD_HELP)
-    parser.add_argument("--seed", type=int, default=0, help="decides draw, new weights and crops (default: 0)")
-    parser.add_argument("--out", required=True, help="run folder to make")
-    parser.add_argument("--pool", help="file with the cases to draw from, one a line (default: all but the test cases)")
-    parser.add_argument("--test", help="file with the test cases, one a line; never drawn")
-    parser.add_argument("--cases", nargs="+", help="support cases by name, instead of --shots")
-    parser.add_argument("--recipe", default="default", help="default (ours), fseft or arena (as published)")
+    add_case_options(parser, "support cases by name, instead of --shots")
+    add_method_options(parser)
     parser.add_argument("--estimate", choices=("loo",), help="also estimate the DSC by leave-one-out")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options of method and recipe")
+    parser.add_argument("--out", required=True, help="run folder to make")
     add_device_option(parser)
     add_output_options(parser, dry_run=True)
 
@@ -46,21 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the stage."""
     from fsseg.config.base import validated
-    from fsseg.config.errors import UsageError
     from fsseg.stages.adapt import DEFAULT_SHOTS, AdaptConfig, run_adapt
 
-    drawn = [word for word in ("shots", "pool") if getattr(arguments, word) is not None]
-    if arguments.cases and drawn:
-        words = " and ".join(f"--{word}" for word in drawn)
-        raise UsageError(f"--cases names the support cases, {words} would draw them.\n  Give one of the two.")
-    names = ("checkpoint", "dataset", "method", "decoder", "seed", "out", "pool", "test", "cases", "estimate", "device")
-    values = {name: getattr(arguments, name) for name in names}
-    shots = len(set(arguments.cases)) if arguments.cases else arguments.shots or DEFAULT_SHOTS
-    values |= {"structures": arguments.structure, "head": arguments.head, **method_settings(arguments, shots)}
-    if arguments.shots is not None:
-        values["shots"] = arguments.shots
+    names = ("checkpoint", "dataset", "out", "estimate", "device")
+    values = {name: getattr(arguments, name) for name in names} | case_values(arguments)
+    shots = number_of_shots(arguments, DEFAULT_SHOTS)
+    values |= {"structures": arguments.structure, **method_settings(arguments, shots)}
     result = run_adapt(validated(AdaptConfig, values, "the options"), dry_run=arguments.dry_run)
-    emit(result, _text(result, arguments), arguments.json)
+    taken = {"method": arguments.method, "decoder": arguments.decoder}
+    emit({**taken, **result}, _text(result, arguments), arguments.json)
     return 0
 
 

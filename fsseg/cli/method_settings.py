@@ -1,27 +1,49 @@
 """Options of method and recipe on the command line, the same wherever an adaptation is described."""
 
 import argparse
+import logging
 from typing import TYPE_CHECKING, Any
 
 from fsseg.cli.options import parse_set
+from fsseg.methods.registry import DEFAULT_DECODER, DEFAULT_METHOD
 
 if TYPE_CHECKING:
     from fsseg.methods.contract import Method
 
-HEAD_HELP = "where head rows of structures that the base knows start: from its own, or new (default: base)"
+log = logging.getLogger(__name__)
+
 _RECIPE_PREFIX = "recipe."
 
 
+def add_method_options(parser: argparse.ArgumentParser) -> None:
+    """Add --method, --decoder, --head, --recipe, --set and --seed."""
+    parser.add_argument(
+        "--method",
+        help=f"adaptation method, see `fsseg methods` (default: {DEFAULT_METHOD} with a {DEFAULT_DECODER} decoder)",
+    )
+    parser.add_argument("--decoder", choices=("frozen", "tuned"), help="train the decoder too (default: the method's)")
+    parser.add_argument(
+        "--head",
+        choices=("base", "new"),
+        default="base",
+        help="where head rows of structures that the base knows start: from its own, or new (default: base)",
+    )
+    parser.add_argument("--recipe", default="default", help="default (ours), fseft or arena (as published)")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options of method and recipe")
+    parser.add_argument("--seed", type=int, default=0, help="decides draw, new weights and crops (default: 0)")
+
+
 def method_settings(arguments: argparse.Namespace, shots: int) -> dict[str, Any]:
-    """Return `method_options` and `recipe` from --recipe and --set.
+    """Return `method`, `method_options`, `decoder`, `head`, `recipe` and `seed`; a default method is said.
 
     Args:
-        arguments: with method, decoder, recipe and set.
+        arguments: of `add_method_options`; method and decoder are filled in where there was no --method.
         shots: support cases, by which published recipes count their steps.
     """
     from fsseg.config.recipes import named_recipe
     from fsseg.methods.registry import method_class
 
+    _fill_in_default(arguments)
     method = method_class(arguments.method)
     recipe = named_recipe(
         arguments.recipe,
@@ -34,7 +56,20 @@ def method_settings(arguments: argparse.Namespace, shots: int) -> dict[str, Any]
     _require_places(settings, method)
     recipe |= {k.removeprefix(_RECIPE_PREFIX): v for k, v in settings.items() if k.startswith(_RECIPE_PREFIX)}
     options = {key: value for key, value in settings.items() if not key.startswith(_RECIPE_PREFIX)}
-    return {"method_options": options, "recipe": recipe}
+    names = ("method", "decoder", "head", "seed")
+    return {**{name: getattr(arguments, name) for name in names}, "method_options": options, "recipe": recipe}
+
+
+def _fill_in_default(arguments: argparse.Namespace) -> None:
+    if arguments.method is not None:
+        return
+    arguments.method = DEFAULT_METHOD
+    arguments.decoder = arguments.decoder or DEFAULT_DECODER
+    log.info(
+        "No --method was given: %s with the decoder %s is taken. `fsseg methods` says when another is better.",
+        arguments.method,
+        arguments.decoder,
+    )
 
 
 def _require_places(settings: dict[str, Any], method: "type[Method]") -> None:

@@ -5,6 +5,7 @@ names. The same plans again replace what is there; other plans of the dataset st
 """
 
 import argparse
+from typing import Any
 
 from fsseg.cli.options import add_output_options, emit
 
@@ -33,6 +34,15 @@ def run(arguments: argparse.Namespace) -> int:
     names = ("dataset", "plans", "planner", "gpu_memory_gb", "workers")
     config = validated(PreprocessConfig, {name: getattr(arguments, name) for name in names}, "the options")
     result = run_preprocess(config, dry_run=arguments.dry_run)
-    verb = "would preprocess" if arguments.dry_run else "preprocessed"
-    emit(result, f"{verb} {result['cases']} cases of {result['dataset']} with plans {result['plans']}", arguments.json)
+    emit(result, _text(result, dry_run=arguments.dry_run), arguments.json)
     return 0
+
+
+def _text(result: dict[str, Any], *, dry_run: bool) -> str:
+    from fsseg.nnunet.plan_summary import summary_lines
+
+    verb = "would preprocess" if dry_run else "preprocessed"
+    lines = [f"{verb} {result['cases']} cases of {result['dataset']} with plans {result['plans']}"]
+    if result["planned"] is not None:
+        lines += summary_lines(result["planned"], result["channels"])
+    return "\n".join([*lines, *result["notes"]])

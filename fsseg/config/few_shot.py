@@ -21,6 +21,8 @@ class FewShotSettings(StrictModel):
         base_sha256: hash of its weights and of what in its plans decides what its network computes.
         structures: structures to adapt to.
         shots: support cases, drawn from the training cases of the fold; all of these where they are fewer.
+        pool: cases that folds are made of; None takes all but the test cases.
+        test: cases that are in no fold, as neither are others of the same image.
         seed: decides the draw, new weights and crops.
         method, method_options, decoder: the adaptation method.
         head: where head rows of known structures start.
@@ -31,6 +33,8 @@ class FewShotSettings(StrictModel):
     base_sha256: str
     structures: tuple[str, ...] = Field(min_length=1)
     shots: int = Field(ge=1)
+    pool: tuple[str, ...] | None = Field(default=None, min_length=1)
+    test: tuple[str, ...] = ()
     seed: Seed = 0
     method: str
     method_options: dict[str, Any] = Field(default_factory=dict)

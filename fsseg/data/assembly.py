@@ -169,5 +169,5 @@ def dataset_json(structures: Structures, specs: Sequence[DatasetSpec], name: str
         "overwrite_image_reader_writer": "SimpleITKIOWithReorient",
         "name": name,
         "licence": "; ".join(f"{spec.name}: {spec.licence}" for spec in specs),
-        "reference": "; ".join(dict.fromkeys(spec.citation.strip() for spec in specs)),
+        "reference": "; ".join(dict.fromkeys(spec.citation.strip() for spec in specs if spec.citation)),
     }

@@ -39,7 +39,7 @@ class DatasetSpec(StrictModel):
     folder: str
     modality: str
     licence: str
-    citation: str
+    citation: str | None = None
     homepage: str | None = None
     layout: Annotated[NnunetRawLayout | LabelMapLayout | MaskPerStructureLayout, Field(discriminator="kind")]
     labels: dict[int | str, str | tuple[str, ...]]

@@ -95,7 +95,7 @@ def make_split(
         UsageError: unknown cases, a test case or its twin in pool or support, more shots than pool cases.
     """
     for kind, names in (("pool case", pool or ()), ("test case", test), ("support case", support or ())):
-        require_known(kind, names, cases, "`--dataset` decides which cases exist.")
+        require_known(kind, names, cases, "The dataset's images with a label map are the cases.")
     tested_images = twins_of(test, twins)
     pool = tuple(sorted(set(pool))) if pool is not None else tuple(sorted(set(cases) - set(test) - tested_images))
     _refuse({*pool, *(support or ())} & set(test), "test cases and training cases at once")

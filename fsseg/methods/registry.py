@@ -19,24 +19,41 @@ class Entry:
         location: module and class that implement it.
         summary: what it is, in one line.
         presets: named settings of its options; preset p of method m is called "m:p".
+        merges: the result is a plain network; said here, too, because a list of methods imports none of them.
+        decoder: what `--decoder` may be, the default first; as `merges`.
     """
 
     location: str
     summary: str
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    merges: bool = True
+    decoder: tuple[str, ...] = ("frozen", "tuned")
 
 
 # How FSEFT and ARENA update a Swin network: each query-key-value projection as one matrix.
 _JOINT_QKV = {"targets": "encoder", "layers": "qkv", "projections": "joint"}
 
+_FROZEN, _TUNED = ("frozen",), ("tuned",)
+
 METHODS = {
-    "from_scratch": Entry("from_scratch:FromScratch", "random initialisation, everything trained: the baseline"),
-    "full": Entry("full:Full", "full fine-tuning: everything trained from the pretrained weights"),
-    "decoder": Entry("decoder:Decoder", "decoder and head trained, encoder frozen"),
-    "linear_probe": Entry("linear_probe:LinearProbe", "only the 1x1x1 head trained on frozen features"),
-    "spatial_adapter": Entry("spatial_adapter:SpatialAdapter", "two convolutions between frozen features and head"),
-    "prototype": Entry("prototype:Prototype", "a head from mean features of the support cases, without training"),
-    "l2_sp": Entry("l2_sp:L2SP", "full fine-tuning, drawn back to the pretrained weights"),
+    "from_scratch": Entry(
+        "from_scratch:FromScratch", "random initialisation, everything trained: the baseline", decoder=_TUNED
+    ),
+    "full": Entry("full:Full", "full fine-tuning: everything trained from the pretrained weights", decoder=_TUNED),
+    "decoder": Entry("decoder:Decoder", "decoder and head trained, encoder frozen", decoder=_TUNED),
+    "linear_probe": Entry(
+        "linear_probe:LinearProbe", "only the 1x1x1 head trained on frozen features", decoder=_FROZEN
+    ),
+    "spatial_adapter": Entry(
+        "spatial_adapter:SpatialAdapter",
+        "two convolutions between frozen features and head",
+        merges=False,
+        decoder=_FROZEN,
+    ),
+    "prototype": Entry(
+        "prototype:Prototype", "a head from mean features of the support cases, without training", decoder=_FROZEN
+    ),
+    "l2_sp": Entry("l2_sp:L2SP", "full fine-tuning, drawn back to the pretrained weights", decoder=_TUNED),
     "bitfit": Entry(
         "bitfit:BitFit",
         "bias terms",
@@ -75,13 +92,18 @@ METHODS = {
         "adaptformer:AdaptFormer",
         "bottlenecks beside MLPs, or beside blocks of convolutions",
         {"fseft": {"targets": "encoder", "bottleneck": 16}},
+        merges=False,
     ),
     "residual_adapter": Entry(
         "residual_adapter:ResidualAdapter", "1x1x1 convolutions beside larger ones", {"zero": {"start": "zero"}}
     ),
-    "conv_adapter": Entry("conv_adapter:ConvAdapter", "depthwise-separable branches beside convolutions"),
-    "compacter": Entry("compacter:Compacter", "adapters with Kronecker-product weights, and the norms"),
+    "conv_adapter": Entry("conv_adapter:ConvAdapter", "depthwise-separable branches beside convolutions", merges=False),
+    "compacter": Entry("compacter:Compacter", "adapters with Kronecker-product weights, and the norms", merges=False),
 }
+
+
+# What is taken where nobody chooses: among the best on known and on novel structures, and it merges.
+DEFAULT_METHOD, DEFAULT_DECODER = "lora", "tuned"
 
 
 def method_names() -> list[str]:

@@ -100,6 +100,19 @@ def trainers_folder() -> Path:
     return Path(__file__).parents[1] / "nnunet_trainers"
 
 
+def with_trainers_folder(folders: str) -> str:
+    """Return a value of nnUNet_extTrainer that names fsseg's folder, too: behind what it names already, and once.
+
+    Args:
+        folders: the value now, folders joined as in PATH; may be empty.
+    """
+    named = [folder for folder in folders.split(os.pathsep) if folder.strip()]
+    ours = trainers_folder().resolve()
+    if ours not in [Path(folder).resolve() for folder in named]:
+        named.append(str(ours))
+    return os.pathsep.join(named)
+
+
 @contextmanager
 def nnunet_folders(*, raw: Path, preprocessed: Path) -> Iterator[None]:
     """Let nnUNet_raw and nnUNet_preprocessed point to other folders than the user's while a block runs."""

@@ -14,9 +14,9 @@ from fsseg.config.few_shot import few_shot_settings
 from fsseg.config.json_files import write_json
 from fsseg.data.channels import channel_names
 from fsseg.data.folder_listing import is_own
-from fsseg.data.splits import leave_one_out, make_split
+from fsseg.data.splits import make_split
 from fsseg.data.splits_file import require_splits
-from fsseg.data.structures import Structures, twins_of
+from fsseg.data.structures import Structures
 from fsseg.data.volumes import Volume
 from fsseg.models.networks import build_network
 from fsseg.nnunet.checkpoint_content import checked_checkpoint
@@ -28,12 +28,12 @@ from fsseg.nnunet.checkpoint_file import (
     require_intact_weights,
 )
 from fsseg.nnunet.environment import SPLITS_NAME, require_full_paths
+from fsseg.nnunet.few_shot_folds import FOLDS_OF_NNUNET, fold_of_pool, pool_cases, restricted
+from fsseg.nnunet.few_shot_log import PROGRESS_NAME
 from fsseg.nnunet.preprocessing import source_labels
 from fsseg.nnunet.pretrain_data import preprocessed_volume, structures_of_preprocessed
 from fsseg.nnunet.validation import REFERENCE_FOLDER, validate
 from fsseg.training.torch_file import read_torch_file
-
-_FOLDS_OF_NNUNET = 5
 
 
 class FewShotTrainer(nnUNetTrainer):
@@ -78,24 +78,29 @@ class FewShotTrainer(nnUNetTrainer):
         self.was_initialized = True
 
     def do_split(self) -> tuple[list[str], list[str]]:
-        """Return nnU-Net's fold; with fewer cases than it has folds, leave one out. No held-out image is trained on."""
+        """Return the training and the held-out cases of the fold, all of them from the pool that the plans name.
+
+        A fold is that of splits_final.json, one of nnU-Net's five, or of fewer than five cases one held out. No
+        held-out image is trained on, and no test case is in any fold, "all" included.
+        """
         if not self.was_initialized:
             self.initialize()
         identifiers = self.dataset_class.get_identifiers(str(self.preprocessed_dataset_folder))
         cases = sorted(name for name in identifiers if is_own(Path(name)))
+        twins = self.annotated.twins
+        pool = pool_cases(cases, self.settings, twins)
         if self.fold == "all":
-            return cases, []
+            return pool, []
         splits = Path(str(self.preprocessed_dataset_folder_base)) / SPLITS_NAME
         if splits.is_file():
             require_splits(splits, cases)
-        if splits.is_file() or len(cases) >= _FOLDS_OF_NNUNET:
-            training, held_out = super().do_split()
-            left_out = twins_of(held_out, self.annotated.twins)
-            return [case for case in training if case not in left_out], list(held_out)
-        folds = leave_one_out(cases, self.annotated.twins)
-        if int(self.fold) >= len(folds):
-            raise UsageError(f"{len(cases)} case(s) give the folds 0 to {len(folds) - 1}, got fold {self.fold}.")
-        return folds[int(self.fold)]["train"], folds[int(self.fold)]["val"]
+        # nnU-Net writes the folds that it makes for all trainings of the dataset, whatever their pools.
+        is_stock = splits.is_file() or (pool == cases and len(cases) >= FOLDS_OF_NNUNET)
+        training, held_out = super().do_split() if is_stock else fold_of_pool(pool, int(self.fold), twins)
+        others = len({*training, *held_out} - set(pool))
+        if others:
+            self.print_to_log_file(f"{others} cases of the fold are left out: not of the pool, or test cases.")
+        return restricted(training, held_out, pool, twins)
 
     def run_training(self) -> None:
         """Adapt to support cases of the fold's training cases."""
@@ -103,7 +108,7 @@ class FewShotTrainer(nnUNetTrainer):
             return
         training, _ = self.do_split()
         if not self.is_continued:  # without --c a training starts anew
-            for name in (LATEST_NAME, CHECKPOINT_NAME):
+            for name in (LATEST_NAME, CHECKPOINT_NAME, PROGRESS_NAME):
                 (self.fold_folder / name).unlink(missing_ok=True)
         shots = min(self.settings.shots, len(training))
         if shots < self.settings.shots:
@@ -112,7 +117,7 @@ class FewShotTrainer(nnUNetTrainer):
         volumes = [self._volume(case) for case in split.support]
         self.fold_folder.mkdir(parents=True, exist_ok=True)
         write_json(Path(str(self.output_folder_base)) / "plans.json", self.plans_manager.plans)
-        split.save(self.fold_folder)
+        split.model_copy(update={"test": self.settings.test}).save(self.fold_folder)
         self.adapt(volumes)
 
     def _volume(self, case: str) -> Volume:

@@ -31,12 +31,16 @@ _MOST_CASES = 10
 
 
 @contextmanager
-def new_preprocessed(folder: Path) -> Iterator[Path]:
+def new_preprocessed(folder: Path, dataset: RawDataset) -> Iterator[Path]:
     """Yield an empty folder whose content takes its place in `folder` when the block ends without an error.
 
     Inside the block nnU-Net's own functions write there, too. What `folder` holds of other plans stays; what it holds
     of these is replaced, by nnU-Net's habit. The plans come last but for the manifest: without them nothing is trained
     on the cases, so a kill leaves the old ones, or none. One process at a time makes a dataset.
+
+    Args:
+        folder: the dataset's folder in nnUNet_preprocessed.
+        dataset: the raw dataset; inside the block nnU-Net sees its labelled cases alone.
 
     Raises:
         UsageError: another process is making it.
@@ -48,11 +52,24 @@ def new_preprocessed(folder: Path) -> Iterator[Path]:
         try:
             new.mkdir()
             _keep_splits(folder, new)
-            with nnunet_folders(raw=raw_folder(), preprocessed=staging):
+            raw = _labelled_only(dataset, staging / "raw") if dataset.unlabelled else raw_folder()
+            with nnunet_folders(raw=raw, preprocessed=staging):
                 yield new
             _put_in_place(new, folder)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def _labelled_only(dataset: RawDataset, raw: Path) -> Path:
+    """Make an nnUNet_raw of links to a dataset without its unlabelled images, on which nnU-Net would fail."""
+    view = raw / dataset.path.name
+    (view / "imagesTr").mkdir(parents=True)
+    for path in dataset.path.iterdir():
+        if path.name != "imagesTr":
+            (view / path.name).symlink_to(path.absolute())
+    for file in (file for files in dataset.images_of_cases().values() for file in files):
+        (view / "imagesTr" / file.name).symlink_to(file.absolute())
+    return raw
 
 
 def _keep_splits(folder: Path, new: Path) -> None:

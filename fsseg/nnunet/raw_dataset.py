@@ -1,11 +1,12 @@
 """Files of an nnU-Net raw dataset or image folder, by case."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.errors import FssegError, UsageError, first_of
 from fsseg.data.case_names import require_plain_names
 from fsseg.data.channels import channel_names
 from fsseg.data.dataset_json import read_dataset_json
@@ -26,8 +27,28 @@ class RawDataset:
 
     @property
     def cases(self) -> tuple[str, ...]:
-        """Case identifiers of imagesTr, sorted."""
+        """Case identifiers of imagesTr, sorted, without those of `unlabelled`."""
         return tuple(self.images_of_cases())
+
+    @property
+    def unlabelled(self) -> tuple[str, ...]:
+        """Case identifiers of images without a label map, of which no structures.json says that they have one."""
+        every = images_by_case(self.path / "imagesTr", self.dataset_json)
+        return tuple(case for case in every if self._is_unlabelled(case))
+
+    def _is_unlabelled(self, case: str) -> bool:
+        return case not in self.structures.cases and not os.path.lexists(self.label_path(case))
+
+    def unlabelled_notes(self) -> list[str]:
+        """Say how many images are left out because nobody has labelled them."""
+        cases = self.unlabelled
+        if not cases:
+            return []
+        verb = "images have" if len(cases) > 1 else "image has"
+        return [
+            f"{len(cases)} {verb} no label map in {self.path / 'labelsTr'} and take no part:"
+            f" {first_of(cases, _MOST_NAMES)}"
+        ]
 
     @property
     def file_ending(self) -> str:
@@ -35,8 +56,20 @@ class RawDataset:
         return self.dataset_json["file_ending"]
 
     def images_of_cases(self) -> dict[str, list[Path]]:
-        """Return case -> image files, one a channel."""
-        return images_by_case(self.path / "imagesTr", self.dataset_json)
+        """Return case -> image files, one a channel, without the cases of `unlabelled`.
+
+        Raises:
+            UsageError: no image has a label map, or there is none.
+        """
+        every = images_by_case(self.path / "imagesTr", self.dataset_json)
+        labelled = {case: files for case, files in every.items() if not self._is_unlabelled(case)}
+        if not labelled:
+            raise UsageError(
+                f"None of the {len(every)} image(s) in {self.path / 'imagesTr'} has a label map.\n"
+                f"  Put them into {self.path / 'labelsTr'}, named CASE{self.file_ending} for the image"
+                f" CASE_0000{self.file_ending}."
+            )
+        return labelled
 
     def images(self, case: str) -> list[Path]:
         """Return the image files of a case, one a channel."""

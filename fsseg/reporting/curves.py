@@ -1,4 +1,4 @@
-"""Curves over training steps, such as losses, as a picture."""
+"""Curves over training steps, such as losses and learning rates, as a picture."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,8 +14,10 @@ _LINE_STYLES = ("-", "--", ":", "-.")
 
 _MAX_RAW_POINTS = 50
 
+Curves = Mapping[str, tuple[Sequence[int], Sequence[float]]]  # name in the legend -> steps and the value at each
 
-def curves_figure(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], title: str, y_label: str) -> bytes:
+
+def curves_figure(curves: Curves, title: str, y_label: str) -> bytes:
     """Draw curves over steps; one with more than 50 points is drawn thin, its moving average thick above it.
 
     The average is centred and taken over a twentieth of the points, so it starts and ends a little inside the
@@ -32,23 +34,45 @@ def curves_figure(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], t
     Raises:
         ValueError: a curve has another number of steps than of values.
     """
-    figure = Figure(figsize=(8, 4), layout="constrained", facecolor="white")
-    axes = figure.subplots()
+    return panels_figure({y_label: curves}, title)
+
+
+def panels_figure(panels: Mapping[str, Curves], title: str) -> bytes:
+    """Draw curves of several quantities below each other, over the same steps; see `curves_figure`.
+
+    Args:
+        panels: what the values are -> their curves, from top to bottom.
+        title: the line above the first.
+
+    Returns:
+        The bytes of a PNG file.
+
+    Raises:
+        ValueError: a curve has another number of steps than of values.
+    """
+    height = 4 if len(panels) == 1 else 2.6 * len(panels)
+    figure = Figure(figsize=(8, height), layout="constrained", facecolor="white")
+    rows = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
+    for axes, (y_label, curves) in zip(rows, panels.items(), strict=True):
+        _draw_panel(axes, curves, y_label)
+    rows[0].set_title(title, fontsize=11, parse_math=False)
+    rows[-1].set_xlabel("step")
+    return png_bytes(figure)
+
+
+def _draw_panel(axes: Axes, curves: Curves, y_label: str) -> None:
     for number, (name, (steps, values)) in enumerate(curves.items()):
         if len(steps) != len(values):
             raise ValueError(f"curve {name!r} has {len(steps)} steps and {len(values)} values")
         colour = _COLOURS[number % len(_COLOURS)]
         style = _LINE_STYLES[number // len(_COLOURS) % len(_LINE_STYLES)]
         _draw_curve(axes, name, np.asarray(steps), np.asarray(values, dtype=float), colour, style)
-    axes.set_title(title, fontsize=11, parse_math=False)
-    axes.set_xlabel("step")
     axes.set_ylabel(y_label, parse_math=False)
     axes.grid(color="0.88", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     if curves:
         axes.legend(frameon=False, fontsize=9)
-    return png_bytes(figure)
 
 
 def _draw_curve(axes: Axes, name: str, steps: np.ndarray, values: np.ndarray, colour: str, style: str) -> None:

@@ -138,7 +138,13 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
         "support": list(split.support),
         "mirroring_axes": list(flips.axes),
         "licence": dataset.dataset_json.get("licence", "unknown"),
-        "notes": [*urgent, *orientation, *negative_notes(volumes, target), *notes_of(job, adapted)],
+        "notes": [
+            *urgent,
+            *orientation,
+            *dataset.unlabelled_notes(),
+            *negative_notes(volumes, target),
+            *notes_of(job, adapted),
+        ],
     }
     if dry_run:
         most = 0 if method.training_free else config.recipe.for_cases(len(split.support)).max_steps

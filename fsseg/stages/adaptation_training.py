@@ -17,7 +17,7 @@ from fsseg.nnunet.augmentation import crop_size_for, intensity_shift, training_a
 from fsseg.stages.adaptation import Job
 from fsseg.training.crop_batches import Crops, batches
 from fsseg.training.feature_cache import cache_features
-from fsseg.training.fit import FitResult, fit, solve
+from fsseg.training.fit import FitResult, OnStep, fit, solve
 from fsseg.training.fit_checkpoint import FitCheckpoint
 from fsseg.training.losses import Formula, MaskedLoss, fseft, mean_bce_dice, softmax_ce_dice
 from fsseg.training.schedule import CosineEpochs, PlateauRule, Schedule, WarmupStableDecay
@@ -32,7 +32,12 @@ _FORMULAS: dict[tuple[str, Activation], Formula] = {
 
 
 def train(
-    job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume], label: str, checkpoint: FitCheckpoint | None = None
+    job: Job,
+    adapted: AdaptedNetwork,
+    volumes: Sequence[Volume],
+    label: str,
+    checkpoint: FitCheckpoint | None = None,
+    on_step: OnStep | None = None,
 ) -> FitResult:
     """Train an adapted network on volumes by the job's recipe, or go on from a checkpoint.
 
@@ -48,7 +53,7 @@ def train(
             left = _crops(job, volumes, used, first=step * batch_size)
             return batches(left, batch_size, 0, pin_memory=job.device.type == "cuda")
 
-        return _fit(job, adapted, adapted.network, crops_from, label, checkpoint)
+        return _fit(job, adapted, adapted.network, crops_from, label, checkpoint, on_step)
     count = _pool_size(recipe, len(volumes))
     count = count if job.method.training_free else min(count, used)
     crops = _crops(job, volumes, count)
@@ -67,7 +72,7 @@ def train(
         def features_from(step: int) -> Iterable[dict[str, Tensor]]:
             return islice(pool.batches(batch_size, job.seed, recipe.crops_per_volume or 1), step, None)
 
-        result = _fit(job, adapted, parts_of(adapted.network).head, features_from, label, checkpoint)
+        result = _fit(job, adapted, parts_of(adapted.network).head, features_from, label, checkpoint, on_step)
     return replace(result, seconds=result.seconds + pool.seconds, feature_cache=pool.report())
 
 
@@ -106,6 +111,7 @@ def _fit(
     batches_from: Callable[[int], Iterable[dict[str, Tensor]]],
     label: str,
     checkpoint: FitCheckpoint | None,
+    on_step: OnStep | None,
 ) -> FitResult:
     recipe = job.recipe
     return fit(
@@ -122,6 +128,7 @@ def _fit(
         seed=job.seed,
         checkpoint_activations=recipe.checkpoint_activations,
         checkpoint=checkpoint,
+        on_step=on_step,
         label=label,
     )
 

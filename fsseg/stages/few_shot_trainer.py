@@ -18,6 +18,7 @@ from fsseg.methods.registry import create_method
 from fsseg.models.networks import build_network
 from fsseg.nnunet.checkpoint_file import CHECKPOINT_NAME, LATEST_NAME, STOCK_TRAINER, save_checkpoint
 from fsseg.nnunet.configurations import deciding_settings
+from fsseg.nnunet.few_shot_log import EpochLog
 from fsseg.nnunet.few_shot_trainer import FewShotTrainer
 from fsseg.nnunet.model_folder import TILE_STEP_KEY, read_model_folder
 from fsseg.stages.adaptation import Job, build_adapted, make_target, require_classes, require_rate
@@ -113,7 +114,9 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
             self.print_to_log_file(note)
         facts = {**self.settings.model_dump(mode="json"), **self.job.decides()}
         checkpoint = FitCheckpoint(self.fold_folder / LATEST_NAME, fingerprint_of(facts, volumes))
-        result = train(self.job, adapted, volumes, f"adapt {self.settings.method}", checkpoint)
+        log = EpochLog(self.fold_folder, self.print_to_log_file, self.job.recipe.for_cases(len(volumes)).epoch_steps)
+        result = train(self.job, adapted, volumes, f"adapt {self.settings.method}", checkpoint, log)
+        log.close(plateau=result.plateau)
         for note in silent_notes(self.job, adapted, volumes):
             self.print_to_log_file(note)
         write_losses(self.fold_folder, result)

@@ -26,16 +26,21 @@ def list_methods(plans: Path | None) -> list[dict[str, Any]]:
     network = None if plans is None else _network_without_data(plans)
     rows = []
     for name in method_names():
-        method = create_method(name)
+        entry = METHODS[name.partition(":")[0]]
         row: dict[str, Any] = {
             "name": name,
-            "summary": METHODS[name.partition(":")[0]].summary,
+            "summary": entry.summary,
             "options": dict(preset_options(name)),
-            "mergeable": not method.not_merged_because,
-            "decoder": list(method.decoder_choices),
+            "mergeable": entry.merges,
+            "decoder": list(entry.decoder),
         }
         rows.append({**row, **_counts(name, network)})
     return rows
+
+
+def counts_on_plans(name: str, plans: Path | None) -> dict[str, Any]:
+    """Return what `list_methods` says of one method on the network of plans."""
+    return _counts(name, None if plans is None else _network_without_data(plans))
 
 
 def _network_without_data(plans: Path) -> nn.Module:

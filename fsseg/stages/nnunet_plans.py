@@ -13,6 +13,7 @@ from fsseg.config.few_shot import ADAPT_KEY, FewShotSettings
 from fsseg.config.json_files import write_json
 from fsseg.config.pretraining import PLANS_KEY
 from fsseg.config.recipes import HeadStart, Recipe
+from fsseg.data.splits import Split, make_split, read_case_list
 from fsseg.data.structures import STRUCTURES_NAME
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.contract import DecoderChoice
@@ -23,10 +24,12 @@ from fsseg.nnunet.environment import dataset_folder, dataset_id_of, preprocessed
 from fsseg.nnunet.mirroring import flips_of_adaptation
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
 from fsseg.nnunet.preprocessed_dataset import require_same_integers
-from fsseg.nnunet.raw_dataset import read_raw_dataset
+from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
 from fsseg.stages.adaptation import make_target, require_classes, require_rate
 from fsseg.stages.adaptation_notes import batch_statistics_notes, idle_notes, recipe_notes, urgent_notes
 from fsseg.stages.base_channels import require_same_channels
+
+DEFAULT_SHOTS = 5
 
 
 class NnunetPlansConfig(StrictModel):
@@ -36,15 +39,19 @@ class NnunetPlansConfig(StrictModel):
         checkpoint: model folder of the base.
         dataset: number or name of a dataset in nnUNet_raw.
         structures: structures to adapt to; None takes all that the dataset annotates.
-        shots, seed, method, method_options, decoder, head, recipe: as of `fsseg adapt`.
+        shots, seed, pool, test, method, method_options, decoder, head, recipe: as of `fsseg adapt`.
+        cases: support cases by name: a pool of them, of which all are shots.
         name: name of the plans; None makes one of method and shots.
     """
 
     checkpoint: Path
     dataset: str
     structures: tuple[str, ...] | None = Field(default=None, min_length=1)
-    shots: int = Field(default=5, ge=1)
+    shots: int = Field(default=DEFAULT_SHOTS, ge=1)
     seed: Seed = 0
+    pool: Path | None = None
+    test: Path | None = None
+    cases: tuple[str, ...] | None = Field(default=None, min_length=1)
     method: str
     method_options: dict[str, Any] = Field(default_factory=dict)
     decoder: DecoderChoice | None = None
@@ -74,7 +81,9 @@ def run_nnunet_plans(config: NnunetPlansConfig) -> dict[str, Any]:
     notes = [*_notes(base, config, len(names)), flips.reason]
     if config.recipe.activation == "softmax":
         require_classes(make_target(base, raw.dataset_json, raw.structures, names, head=config.head), ())
-    name = config.name or f"fsseg_{config.method.replace(':', '_')}_{config.shots}shots"
+    split = _split(config, raw)
+    shots = len(split.pool) if config.cases else config.shots
+    name = config.name or f"fsseg_{config.method.replace(':', '_')}_{shots}shots"
     folder = preprocessed_folder() / raw.path.name
     out = folder / f"{name}.json"
     if os.path.lexists(out):
@@ -88,7 +97,10 @@ def run_nnunet_plans(config: NnunetPlansConfig) -> dict[str, Any]:
     if (raw.path / STRUCTURES_NAME).is_file():
         shutil.copyfile(raw.path / STRUCTURES_NAME, folder / STRUCTURES_NAME)
     settings = FewShotSettings(
-        **config.model_dump(exclude={"dataset", "structures", "name", "checkpoint"}),
+        **config.model_dump(exclude={"dataset", "structures", "name", "checkpoint", "cases", "shots", "pool", "test"}),
+        shots=shots,
+        pool=split.pool if config.pool or config.cases else None,
+        test=split.test,
         checkpoint=config.checkpoint.resolve(),
         base_sha256=base.sha256,
         structures=tuple(names),
@@ -101,8 +113,21 @@ def run_nnunet_plans(config: NnunetPlansConfig) -> dict[str, Any]:
         "dataset": raw.path.name,
         "dataset_id": dataset_id_of(raw.path),
         "structures": list(names),
-        "notes": notes,
+        "method": config.method,
+        "decoder": config.decoder,
+        "pool": list(split.pool),
+        "test": list(split.test),
+        "labelled": not raw.unlabelled,
+        "notes": [*raw.unlabelled_notes(), *notes],
     }
+
+
+def _split(config: NnunetPlansConfig, raw: RawDataset) -> Split:
+    """Check the lists of cases; of which of the pool a fold trains on, the trainer draws."""
+    lists = {name: read_case_list(file) for name in ("pool", "test") if (file := getattr(config, name)) is not None}
+    if config.cases is not None:
+        lists["pool"] = config.cases
+    return make_split(raw.cases, shots=1, seed=config.seed, twins=raw.structures.twins, **lists)
 
 
 def _plans(base: ModelFolder, dataset: str, name: str, settings: FewShotSettings) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pydantic import Field
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import write_json
-from fsseg.data.splits import Twins, leave_one_out, make_split
+from fsseg.data.splits import Twins, leave_one_out, make_split, read_case_list
 from fsseg.data.structures import load_structures, twins_of
 from fsseg.nnunet.environment import SPLITS_NAME, dataset_folder, preprocessed_folder, structures_folder
 
@@ -22,12 +22,16 @@ class SplitsConfig(StrictModel):
     Attributes:
         dataset: number or name of a preprocessed dataset.
         shots: training cases of a fold; None is leave-one-out.
+        pool, test: files with one case a line; folds are made of the pool (None: all but the test cases), and test
+            cases are in none.
         folds: folds with `shots`; fold f holds the support cases that `fsseg adapt --seed f` draws.
     """
 
     dataset: str
     shots: int | None = Field(default=None, ge=1)
     folds: int | None = Field(default=None, ge=1)
+    pool: Path | None = None
+    test: Path | None = None
 
 
 def run_splits(config: SplitsConfig) -> dict[str, Any]:
@@ -51,6 +55,8 @@ def run_splits(config: SplitsConfig) -> dict[str, Any]:
     if not cases:
         raise FssegError(f"{folder} holds no preprocessed case.\n  Run `fsseg preprocess` first.")
     twins, shots = _twins(folder), config.shots
+    lists = {name: read_case_list(file) for name in ("pool", "test") if (file := getattr(config, name)) is not None}
+    cases = list(make_split(cases, shots=1, seed=0, twins=twins, **lists).pool)
     splits = leave_one_out(cases, twins) if shots is None else _few_shot(cases, shots, config.folds, twins)
     write_json(out, splits)
     return {"out": str(out), "dataset": folder.name, "splits": splits}

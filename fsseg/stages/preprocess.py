@@ -49,22 +49,39 @@ def run_preprocess(config: PreprocessConfig, *, dry_run: bool = False) -> dict[s
     preprocessed = preprocessed_folder() / raw.path.name
     _check_plans(config, channel_names(raw.dataset_json))
 
-    from fsseg.nnunet.preprocessed_dataset import new_preprocessed, preprocess_dataset, require_same_integers
+    from fsseg.nnunet.plan_summary import plan_summary
+    from fsseg.nnunet.preprocessed_dataset import (
+        CONFIGURATION,
+        new_preprocessed,
+        preprocess_dataset,
+        require_same_integers,
+    )
     from fsseg.nnunet.sound_cases import require_sound_dataset
 
     require_sound_dataset(raw, config.workers, _reader(config, raw))
-    facts = {"dataset": raw.path.name, "cases": len(raw.cases)}
+    notes = raw.unlabelled_notes()
+    channels = channel_names(raw.dataset_json)
+    facts = {"dataset": raw.path.name, "cases": len(raw.cases), "channels": channels, "notes": notes}
     if dry_run:
-        return {**facts, "plans": config.plans, "out": str(preprocessed)}
+        return {**facts, "plans": config.plans, "planned": _planned(config), "out": str(preprocessed)}
     manifest = Manifest("preprocess", config.model_dump())
     manifest.add_inputs(_inputs(config, raw.path))
-    with new_preprocessed(preprocessed) as folder:
+    with new_preprocessed(preprocessed, raw) as folder:
         plans_name = _plan(config, raw, folder)
         require_same_integers(preprocessed, raw.structures, folder / f"{plans_name}.json")
         preprocess_dataset(raw, folder, plans_name, config.workers)
         raw.structures.save(folder)
-        manifest.add(**facts, plans=plans_name, case_sha256=_case_hashes(raw.path))
+        planned = plan_summary(read_json(folder / f"{plans_name}.json"), CONFIGURATION)
+        manifest.add(**facts, plans=plans_name, planned=planned, case_sha256=_case_hashes(raw.path))
         return manifest.write(folder)
+
+
+def _planned(config: PreprocessConfig) -> dict[str, Any] | None:
+    """Return what shipped plans say; None for those that the planner has yet to make."""
+    from fsseg.nnunet.plan_summary import plan_summary
+    from fsseg.nnunet.planning import CONFIGURATION, read_plans_file
+
+    return None if config.plans == "auto" else plan_summary(read_plans_file(Path(config.plans)), CONFIGURATION)
 
 
 def _plan(config: PreprocessConfig, raw: RawDataset, folder: Path) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,6 +29,7 @@ from fsseg.training.targets import TargetTable
 logger = logging.getLogger(__name__)
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+OnStep = Callable[[Sequence[float], Mapping[str, float]], None]
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def fit(
     seed: int,
     checkpoint_activations: bool = False,
     checkpoint: FitCheckpoint | None = None,
+    on_step: OnStep | None = None,
     label: str = "adapt",
 ) -> FitResult:
     """Train what `adapted` trains until the schedule ends.
@@ -87,6 +89,7 @@ def fit(
         seed: decides, with the number of a step, what is random in it, such as dropout.
         checkpoint_activations: compute activations again in the backward pass instead of keeping them.
         checkpoint: keeps the state; a training of which it has one goes on.
+        on_step: called after every step with the losses of all steps so far and the learning rates by group.
         label: text of the progress bar.
 
     Raises:
@@ -138,6 +141,8 @@ def fit(
             progress.update()
             progress.set_postfix(loss=f"{value:.3f}", refresh=False)
             ended = schedule.record(value)
+            if on_step is not None:
+                on_step(schedule.losses, {group["name"]: group["lr"] for group in optimizer.param_groups})
             if checkpoint is not None and (stop.number or not ended):
                 checkpoint.save(keep, now=bool(stop.number))
             stop.obey()

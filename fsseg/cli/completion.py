@@ -1,0 +1,95 @@
+"""Print a script that lets the shell complete commands, options and their values with the Tab key."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Iterator
+
+from fsseg.cli.parser import Parser
+
+EXAMPLES = """examples:
+  eval "$(fsseg completion bash)"                       # in ~/.bashrc; slower to start a shell than a file
+  fsseg completion bash > ~/.local/share/bash-completion/completions/fsseg
+  fsseg completion zsh > ~/.zfunc/_fsseg                # with fpath+=~/.zfunc before compinit in ~/.zshrc
+"""
+SHELLS = ("bash", "zsh")
+
+# Options without listed values that take files or folders, by their names in the code; for others nothing is proposed.
+_PATHS = {
+    "adapter",
+    "base",
+    "checkpoint",
+    "file",
+    "input",
+    "out",
+    "output",
+    "plans",
+    "pool",
+    "prediction",
+    "reference",
+    "root",
+    "run",
+    "specs",
+    "test",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("shell", choices=SHELLS, help="the shell to make it for")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the script."""
+    import shtab
+
+    sys.stdout.write(shtab.complete(_whole_parser(), arguments.shell) + "\n")
+    return 0
+
+
+def _whole_parser() -> argparse.ArgumentParser:
+    """Build one parser of all commands; to run a command, only its own is built."""
+    from fsseg.cli.main import COMMANDS
+
+    parser = Parser(prog="fsseg")
+    parser.add_argument("--version", action="store_true", help="show the version")
+    commands = parser.add_subparsers(dest="command")
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text)
+        importlib.import_module(f"fsseg.cli.{name}").add_arguments(command)
+        command.add_argument("--debug", action="store_true", help="add the traceback to an error")
+        for action in _actions(command):
+            _say_values(action, name)
+    return parser
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Yield the arguments of a command and of its actions, such as `show` of `fsseg adapter`."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for part in action.choices.values():
+                yield from _actions(part)
+        else:
+            yield action
+
+
+def _say_values(action: argparse.Action, command: str) -> None:
+    """Tell the names that an argument takes, where the parser leaves the check to what reads them; or that it is a file."""
+    import shtab
+
+    from fsseg.methods.registry import method_names
+
+    if action.choices is None and action.nargs != 0:
+        if action.dest == "method" or (command, action.dest) == ("methods", "name"):
+            action.choices = method_names()
+        elif action.dest == "recipe":
+            action.choices = _recipes(command)
+        elif action.dest in _PATHS:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]
+
+
+def _recipes(command: str) -> list[str]:
+    from fsseg.config.pretraining import PRETRAIN_RECIPES
+    from fsseg.config.recipes import RECIPES
+
+    return list(PRETRAIN_RECIPES if command == "pretrain" else RECIPES)
