@@ -101,6 +101,8 @@ def site(tmp_path, monkeypatch) -> Site:
     raw = tmp_path / "raw"
     raw.mkdir()
     monkeypatch.setenv("nnUNet_raw", str(raw))
+    for other in ("nnUNet_preprocessed", "nnUNet_results"):  # of other tests, whose datasets take numbers, too
+        monkeypatch.delenv(other, raising=False)
     (tmp_path / "root").mkdir()
     return Site(tmp_path / "root", raw)
 

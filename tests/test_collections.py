@@ -145,6 +145,7 @@ def require_case(out: Path, case: str, expected: Phantom, prefix: str = "") -> N
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "raw").mkdir()
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    monkeypatch.delenv("nnUNet_preprocessed", raising=False)  # other tests have a dataset of this number there
     return tmp_path / "root"
 
 

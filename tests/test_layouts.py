@@ -130,6 +130,7 @@ def check(root: Path, layout: dict[str, Any], *more: object, **changes: Any) -> 
     (root / "raw").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("nnUNet_raw", str(root / "raw"))
+        patch.delenv("nnUNet_preprocessed", raising=False)  # other tests have a dataset of this number there
         spec = write_spec(root, layout=layout, **changes)
         outcome = fsseg("assemble", spec, "--root", root, "--id", 901, "--name", "Joined", *more)
     assert outcome.code == 0 or list((root / "raw").iterdir()) == []

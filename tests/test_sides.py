@@ -113,6 +113,7 @@ def kidneys(
     annotated = [part for name in ("kidney", "kidney_tumour") for part in sided(name, split)]
     (root / "raw").mkdir()
     monkeypatch.setenv("nnUNet_raw", str(root / "raw"))
+    monkeypatch.delenv("nnUNet_preprocessed", raising=False)  # other tests have a dataset of this number there
     for case, labels in cases.items():
         array = np.zeros(SHAPE, np.uint8)
         for value, mask in labels.items():

@@ -74,14 +74,14 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 
 def _say_values(action: argparse.Action, command: str) -> None:
-    """Tell the names that an argument takes, where the parser leaves the check to what reads them; or that it is a file."""
+    """Tell the names that an argument takes where the parser leaves the check to others, or that it is a file."""
     import shtab
 
     from fsseg.methods.registry import method_names
 
     if action.choices is None and action.nargs != 0:
         if action.dest == "method" or (command, action.dest) == ("methods", "name"):
-            action.choices = method_names()
+            action.choices = [*method_names(), *(["recipe"] if command == "methods" else [])]
         elif action.dest == "recipe":
             action.choices = _recipes(command)
         elif action.dest in _PATHS:
@@ -89,7 +89,6 @@ def _say_values(action: argparse.Action, command: str) -> None:
 
 
 def _recipes(command: str) -> list[str]:
-    from fsseg.config.pretraining import PRETRAIN_RECIPES
-    from fsseg.config.recipes import RECIPES
+    from fsseg.config import pretraining, recipes
 
-    return list(PRETRAIN_RECIPES if command == "pretrain" else RECIPES)
+    return list(pretraining.RECIPES if command == "pretrain" else recipes.RECIPES)

@@ -25,7 +25,8 @@ COMMANDS = {
     "evaluate": "compare predictions with references (DSC, NSD, HD95, volume)",
     "adapter": "look at an adapter file, or merge it into a stock nnU-Net model",
     "nnunet": "use fsseg's trainers from nnU-Net's own commands",
-    "methods": "list the adaptation methods",
+    "methods": "list the adaptation methods, or describe one",
+    "completion": "print a script that completes commands and options in the shell",
 }
 
 # What stays of a command that Ctrl-C or SIGTERM stopped, where something does.

@@ -17,7 +17,7 @@ from fsseg.nnunet.augmentation import crop_size_for, intensity_shift, training_a
 from fsseg.stages.adaptation import Job
 from fsseg.training.crop_batches import Crops, batches
 from fsseg.training.feature_cache import cache_features
-from fsseg.training.fit import FitResult, OnStep, fit, solve
+from fsseg.training.fit import FitResult, OnStep, fit, solve, unreported
 from fsseg.training.fit_checkpoint import FitCheckpoint
 from fsseg.training.losses import Formula, MaskedLoss, fseft, mean_bce_dice, softmax_ce_dice
 from fsseg.training.schedule import CosineEpochs, PlateauRule, Schedule, WarmupStableDecay
@@ -37,7 +37,7 @@ def train(
     volumes: Sequence[Volume],
     label: str,
     checkpoint: FitCheckpoint | None = None,
-    on_step: OnStep | None = None,
+    on_step: OnStep = unreported,
 ) -> FitResult:
     """Train an adapted network on volumes by the job's recipe, or go on from a checkpoint.
 
@@ -111,7 +111,7 @@ def _fit(
     batches_from: Callable[[int], Iterable[dict[str, Tensor]]],
     label: str,
     checkpoint: FitCheckpoint | None,
-    on_step: OnStep | None,
+    on_step: OnStep,
 ) -> FitResult:
     recipe = job.recipe
     return fit(

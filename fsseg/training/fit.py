@@ -32,6 +32,10 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 OnStep = Callable[[Sequence[float], Mapping[str, float]], None]
 
 
+def unreported(_losses: Sequence[float], _rates: Mapping[str, float]) -> None:
+    """Take no note of a step."""
+
+
 @dataclass(frozen=True)
 class FitResult:
     """What a training did.
@@ -68,7 +72,7 @@ def fit(
     seed: int,
     checkpoint_activations: bool = False,
     checkpoint: FitCheckpoint | None = None,
-    on_step: OnStep | None = None,
+    on_step: OnStep = unreported,
     label: str = "adapt",
 ) -> FitResult:
     """Train what `adapted` trains until the schedule ends.
@@ -141,8 +145,7 @@ def fit(
             progress.update()
             progress.set_postfix(loss=f"{value:.3f}", refresh=False)
             ended = schedule.record(value)
-            if on_step is not None:
-                on_step(schedule.losses, {group["name"]: group["lr"] for group in optimizer.param_groups})
+            on_step(schedule.losses, {group["name"]: group["lr"] for group in optimizer.param_groups})
             if checkpoint is not None and (stop.number or not ended):
                 checkpoint.save(keep, now=bool(stop.number))
             stop.obey()
