@@ -425,11 +425,10 @@ def test_test_cases_are_in_no_fold(
     ]
     assert split("named", "all") == ([lab.case(0), lab.case(2)], [])
     assert split("named", 1) == ([lab.case(0)], [lab.case(2)])
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "is_file", lambda path, file=Path.is_file: path.name == "splits_final.json" or file(path))
-        stock = ([lab.case(0), lab.case(3)], [lab.case(1), lab.case(2), lab.case(3)])
-        patch.setattr("nnunetv2.training.nnUNetTrainer.nnUNetTrainer.nnUNetTrainer.do_split", lambda self: stock)
-        assert split("tested", 0) == ([lab.case(0)], [lab.case(1), lab.case(2)])
+    stock = [{"train": [lab.case(0), lab.case(3)], "val": [lab.case(1), lab.case(2)]}]
+    (folder / "splits_final.json").write_text(json.dumps(stock), encoding="utf-8")
+    assert split("tested", 0) == ([lab.case(0)], [lab.case(1), lab.case(2)])
+    (folder / "splits_final.json").unlink()
     (tmp_path / "test.txt").write_text("nobody", encoding="utf-8")
     outcome = fsseg(*words, "--test", tmp_path / "test.txt", "--name", "other")
     assert outcome.code == 2

@@ -46,7 +46,8 @@ def new_preprocessed(folder: Path, dataset: RawDataset) -> Iterator[Path]:
         UsageError: another process is making it.
     """
     # Not named Dataset…: nnU-Net looks datasets up by the beginning of their folders' names.
-    with locked_staging(folder.with_name(f"preprocess_{folder.name}"), folder) as staging:
+    # Nor is it renamed as a whole, so that whatever lies in it was left by a killed run.
+    with locked_staging(folder.with_name(f"preprocess_{folder.name}"), folder, checkpoints="*") as staging:
         clear_staging(staging)  # left by a killed run
         new = staging / folder.name
         try:
