@@ -15,12 +15,16 @@ import torch
 from monai.networks import nets
 from torch import Tensor, nn
 
+from fsseg.checkpoints.published import WIDTHS
 from fsseg.models.genesis_unet import GenesisUNet
 from fsseg.models.networks import build_network
 
 WIDTH = 12  # feature size of the Swin networks; published: 48
 GENESIS_WIDTH = 16  # published: 64
-SEG_RESNET_WIDTH = 8  # published: 16
+SEG_RESNET_WIDTH = 16  # the published one: the file is small
+V1_WIDTH = 4  # published: 30
+# Files are told from networks of others by the published widths, for which those here stand.
+WIDTHS |= {"genesis_unet": GENESIS_WIDTH // 2, "swin_unetr": WIDTH, "multitalent_unet": V1_WIDTH}
 UNIVERSAL_CLASSES, FSEFT_CLASSES, REGIONS = 32, 29, 47
 RESENC_BLOCKS = [1, 3, 4, 6, 6, 6]
 
@@ -126,7 +130,7 @@ def residual_unet_weights(blocks: Sequence[int] = RESENC_BLOCKS) -> dict[str, Te
 class GenericUNet(nn.Module):
     """The plain U-Net of nnU-Net v1, written from the description of its modules: the reference for the mapping."""
 
-    def __init__(self, outputs: int, base: int = 4, largest: int = 8, channels: int = 1) -> None:
+    def __init__(self, outputs: int, base: int = V1_WIDTH, largest: int = 8, channels: int = 1) -> None:
         super().__init__()
         pools = [(2, 2, 2)] * 4 + [(1, 2, 2)]
         widths = [min(base * 2**stage, largest) for stage in range(len(pools) + 1)]

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from fsseg.config.errors import UsageError
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.registry import create_method
+from fsseg.models.basic_unet import BasicUNet
 from fsseg.models.genesis_unet import GenesisUNet
 from fsseg.models.heads import PointwiseConv3d, logit, replace_heads
 from fsseg.models.networks import (
@@ -40,7 +41,7 @@ from fsseg.models.tracing import normalised_layers, scale_free_layers
 from fsseg.nnunet.planning import read_plans_file
 
 NETWORKS = {**ARCHITECTURES, **SMOKE_ARCHITECTURES}
-SINGLE_HEAD = ("swin", "seg_resnet", "genesis")
+SINGLE_HEAD = ("swin", "seg_resnet", "genesis", "basic_unet")
 CPU = torch.device("cpu")
 
 
@@ -111,6 +112,14 @@ KEYS = {
         "decoder1.conv_block.conv1.conv.weight": (48, 96, 3, 3, 3),
         "heads.0.weight": (1, 48, 1, 1, 1),
     },
+    "basic_unet": {
+        "conv_0.conv_0.conv.weight": (32, 1, 3, 3, 3),
+        "conv_0.conv_0.adn.N.weight": (32,),
+        "down_1.convs.conv_0.conv.weight": (32, 32, 3, 3, 3),
+        "upcat_4.upsample.deconv.weight": (256, 128, 2, 2, 2),
+        "upcat_1.convs.conv_0.conv.weight": (32, 64, 3, 3, 3),
+        "heads.0.weight": (1, 32, 1, 1, 1),
+    },
     "genesis": {
         "down_tr64.ops.0.conv1.weight": (32, 1, 3, 3, 3),
         "down_tr64.ops.0.conv1.bias": (32,),
@@ -133,10 +142,15 @@ KEYS = {
 
 @pytest.mark.parametrize("kind", SINGLE_HEAD)
 def test_keys_and_shapes_are_those_of_the_published_checkpoints(kind: str, full_swin: SwinUNETR) -> None:
-    network = {"swin": lambda: full_swin, "genesis": lambda: GenesisUNet(1, 1), "seg_resnet": lambda: SegResNet(1, 1)}
+    network = {
+        "swin": lambda: full_swin,
+        "genesis": lambda: GenesisUNet(1, 1),
+        "seg_resnet": lambda: SegResNet(1, 1),
+        "basic_unet": lambda: BasicUNet(1, 1),
+    }
     shapes = {key: tuple(tensor.shape) for key, tensor in network[kind]().state_dict().items()}
     assert {key: shapes.get(key) for key in KEYS[kind]} == KEYS[kind]
-    assert not any(key.startswith("out.") or key.startswith("conv_final.2") for key in shapes)
+    assert not any(key.startswith(("out.", "conv_final.2", "final_conv")) for key in shapes)
 
 
 # Building
@@ -197,6 +211,7 @@ BAD_ARGUMENTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "wings": ("swin", {"wings": 2}, "do not fit SwinUNETR: .*wings"),
     "blocks": ("seg_resnet", {"blocks_up": [1]}, "blocks_up must have one entry less than blocks_down"),
     "filters": ("seg_resnet", {"init_filters": 12}, "do not fit SegResNet"),
+    "levels": ("basic_unet", {"features": [4, 8]}, "features must have 6 entries"),
     "odd": ("genesis", {"base_features": 7}, "base_features must be even and positive, got 7"),
 }
 
@@ -393,6 +408,7 @@ NORMALISED: dict[str, Callable[[str], bool]] = {
     # Norm, ReLU, convolution: what leaves a block goes around the next norm as well.
     "seg_resnet": lambda name: ".conv1." in name,
     "genesis": lambda name: ".conv1" in name,
+    "basic_unet": lambda name: name.endswith(".conv."),
 }
 
 

@@ -53,6 +53,7 @@ ARCHITECTURES = {
 # Networks that get the smaller tests of test_networks.py only.
 SMOKE_ARCHITECTURES = {
     "seg_resnet": _own_block("seg_resnet.SegResNet", init_filters=8, blocks_down=[1, 1, 2], blocks_up=[1, 1]),
+    "basic_unet": _own_block("basic_unet.BasicUNet", features=[4, 4, 8, 8, 16, 4]),
     "genesis": _own_block("genesis_unet.GenesisUNet", base_features=8),
 }
 _ALL_ARCHITECTURES = {**ARCHITECTURES, **SMOKE_ARCHITECTURES}
@@ -233,9 +234,9 @@ def image_size(network: nn.Module) -> tuple[int, int, int]:
 
     Swin UNETR halves five times. At 64 x 64 x 32 the bottom has four voxels: an instance norm refuses one, and of two
     it makes +1 and -1 whatever they are, so that nothing in front of it has a gradient. All but the last stage have
-    several windows, which shift.
+    several windows, which shift. BasicUNet halves four times.
     """
-    return (64, 64, 32) if type(network).__name__ == "SwinUNETR" else (16, 16, 16)
+    return {"SwinUNETR": (64, 64, 32), "BasicUNet": (32, 32, 16)}.get(type(network).__name__, (16, 16, 16))
 
 
 def image(seed: int = 1, size: int | tuple[int, int, int] = 16, batch: int = 2) -> Tensor:

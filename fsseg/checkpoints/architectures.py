@@ -26,6 +26,34 @@ def seg_resnet(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     return _own("seg_resnet.SegResNet", init_filters=width, blocks_down=[1, 2, 2, 4], blocks_up=[1, 1, 1])
 
 
+def own_seg_resnet(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the block of any SegResNet, from weights under MONAI's names; what they show is read off them."""
+    down = _blocks(weights, r"down_layers\.{}\.(\d+)\.conv1\.", _count(weights, r"down_layers\.(\d+)\."))
+    up = [n + 1 for n in _blocks(weights, r"up_layers\.{}\.(\d+)\.conv1\.", _count(weights, r"up_layers\.(\d+)\."))]
+    width = _shape(weights, "convInit.conv.weight")[0]
+    return _own("seg_resnet.SegResNet", init_filters=width, blocks_down=down, blocks_up=up)
+
+
+def own_swin_unetr(weights: Mapping[str, Tensor], patch_merging: str) -> dict[str, Any]:
+    """Return the block of any Swin UNETR, from weights under MONAI's names; `patch_merging` is not in them."""
+    stages = [f"swinViT.layers{stage}.0.blocks" for stage in range(1, 5)]
+    tables = [_shape(weights, f"{stage}.0.attn.relative_position_bias_table") for stage in stages]
+    return _own(
+        "swin_unetr.SwinUNETR",
+        feature_size=_shape(weights, "swinViT.patch_embed.proj.weight")[0],
+        depths=[_count(weights, re.escape(stage) + r"\.(\d+)\.") for stage in stages],
+        num_heads=[table[1] for table in tables],
+        window_size=(round(tables[0][0] ** (1 / 3)) + 1) // 2,  # a table has (2 window - 1)^3 rows
+        patch_merging=patch_merging,
+    )
+
+
+def own_basic_unet(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the block of any BasicUNet, from weights under MONAI's names."""
+    levels = ["conv_0.conv_0", *(f"down_{level}.convs.conv_0" for level in range(1, 5)), "upcat_1.convs.conv_0"]
+    return _own("basic_unet.BasicUNet", features=[_shape(weights, f"{level}.conv.weight")[0] for level in levels])
+
+
 def legacy_swin_unetr(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return the block of the published Swin UNETR, trained before MONAI 1.5, from weights under MONAI's names."""
     return _own(
@@ -108,6 +136,11 @@ def _stride(weights: Mapping[str, Tensor], stage: int, stages: int) -> list[int]
 def _count(weights: Mapping[str, Tensor], pattern: str) -> int:
     """Return one more than the highest number in names that start with a pattern."""
     return 1 + max((int(match[1]) for name in weights if (match := re.match(pattern, name))), default=-1)
+
+
+def _blocks(weights: Mapping[str, Tensor], pattern: str, stages: int) -> list[int]:
+    """Return the highest number of a block in each stage, which is put into a pattern."""
+    return [_count(weights, pattern.format(stage)) - 1 for stage in range(stages)]
 
 
 def _shape(weights: Mapping[str, Tensor], name: str) -> list[int]:

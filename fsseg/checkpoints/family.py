@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from fsseg.checkpoints.container import Checkpoint
+from fsseg.checkpoints.published import Trait
 from fsseg.data.assembly import region_labels
 
 ANY_MODALITY = "any"  # channel name of networks that were trained on images of all kinds, z-scored
@@ -60,27 +61,62 @@ class Translation:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What the user says of a file. Most families know it themselves; see `Family.takes`.
+
+    Attributes:
+        stem: id of a stem, for files with several.
+        labels: structures of the head, in the order of its rows.
+        activation: "sigmoid" or "softmax" of the head; a softmax has a row for background before the structures.
+        spacing: voxel size in mm, in the axis order of `orientation`.
+        hu: window that was scaled to 0 to 1.
+        orientation: to what the axes of the image point, such as RAS.
+        patch_merging: of a Swin UNETR, "legacy" for networks trained with MONAI before 1.5, else "merging".
+        has_plans: whether plans were given, which say spacing, window and orientation.
+    """
+
+    stem: str | None = None
+    labels: tuple[str, ...] | None = None
+    activation: str | None = None
+    spacing: tuple[float, float, float] | None = None
+    hu: tuple[float, float] | None = None
+    orientation: str | None = None
+    patch_merging: str | None = None
+    has_plans: bool = False
+
+
+@dataclass(frozen=True)
 class Family:
     """A family of checkpoint files.
 
     Attributes:
         title: the project, and which of its files.
         recognises: whether a file is one of the family, by its names and shapes.
-        translate: turn a file into a translation; its second argument is the stem that the user chose, or None.
+        translate: turn a file into a translation, with what the user says of it.
         reference: the paper.
         licence: of the weights, "unknown" where the project does not state one.
         supervised_on: collections whose labels the weights have seen: evaluating on them tells nothing about new data.
             Empty for self-supervised weights, None where it is not known.
-        stems: whether files may have several stems to choose from.
+        takes: what of `Asked` the family takes, by name; the user need not say anything else.
+        traits: sizes of the published files, for families whose names other networks have, too. Their
+            files hold no other tensors than those of their network, and of heads that are left out.
+        alike: the family that takes networks of the same names that are not the published ones.
     """
 
     title: str
     recognises: Callable[[Checkpoint], bool]
-    translate: Callable[[Checkpoint, str | None], Translation]
+    translate: Callable[[Checkpoint, Asked], Translation]
     reference: str
     licence: str = "unknown"
     supervised_on: tuple[str, ...] | None = None
-    stems: bool = False
+    takes: tuple[str, ...] = ()
+    traits: tuple[Trait, ...] = ()
+    alike: str = ""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether a file may hold no tensor that its network lacks, but for those that are left out on purpose."""
+        return bool(self.traits) or "labels" in self.takes
 
 
 def split_off(weights: Mapping[str, Tensor], reasons: Mapping[str, str]) -> tuple[dict[str, Tensor], dict[str, str]]:

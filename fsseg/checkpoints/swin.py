@@ -9,11 +9,15 @@ from fsseg.checkpoints.architectures import legacy_swin_unetr
 from fsseg.checkpoints.container import Checkpoint
 from fsseg.checkpoints.family import ENCODER_ONLY, Translation
 from fsseg.checkpoints.plans import FULL_WINDOW, Intensities, make_plans
+from fsseg.checkpoints.published import Trait
 
 PATCH_EMBEDDING = "swinViT.patch_embed.proj.weight"
 _PATCH = (96, 96, 96)
 _SPACING = (1.5, 1.5, 1.5)
 _OTHER_SPELLINGS = ((r"^swin_vit\.", "swinViT."), (r"\.mlp\.fc([12])\.", r".mlp.linear\1."))
+SWIN_WIDTH = Trait(
+    (PATCH_EMBEDDING, "swin_vit.patch_embed.proj.weight"), 0, "features in its first stage", width="swin_unetr"
+)
 LEGACY_NOTE = (
     "Patch merging in the order of MONAI before 1.5, which these weights were trained with; other orders load without"
     " complaint and give other features."

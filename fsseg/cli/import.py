@@ -16,6 +16,8 @@ EXAMPLES = f"""examples:
   fsseg import model_final_checkpoint.model --family multitalent_v1 --out runs/multitalent
   fsseg import checkpoint_final.pth --stem 035 --out runs/multitalent_v2
   fsseg import checkpoint_final.pth --plans plans/resenc_l_zscore.json --out runs/nnfoundation
+  fsseg import my_segresnet.pt --family monai_segresnet --labels liver spleen pancreas --activation sigmoid \\
+      --spacing 1.5 1.5 2 --hu -160 240 --orientation RAS --out runs/mine
   fsseg import RESULTS/fold_0/checkpoint_final.pth --channels T1 T2=T1 FLAIR --patch-size 96 128 128 --out runs/mri
 
 --channels: a channel of the checkpoint keeps its weights. NEW=OLD starts from those of OLD (its name, or its number
@@ -34,6 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="run folder to make")
     parser.add_argument("--family", default=AUTO, metavar="NAME", help="family of the file (default: found out)")
     parser.add_argument("--stem", metavar="ID", help="which stem to take, for files with one for each dataset")
+    own = parser.add_argument_group("networks of your own (the families monai_...)")
+    own.add_argument("--labels", nargs="+", metavar="NAME", help="structures of the head, in the order of its rows")
+    own.add_argument("--activation", choices=["sigmoid", "softmax"], help="of the head; softmax: row 0 is background")
+    own.add_argument("--spacing", nargs=3, type=float, metavar="MM", help="voxel size, in the order of the orientation")
+    own.add_argument("--hu", nargs=2, type=float, metavar=("LOW", "HIGH"), help="window that was scaled to 0 to 1")
+    own.add_argument("--orientation", metavar="RAS", help="to what the axes of the images point: R, A, S in any order")
+    own.add_argument("--patch-merging", choices=["legacy", "merging"], help="of a Swin UNETR: legacy before MONAI 1.5")
     parser.add_argument("--plans", metavar="FILE", help="plans to use instead of those of the family or the file")
     parser.add_argument("--channels", nargs="+", metavar="NAME[=OLD]", help="image channels of the base, in order")
     parser.add_argument(

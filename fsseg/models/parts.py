@@ -65,6 +65,11 @@ def _seg_resnet(network: Any) -> Parts:
     return Parts(encoder, (network.up_samples, network.up_layers, network.conv_final), network.heads)
 
 
+def _basic_unet(network: Any) -> Parts:
+    encoder = nn.ModuleList([network.conv_0, network.down_1, network.down_2, network.down_3, network.down_4])
+    return Parts(encoder, (network.upcat_4, network.upcat_3, network.upcat_2, network.upcat_1), network.heads)
+
+
 def _genesis_unet(network: Any) -> Parts:
     encoder = nn.ModuleList([network.down_tr64, network.down_tr128, network.down_tr256, network.down_tr512])
     return Parts(encoder, (network.up_tr256, network.up_tr128, network.up_tr64), network.heads)
@@ -74,6 +79,7 @@ def _genesis_unet(network: Any) -> Parts:
 SUPPORTED: dict[str, Callable[[Any], Parts]] = {
     "dynamic_network_architectures.architectures.unet.PlainConvUNet": _nnunet,
     "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet": _nnunet,
+    "fsseg.models.basic_unet.BasicUNet": _basic_unet,
     "fsseg.models.genesis_unet.GenesisUNet": _genesis_unet,
     "fsseg.models.seg_resnet.SegResNet": _seg_resnet,
     "fsseg.models.swin_unetr.SwinUNETR": _swin_unetr,

@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, FiniteFloat, PositiveFloat, PositiveInt
 from torch import nn
 
 from fsseg.checkpoints.completeness import require_enough
 from fsseg.checkpoints.container import Checkpoint, open_checkpoint
-from fsseg.checkpoints.family import Family, Translation
+from fsseg.checkpoints.family import Asked, Family, Translation
 from fsseg.checkpoints.input_channels import channel_map
 from fsseg.checkpoints.registry import AUTO, family_of
 from fsseg.checkpoints.transfer import TransferReport, transfer
@@ -17,6 +17,7 @@ from fsseg.config.base import Seed, StrictModel
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest
+from fsseg.config.recipes import Activation
 from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.models.parts import parts_of
 from fsseg.nnunet.mirroring import kept_flips
@@ -27,6 +28,7 @@ from fsseg.stages.zero_shot import prepare_zero_shot, run_zero_shot
 from fsseg.training.seeding import resolve_device, seeded
 
 TRANSFER_NAME = "transfer.json"
+SAID = ("stem", "labels", "activation", "spacing", "hu", "orientation", "patch_merging")  # of `Asked`
 
 
 class ImportConfig(StrictModel):
@@ -37,6 +39,7 @@ class ImportConfig(StrictModel):
         out: run folder to make: an nnU-Net model folder.
         family: name of its family; "auto" finds it out from names and shapes.
         stem: id of a stem, for files with several.
+        labels, activation, spacing, hu, orientation, patch_merging: of a network of the user's own; see `Asked`.
         plans: plans to use instead of those that the family or the file says.
         channels: image channels of the base, in order, each as NAME or NAME=OLD; None keeps the checkpoint's.
         patch_size: in voxels, in the axis order of the plans; None takes that of the plans.
@@ -51,6 +54,12 @@ class ImportConfig(StrictModel):
     out: Path
     family: str = AUTO
     stem: str | None = None
+    labels: tuple[str, ...] | None = Field(default=None, min_length=1)
+    activation: Activation | None = None
+    spacing: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    hu: tuple[FiniteFloat, FiniteFloat] | None = None
+    orientation: str | None = None
+    patch_merging: Literal["legacy", "merging"] | None = None
     plans: Path | None = None
     channels: tuple[str, ...] | None = Field(default=None, min_length=1)
     patch_size: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
@@ -59,6 +68,10 @@ class ImportConfig(StrictModel):
     cases: tuple[str, ...] | None = None
     seed: Seed = 0
     device: str = "auto"
+
+    def asked(self) -> Asked:
+        """Return what the user says of the file."""
+        return Asked(**{word: getattr(self, word) for word in SAID}, has_plans=self.plans is not None)
 
 
 def run_import(config: ImportConfig, *, dry_run: bool = False) -> dict[str, Any]:
@@ -80,7 +93,7 @@ def run_import(config: ImportConfig, *, dry_run: bool = False) -> dict[str, Any]
     )
     model, flips = _model(config, name, family, translation)
     check = prepare_zero_shot(model, config.zero_shot, config.cases) if config.zero_shot else None
-    model, network, report, random = _filled(model, translation, config)
+    model, network, report, random = _filled(model, translation, config, exact=family.is_exact)
     report = replace(report, channels=None if channels is None else channels.as_dict())
     facts = {
         "family": name,
@@ -108,14 +121,27 @@ def run_import(config: ImportConfig, *, dry_run: bool = False) -> dict[str, Any]
 def _translated(checkpoint: Checkpoint, config: ImportConfig) -> tuple[str, Family, Translation]:
     try:
         name, family = family_of(checkpoint, config.family)
-        if config.stem is not None and not family.stems:
-            raise UsageError(f"--stem is for files with several stems, and those of {name!r} have one. Leave it out.")
-        return name, family, family.translate(checkpoint, config.stem)
+        _require_taken(config, name, family)
+        return name, family, family.translate(checkpoint, config.asked())
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         # What a stranger's file may lack, or hold in another form, cannot be listed.
         raise FssegError(
             f"{config.file} is damaged, or of no published form: {error!r}\n  in the file: {checkpoint.description()}"
         ) from error
+
+
+def _require_taken(config: ImportConfig, name: str, family: Family) -> None:
+    """Raise `UsageError` for what the user says of a file although its family knows it."""
+    said = config.asked()
+    extra = [word for word in SAID if word not in family.takes and getattr(said, word) is not None]
+    if extra == ["stem"]:
+        raise UsageError(f"--stem is for files with several stems, and those of {name!r} have one. Leave it out.")
+    if extra:
+        options = ", ".join("--" + word.replace("_", "-") for word in extra)
+        raise UsageError(
+            f"The files of {name!r} say it themselves: leave {options} out.\n"
+            "  For a network of your own name its --family; --plans changes spacing, window and orientation."
+        )
 
 
 def _model(config: ImportConfig, name: str, family: Family, translation: Translation) -> tuple[ModelFolder, list[str]]:
@@ -146,12 +172,14 @@ def _model(config: ImportConfig, name: str, family: Family, translation: Transla
 
 
 def _filled(
-    model: ModelFolder, translation: Translation, config: ImportConfig
+    model: ModelFolder, translation: Translation, config: ImportConfig, *, exact: bool
 ) -> tuple[ModelFolder, nn.Module, TransferReport, list[str]]:
     """Return the model and its network with the weights of the file, the report, and notes on what is random."""
     with seeded(config.seed):  # what the file does not hold must not depend on the caller
         network = model.build_untrained_network()
     report = transfer(network, translation.weights, with_head=model.has_head)
+    if exact:  # whatever else the file holds, no file of the family has
+        report = replace(report, unplaced=tuple(report.dropped))
     report = replace(report, dropped={**translation.dropped, **report.dropped})
     random = require_enough(report, translation.holds, allow_partial=config.allow_partial)
     if model.has_head and not report.head:

@@ -2,15 +2,16 @@
 
 from fsseg.checkpoints.class_lists import FSEFT_29
 from fsseg.checkpoints.container import Checkpoint
-from fsseg.checkpoints.family import NO_HEAD, Family, Translation, one_structure_a_row, split_off
+from fsseg.checkpoints.family import Asked, Family, Translation, one_structure_a_row
 from fsseg.checkpoints.plans import ABDOMEN_WINDOW
-from fsseg.checkpoints.swin import LEGACY_NOTE, PATCH_EMBEDDING, is_swin_unetr, monai_names, swin_plans
+from fsseg.checkpoints.published import Trait
+from fsseg.checkpoints.swin import LEGACY_NOTE, PATCH_EMBEDDING, SWIN_WIDTH, is_swin_unetr, monai_names, swin_plans
 
 # The project's own loader accepts its head under MONAI's name, too.
 _HEADS = ("classifier.", "out.conv.conv.")
 _ROWS_NOTE = (
     f"Recognised by the {len(FSEFT_29)} rows of its head. In a Swin UNETR of your own with as many classes they would"
-    " mean something else: --zero-shot tells."
+    " mean something else: --family monai_swinunetr imports it as yours."
 )
 
 
@@ -27,20 +28,16 @@ def _recognises(checkpoint: Checkpoint) -> bool:
     return is_swin_unetr(checkpoint) and _head(checkpoint) is not None
 
 
-def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
+def _translate(checkpoint: Checkpoint, asked: Asked) -> Translation:
     checkpoint.require_input_channels(PATCH_EMBEDDING, 1, "The Swin UNETR of FSEFT")
     head = _head(checkpoint) or _HEADS[0]
-    rows = checkpoint.weights[head + "weight"].shape[0]
-    named = rows == len(FSEFT_29)
-    reasons = {} if named else {head: f"head of {rows} rows, whose structures are not known"}
-    weights, dropped = split_off(monai_names(checkpoint.weights), reasons)
-    weights = {name.replace(head, "heads.0."): tensor for name, tensor in weights.items()}
+    weights = {name.replace(head, "heads.0."): tensor for name, tensor in monai_names(checkpoint.weights).items()}
     description = "Swin UNETR of FSEFT: 1.5 mm, 96^3 patches, HU -175 to 250 scaled to 0 to 1, RAS, axes x, y, z."
     return Translation(
         weights,
-        dropped,
+        {},
         swin_plans("fseft", description, weights, ABDOMEN_WINDOW, batch_size=6),
-        labels=one_structure_a_row(FSEFT_29) if named else NO_HEAD,
+        labels=one_structure_a_row(FSEFT_29),
         notes=(LEGACY_NOTE,) if head == _HEADS[0] else (_ROWS_NOTE, LEGACY_NOTE),
     )
 
@@ -51,4 +48,6 @@ FAMILY = Family(
     translate=_translate,
     reference="Silva-Rodriguez et al., Medical Image Analysis 2025 (FSEFT)",
     supervised_on=("BTCV", "CHAOS", "LiTS", "KiTS", "AbdomenCT-1K", "AMOS", "MSD", "CT-ORG", "AbdomenCT-12organ"),
+    traits=(SWIN_WIDTH, Trait(tuple(head + "weight" for head in _HEADS), 0, "rows in its head", len(FSEFT_29))),
+    alike="monai_swinunetr",
 )

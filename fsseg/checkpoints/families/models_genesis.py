@@ -2,8 +2,13 @@
 
 from fsseg.checkpoints.architectures import genesis_unet
 from fsseg.checkpoints.container import Checkpoint
-from fsseg.checkpoints.families.suprem_unet import FIRST_CONVOLUTION, RUNNING_STATISTICS, RUNNING_STATISTICS_REASON
-from fsseg.checkpoints.family import Family, Translation, split_off
+from fsseg.checkpoints.families.suprem_unet import (
+    FIRST_CONVOLUTION,
+    GENESIS_WIDTH,
+    RUNNING_STATISTICS,
+    RUNNING_STATISTICS_REASON,
+)
+from fsseg.checkpoints.family import Asked, Family, Translation, split_off
 from fsseg.checkpoints.plans import FULL_WINDOW, make_plans
 
 _NOTES = (
@@ -19,7 +24,7 @@ def _recognises(checkpoint: Checkpoint) -> bool:
     return checkpoint.has(FIRST_CONVOLUTION) and head is not None and head.shape[0] == 1
 
 
-def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
+def _translate(checkpoint: Checkpoint, asked: Asked) -> Translation:
     checkpoint.require_input_channels(FIRST_CONVOLUTION, 1, "Models Genesis")
     reasons = {r"out_tr\.": "head that restores the image", RUNNING_STATISTICS: RUNNING_STATISTICS_REASON}
     weights, dropped = split_off(checkpoint.weights, reasons)
@@ -42,4 +47,5 @@ FAMILY = Family(
     translate=_translate,
     reference="Zhou et al., Medical Image Analysis 2021 (Models Genesis)",
     supervised_on=(),
+    traits=(GENESIS_WIDTH,),
 )

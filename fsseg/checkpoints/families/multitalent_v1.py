@@ -3,9 +3,10 @@
 from fsseg.checkpoints.architectures import plain_unet
 from fsseg.checkpoints.class_lists import MULTITALENT_47, MULTITALENT_INSIDE
 from fsseg.checkpoints.container import Checkpoint
-from fsseg.checkpoints.family import Family, Translation, one_structure_a_row
+from fsseg.checkpoints.family import Asked, Family, Translation, one_structure_a_row
 from fsseg.checkpoints.nnunet_v1 import FIRST_CONVOLUTION, is_generic_unet, plans_from_v1, renamed, side_plans
 from fsseg.checkpoints.plans import Intensities, make_plans
+from fsseg.checkpoints.published import Trait
 
 _NAME = "multitalent_v1"
 _DESCRIPTION = "U-Net of MultiTalent v1: 1.5 x 1 x 1 mm (z, y, x), 96 x 192 x 192 patches, nnU-Net's CT normalisation."
@@ -23,7 +24,7 @@ def _recognises(checkpoint: Checkpoint) -> bool:
     return is_generic_unet(weights) and weights["seg_outputs.0.weight"].shape[0] == len(MULTITALENT_47)
 
 
-def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
+def _translate(checkpoint: Checkpoint, asked: Asked) -> Translation:
     checkpoint.require_input_channels(FIRST_CONVOLUTION, 1, "The U-Net of MultiTalent v1")
     weights = renamed(checkpoint.weights)
     beside = side_plans(checkpoint.path)
@@ -59,4 +60,5 @@ FAMILY = Family(
     reference="Ulrich et al., MICCAI 2023 (MultiTalent)",
     licence="unknown (the code is Apache-2.0)",
     supervised_on=("MSD", "BTCV", "StructSeg", "SegTHOR", "NIH Pancreas", "KiTS"),
+    traits=(Trait((FIRST_CONVOLUTION,), 0, "filters in its first convolution", width="multitalent_unet"),),
 )

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fsseg.checkpoints.architectures import residual_encoder_l, unlike_residual_encoder_l
 from fsseg.checkpoints.container import Checkpoint
-from fsseg.checkpoints.family import ANY_MODALITY, Family, Translation
+from fsseg.checkpoints.family import ANY_MODALITY, Asked, Family, Translation
 from fsseg.checkpoints.plans import make_plans
 from fsseg.config.errors import UsageError, unknown_name
 
@@ -19,10 +19,10 @@ def _recognises(checkpoint: Checkpoint) -> bool:
     return checkpoint.has_prefix("encoder.stem.") and any(_HEAD.match(name) for name in checkpoint.weights)
 
 
-def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
+def _translate(checkpoint: Checkpoint, asked: Asked) -> Translation:
     weights: dict[str, Tensor] = {}
     dropped: dict[str, str] = {}
-    chosen = _chosen_stem(checkpoint, stem)
+    chosen = _chosen_stem(checkpoint, asked.stem)
     for name, tensor in checkpoint.weights.items():
         match = _STEM.match(name)
         if _HEAD.match(name):
@@ -87,5 +87,5 @@ FAMILY = Family(
     recognises=_recognises,
     translate=_translate,
     reference="Ulrich et al., MICCAI 2023 (MultiTalent), branch public_MT",
-    stems=True,
+    takes=("stem",),
 )

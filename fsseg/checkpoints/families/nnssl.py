@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fsseg.checkpoints.architectures import residual_encoder_l, unlike_residual_encoder_l
 from fsseg.checkpoints.container import Checkpoint
-from fsseg.checkpoints.family import ANY_MODALITY, ENCODER_ONLY, Family, Translation
+from fsseg.checkpoints.family import ANY_MODALITY, ENCODER_ONLY, Asked, Family, Translation
 from fsseg.checkpoints.plans import make_plans
 from fsseg.config.errors import FssegError, UsageError
 
@@ -31,7 +31,7 @@ def _recognises(checkpoint: Checkpoint) -> bool:
     return _PLAN in checkpoint.rest or _SPARK in checkpoint.rest
 
 
-def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
+def _translate(checkpoint: Checkpoint, asked: Asked) -> Translation:
     plan = checkpoint.rest.get(_PLAN) or {}  # one trainer of nnssl saves none
     if not isinstance(plan, dict):
         raise FssegError(f"{checkpoint.path} is damaged: its {_PLAN} is no mapping.")

@@ -3,7 +3,7 @@
 from fsseg.checkpoints.architectures import plain_unet
 from fsseg.checkpoints.class_lists import MULTITALENT_47
 from fsseg.checkpoints.container import Checkpoint
-from fsseg.checkpoints.family import ANY_MODALITY, Family, Translation, split_off
+from fsseg.checkpoints.family import ANY_MODALITY, Asked, Family, Translation, split_off
 from fsseg.checkpoints.nnunet_v1 import FIRST_CONVOLUTION, is_generic_unet, plans_from_v1, renamed, side_plans
 
 _DESCRIPTION = "Plain U-Net of nnU-Net v1."
@@ -14,7 +14,7 @@ def _recognises(checkpoint: Checkpoint) -> bool:
     return is_generic_unet(weights) and weights["seg_outputs.0.weight"].shape[0] != len(MULTITALENT_47)
 
 
-def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
+def _translate(checkpoint: Checkpoint, asked: Asked) -> Translation:
     weights = renamed(checkpoint.weights)
     architecture = plain_unet(weights)
     beside = side_plans(checkpoint.path)

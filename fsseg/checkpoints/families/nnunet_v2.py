@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fsseg.checkpoints.container import Checkpoint
-from fsseg.checkpoints.family import Family, Translation
+from fsseg.checkpoints.family import Asked, Family, Translation
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import read_json
 from fsseg.data.channels import channel_names
@@ -31,7 +31,7 @@ def _is_nnssl(checkpoint: Checkpoint) -> bool:
     return "nnssl_adaptation_plan" in checkpoint.rest or "spark_weights" in checkpoint.rest
 
 
-def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
+def _translate(checkpoint: Checkpoint, asked: Asked) -> Translation:
     known = checked_checkpoint({**checkpoint.rest, "network_weights": checkpoint.weights}, checkpoint.path)
     configuration = known.init_args.configuration
     (plans, of_plans), (dataset_json, of_dataset) = _content(checkpoint, "plans"), _content(checkpoint, "dataset_json")

@@ -2,17 +2,17 @@
 
 from fsseg.checkpoints.class_lists import UNIVERSAL_COLLECTIONS
 from fsseg.checkpoints.container import Checkpoint
-from fsseg.checkpoints.families.suprem_unet import CLIP_HEAD, CLIP_HEAD_REASON
-from fsseg.checkpoints.family import Family, Translation, split_off
+from fsseg.checkpoints.families.suprem_unet import CLIP_HEAD, CLIP_HEAD_REASON, CLIP_TRAITS
+from fsseg.checkpoints.family import Asked, Family, Translation, split_off
 from fsseg.checkpoints.plans import ABDOMEN_WINDOW
-from fsseg.checkpoints.swin import LEGACY_NOTE, PATCH_EMBEDDING, is_swin_unetr, monai_names, swin_plans
+from fsseg.checkpoints.swin import LEGACY_NOTE, PATCH_EMBEDDING, SWIN_WIDTH, is_swin_unetr, monai_names, swin_plans
 
 
 def _recognises(checkpoint: Checkpoint) -> bool:
     return is_swin_unetr(checkpoint) and checkpoint.has("controller.weight")
 
 
-def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
+def _translate(checkpoint: Checkpoint, asked: Asked) -> Translation:
     weights, dropped = split_off(monai_names(checkpoint.weights), {CLIP_HEAD: CLIP_HEAD_REASON})
     checkpoint.require_input_channels(PATCH_EMBEDDING, 1, "The Swin UNETR of SuPreM and CLIP-Driven")
     description = (
@@ -29,4 +29,6 @@ FAMILY = Family(
     translate=_translate,
     reference="Li et al., ICLR 2024 (SuPreM); Liu et al., ICCV 2023 (CLIP-Driven Universal Model)",
     supervised_on=UNIVERSAL_COLLECTIONS,
+    traits=(SWIN_WIDTH, *CLIP_TRAITS),
+    alike="monai_swinunetr",
 )

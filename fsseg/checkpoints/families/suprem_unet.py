@@ -1,14 +1,20 @@
 """U-Net of SuPreM and of the CLIP-Driven Universal Model: one architecture, one container, the same names."""
 
 from fsseg.checkpoints.architectures import genesis_unet
-from fsseg.checkpoints.class_lists import UNIVERSAL_COLLECTIONS
+from fsseg.checkpoints.class_lists import UNIVERSAL_32, UNIVERSAL_COLLECTIONS
 from fsseg.checkpoints.container import Checkpoint
-from fsseg.checkpoints.family import Family, Translation, split_off
+from fsseg.checkpoints.family import Asked, Family, Translation, split_off
 from fsseg.checkpoints.plans import ABDOMEN_WINDOW, make_plans
+from fsseg.checkpoints.published import Trait
 
 FIRST_CONVOLUTION = "down_tr64.ops.0.conv1.weight"
 CLIP_HEAD = r"(organ_embedding$|precls_conv\.|GAP\.|controller\.|text_to_vision\.)"
 CLIP_HEAD_REASON = "head that CLIP embeddings steer: only the backbone is imported"
+CLIP_TRAITS = (
+    Trait(("organ_embedding",), 0, "structures in its embedding", len(UNIVERSAL_32)),
+    Trait(("controller.weight",), 0, "parameters in its dynamic head", 153),  # three 1x1x1 layers of 8, 8 and 1 outputs
+)
+GENESIS_WIDTH = Trait((FIRST_CONVOLUTION,), 0, "filters in its first convolution", width="genesis_unet")
 RUNNING_STATISTICS = r".*\.bn1\.(running_mean|running_var|num_batches_tracked)$"
 RUNNING_STATISTICS_REASON = "stored, never read: these norms take the statistics of the batch at hand"
 
@@ -18,7 +24,7 @@ def _recognises(checkpoint: Checkpoint) -> bool:
     return checkpoint.has(FIRST_CONVOLUTION) and not any(checkpoint.has(head) for head in heads)
 
 
-def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
+def _translate(checkpoint: Checkpoint, asked: Asked) -> Translation:
     checkpoint.require_input_channels(FIRST_CONVOLUTION, 1, "The U-Net of SuPreM and CLIP-Driven")
     reasons = {CLIP_HEAD: CLIP_HEAD_REASON, RUNNING_STATISTICS: RUNNING_STATISTICS_REASON}
     weights, dropped = split_off(checkpoint.weights, reasons)
@@ -42,4 +48,5 @@ FAMILY = Family(
     translate=_translate,
     reference="Li et al., ICLR 2024 (SuPreM); Liu et al., ICCV 2023 (CLIP-Driven Universal Model)",
     supervised_on=UNIVERSAL_COLLECTIONS,
+    traits=(GENESIS_WIDTH, *CLIP_TRAITS),
 )

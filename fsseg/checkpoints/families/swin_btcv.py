@@ -2,9 +2,9 @@
 
 from fsseg.checkpoints.class_lists import BTCV_13
 from fsseg.checkpoints.container import Checkpoint
-from fsseg.checkpoints.family import Family, Translation
+from fsseg.checkpoints.family import Asked, Family, Translation
 from fsseg.checkpoints.plans import ABDOMEN_WINDOW
-from fsseg.checkpoints.swin import LEGACY_NOTE, PATCH_EMBEDDING, is_swin_unetr, monai_names, swin_plans
+from fsseg.checkpoints.swin import LEGACY_NOTE, PATCH_EMBEDDING, SWIN_WIDTH, is_swin_unetr, monai_names, swin_plans
 
 _HEAD = "out.conv.conv."
 _ROWS = 1 + len(BTCV_13)  # a softmax over background and the organs
@@ -14,7 +14,8 @@ _LEAKAGE_NOTE = (
 )
 _ROWS_NOTE = (
     f"Recognised by the {_ROWS} rows of its head, which are taken for background and the organs of BTCV in their order."
-    " In a Swin UNETR of your own with as many classes they would mean something else: --zero-shot tells."
+    " In a Swin UNETR of your own with as many classes they would mean something else:"
+    " --family monai_swinunetr imports it as yours."
 )
 
 
@@ -23,7 +24,7 @@ def _recognises(checkpoint: Checkpoint) -> bool:
     return is_swin_unetr(checkpoint) and head is not None and head.shape[0] == _ROWS
 
 
-def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
+def _translate(checkpoint: Checkpoint, asked: Asked) -> Translation:
     checkpoint.require_input_channels(PATCH_EMBEDDING, 1, "The Swin UNETR for BTCV")
     weights = {name.replace(_HEAD, "heads.0."): tensor for name, tensor in monai_names(checkpoint.weights).items()}
     description = (
@@ -44,4 +45,6 @@ FAMILY = Family(
     translate=_translate,
     reference="Tang et al., CVPR 2022 (Swin UNETR)",
     supervised_on=("BTCV",),
+    traits=(SWIN_WIDTH,),
+    alike="monai_swinunetr",
 )

@@ -3,7 +3,8 @@
 import re
 
 from fsseg.checkpoints.container import Checkpoint
-from fsseg.checkpoints.family import Family, Translation, split_off
+from fsseg.checkpoints.family import Asked, Family, Translation, split_off
+from fsseg.checkpoints.published import Trait
 from fsseg.checkpoints.swin import monai_names, self_supervised_encoder
 
 _PATCH_EMBEDDING = "encoder.patch_embed.proj.weight"
@@ -18,7 +19,7 @@ def _recognises(checkpoint: Checkpoint) -> bool:
     return checkpoint.has(_PATCH_EMBEDDING) and checkpoint.has_prefix("encoder.layers1.0.0.blocks.0.")
 
 
-def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
+def _translate(checkpoint: Checkpoint, asked: Asked) -> Translation:
     checkpoint.require_input_channels(_PATCH_EMBEDDING, 1, "The Swin encoder of disruptive autoencoders")
     kept, dropped = split_off(monai_names(checkpoint.weights), _REASONS)
     weights = {
@@ -38,4 +39,5 @@ FAMILY = Family(
     translate=_translate,
     reference="Valanarasu et al., 2023 (Disruptive Autoencoders)",
     supervised_on=(),
+    traits=(Trait((_PATCH_EMBEDDING,), 0, "features in its first stage", width="swin_unetr"),),
 )

@@ -1,8 +1,9 @@
 """model_swinvit.pt: the Swin encoder of Swin UNETR's self-supervised pretraining."""
 
 from fsseg.checkpoints.container import Checkpoint
-from fsseg.checkpoints.family import Family, Translation, split_off
-from fsseg.checkpoints.swin import PATCH_EMBEDDING, monai_names, self_supervised_encoder
+from fsseg.checkpoints.family import Asked, Family, Translation, split_off
+from fsseg.checkpoints.published import Trait
+from fsseg.checkpoints.swin import PATCH_EMBEDDING, SWIN_WIDTH, monai_names, self_supervised_encoder
 
 _ENCODER = ("patch_embed.", "layers1.", "layers2.", "layers3.", "layers4.")
 _REASONS = {
@@ -18,7 +19,7 @@ def _recognises(checkpoint: Checkpoint) -> bool:
     return (bare or whole) and not checkpoint.has_prefix("decoder1.")
 
 
-def _translate(checkpoint: Checkpoint, stem: str | None) -> Translation:
+def _translate(checkpoint: Checkpoint, asked: Asked) -> Translation:
     kept, dropped = split_off(monai_names(checkpoint.weights), _REASONS)
     weights = {("swinViT." if name.startswith(_ENCODER) else "") + name: tensor for name, tensor in kept.items()}
     first = "patch_embed.proj.weight"
@@ -33,4 +34,5 @@ FAMILY = Family(
     translate=_translate,
     reference="Tang et al., CVPR 2022 (Swin UNETR)",
     supervised_on=(),
+    traits=(Trait((*SWIN_WIDTH.tensors, "patch_embed.proj.weight"), 0, SWIN_WIDTH.what, width="swin_unetr"),),
 )
