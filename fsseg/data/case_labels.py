@@ -13,6 +13,7 @@ from fsseg.data.case_checks import checked_image, checked_labels
 from fsseg.data.case_files import CaseFiles
 from fsseg.data.image_header import Reader, is_for_nibabel
 from fsseg.data.images import voxel_hash
+from fsseg.data.intensity_scale import checks_of_channels, scale_notes
 from fsseg.data.label_codes import LabelCodes, codes_of_label_map, codes_of_masks
 from fsseg.data.layouts import FILE_ENDING, LabelMapLayout
 from fsseg.data.orientation import swapped_pairs, z_extents
@@ -80,6 +81,9 @@ class CaseReader:
         if image is None or codes is None or result.problems:
             return result
         result.image = None if files.image.name.endswith(FILE_ENDING) else image
+        (check,) = checks_of_channels([self.spec.modality])
+        off_scale = check(SimpleITK.GetArrayViewFromImage(image))
+        result.warnings += scale_notes({files.image.name: off_scale} if off_scale else {})
         if self.repair:
             image = self._repaired(files, image, result)
         for name in self.spec.split_sides:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization import (
@@ -9,11 +10,12 @@ from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization impo
     get_normalization_scheme,
 )
 
+from fsseg.data.intensity_scale import BOUNDS, ScaleCheck, off_base, unchecked
+
 CT_SCHEME = "CTNormalization"  # the only one that needs statistics of a training set
 Z_SCORE = "ZScoreNormalization"
 _TO_UNIT_RANGE = ("RescaleTo01Normalization", "RGBTo01Normalization")
-_HU_BOUNDS = ("percentile_00_5", "percentile_99_5")
-HU_STATISTICS = ("mean", "std", *_HU_BOUNDS)  # of the foreground, which the CT scheme uses
+HU_STATISTICS = ("mean", "std", *BOUNDS)  # of the foreground, which the CT scheme uses
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,16 @@ def range_beyond_unit(scheme: str, statistics: Mapping[str, float]) -> str:
     if scheme != CT_SCHEME or not set(HU_STATISTICS) <= set(statistics):
         return f"{scheme}, without known bounds"
     mean, std = statistics["mean"], max(statistics["std"], 1e-8)  # as nnU-Net divides
-    low, high = ((statistics[bound] - mean) / std for bound in _HU_BOUNDS)
+    low, high = ((statistics[bound] - mean) / std for bound in BOUNDS)
     is_unit = abs(low) < 0.01 and abs(high - 1) < 0.01
     return "" if is_unit else f"{scheme} to [{low:.3g}, {high:.3g}]"
+
+
+def scale_checks(schemes: Sequence[str], plans: Mapping[str, Any]) -> tuple[ScaleCheck, ...]:
+    """Return a check for every image channel of a base; only a scheme with statistics of its training has a scale."""
+    of_channels = plans.get("foreground_intensity_properties_per_channel") or {}
+    statistics = [of_channels.get(str(index)) or {} for index in range(len(schemes))]
+    return tuple(
+        partial(off_base, statistics=known) if scheme == CT_SCHEME and set(HU_STATISTICS) <= set(known) else unchecked
+        for scheme, known in zip(schemes, statistics, strict=True)
+    )

@@ -6,6 +6,7 @@ import logging
 import os
 import zipfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import numpy as np
 
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.manifest import sha256_of_file
+from fsseg.data.intensity_scale import OffScale, scale_notes
 from fsseg.data.structures import CaseAnnotation, Structures
 from fsseg.data.volumes import SourceLabels, Volume, annotated_locations, annotation_zones, foreground_locations
 from fsseg.nnunet.image_readers import reader_of
 from fsseg.nnunet.model_folder import ModelFolder
+from fsseg.nnunet.normalization import scale_checks
 from fsseg.nnunet.quiet import nnunet_failures, quiet
 from fsseg.nnunet.sound_cases import require_sound, require_sound_headers, unnamed_values
 
@@ -24,8 +27,10 @@ log = logging.getLogger(__name__)
 
 # Properties of our own: what the label map holds before it is resampled, and how many voxels of each.
 _LABEL_VALUES, _LABEL_VOXELS = "label_values", "label_voxels"
-_KEPT_PROPERTIES = ("bbox_used_for_cropping", "shape_before_cropping", "spacing", _LABEL_VALUES, _LABEL_VOXELS)
-_CACHE_VERSION = 3  # another number where an entry holds something else, or other files are refused
+_OFF_SCALE = "off_scale"  # and this: image file -> what is odd about its values
+_OF_NNUNET = ("bbox_used_for_cropping", "shape_before_cropping", "spacing")
+_KEPT_PROPERTIES = (*_OF_NNUNET, _LABEL_VALUES, _LABEL_VOXELS, _OFF_SCALE)
+_CACHE_VERSION = 4  # another number where an entry holds something else, or other files are refused
 INFERIOR_SUPERIOR_AXIS = 0  # of arrays that were read in RAS orientation
 
 
@@ -43,10 +48,14 @@ class CasePreprocessor:
         self.cache = cache
         self.plans = model.plans_manager()
         self.configuration = model.configuration_manager()
+        self.off_scale: dict[str, OffScale] = {}  # image file -> what is odd about its values
+        self._checks = scale_checks(self.configuration.normalization_schemes, model.plans)
 
     def image(self, files: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
         """Return the (channels, D, H, W) float32 image and nnU-Net's properties, for prediction."""
         data, _, properties = self._run(files, None)
+        for note in scale_notes(self._noted(properties)):
+            log.warning("%s", note)
         return data, properties
 
     def volume(
@@ -65,6 +74,7 @@ class CasePreprocessor:
             FssegError: a file cannot be used, or the label map holds an integer that the dataset does not name.
         """
         data, labels, properties = self._cached(files, label)
+        self._noted(properties)
         _require_named(properties[_LABEL_VALUES], structures, label)
         annotation = structures.annotation(case)
         known = tuple(name for name in names if name in annotation.annotated)
@@ -80,6 +90,15 @@ class CasePreprocessor:
             zone_annotated=zone_annotated,
             source=_source(properties),
         )
+
+    def _off_scale(self, files: Sequence[Path], data: np.ndarray) -> dict[str, dict[str, Any]]:
+        channels = zip(files, self._checks, data, strict=False)
+        return {file.name: asdict(off) for file, check, image in channels if (off := check(image))}
+
+    def _noted(self, properties: dict[str, Any]) -> dict[str, OffScale]:
+        found = {image: OffScale(**off) for image, off in properties.pop(_OFF_SCALE).items()}
+        self.off_scale |= found
+        return found
 
     def _cached(self, files: Sequence[Path], label: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         if self.cache is None:
@@ -121,6 +140,7 @@ class CasePreprocessor:
         with nnunet_failures(f"Case {files[0].name} cannot be read or preprocessed"), quiet():
             reader = self.plans.image_reader_writer_class()
             data, properties = reader.read_images([str(file) for file in files])
+            properties[_OFF_SCALE] = self._off_scale(files, data)
             labels = None if label is None else reader.read_seg(str(label))[0]
             if labels is not None:
                 properties |= _counted(labels)

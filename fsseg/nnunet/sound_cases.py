@@ -1,6 +1,6 @@
 """What nnU-Net's readers take without a word is refused: truncated files, NaN, constant images, other geometries."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -10,28 +10,42 @@ from tqdm import tqdm
 
 from fsseg.config.errors import FssegError, first_of, listed_problems
 from fsseg.data.case_checks import checked_channel, checked_labels, header_problems
+from fsseg.data.channels import channel_names
 from fsseg.data.image_header import Reader, check_header
 from fsseg.data.images import UnreadableImageError
+from fsseg.data.intensity_scale import OffScale, checks_of_channels, scale_notes
 from fsseg.data.structures import Structures
 from fsseg.nnunet.raw_dataset import RawDataset
 
 _MOST_VALUES = 10
+Seen = Callable[[int, Path, SimpleITK.Image], None]  # of the number of a channel, its file and its image
 
 
-def require_sound_dataset(dataset: RawDataset, workers: int, reader: Reader) -> None:
+def require_sound_dataset(dataset: RawDataset, workers: int, reader: Reader) -> list[str]:
     """Read every case of a raw dataset, several at once, and raise one `FssegError` with all that is wrong.
 
     Args:
         dataset: the dataset.
         workers: number of cases read at once.
         reader: who will read them for nnU-Net.
+
+    Returns:
+        Sentences on images whose values are hardly those of their modality.
     """
+    checks, off_scale = checks_of_channels(channel_names(dataset.dataset_json)), dict[str, OffScale]()
+
+    def seen(channel: int, file: Path, image: SimpleITK.Image) -> None:
+        if channel < len(checks) and (off := checks[channel](SimpleITK.GetArrayViewFromImage(image))):
+            off_scale[file.name] = off
+
     images = dataset.images_of_cases()
     problems = [f"{file.name}: not named CASE_0000{dataset.file_ending}" for file in dataset.ignored_images()]
     cases = sorted(images.keys() | dataset.structures.cases.keys())
     # Threads, not processes: nearly all the time goes into unpacking and comparing, outside of Python.
     with ThreadPool(workers) as pool:
-        checked = pool.imap(lambda case: _dataset_case_problems(dataset, case, images.get(case, []), reader), cases)
+        checked = pool.imap(
+            lambda case: _dataset_case_problems(dataset, case, images.get(case, []), reader, seen), cases
+        )
         shown = tqdm(checked, total=len(cases), desc="check", unit="case", disable=None)
         for case, found in zip(cases, shown, strict=True):
             problems += [f"{case}: {problem}" for problem in found]
@@ -40,6 +54,7 @@ def require_sound_dataset(dataset: RawDataset, workers: int, reader: Reader) -> 
             f"{listed_problems(problems, f'{len(cases)} cases of {dataset.path}')}\n"
             "  Correct the files, or remove what belongs to the case from imagesTr, labelsTr and structures.json."
         )
+    return scale_notes(dict(sorted(off_scale.items())))
 
 
 def require_sound(files: Sequence[Path], label: Path | None, reader: Reader) -> None:
@@ -65,19 +80,24 @@ def _refuse(case: str, problems: Sequence[str]) -> None:
         )
 
 
-def case_problems(files: Sequence[Path], label: Path | None, reader: Reader) -> tuple[list[str], np.ndarray | None]:
+def case_problems(
+    files: Sequence[Path], label: Path | None, reader: Reader, seen: Seen | None = None
+) -> tuple[list[str], np.ndarray | None]:
     """Return what is wrong with the files of a case, and its label map in z, y, x order.
 
     Args:
         files: one image file per channel.
         label: the label map, if the case has one; it must lie on the grid of the image.
         reader: who will read them.
+        seen: is given every image that can be used.
     """
     first: SimpleITK.Image | None = None
     problems = []
-    for file in files:
+    for channel, file in enumerate(files):
         image, found = checked_channel(file, first, reader)
         problems += found
+        if image is not None and seen is not None:
+            seen(channel, file, image)
         first = first or image
     if label is None:
         return problems, None
@@ -94,11 +114,11 @@ def unnamed_values(values: Iterable[float], structures: Structures) -> str:
     return f"holds {_listing('integer', unnamed)}, but its dataset names {_listing('integer', named)}"
 
 
-def _dataset_case_problems(dataset: RawDataset, case: str, images: list[Path], reader: Reader) -> list[str]:
+def _dataset_case_problems(dataset: RawDataset, case: str, images: list[Path], reader: Reader, seen: Seen) -> list[str]:
     label = dataset.label_path(case)
     if case not in dataset.structures.cases and label.is_file():
         return ["not listed in structures.json, so what it annotates is unknown"]
-    problems, labels = case_problems(images, label, reader)
+    problems, labels = case_problems(images, label, reader, seen)
     if not images:
         problems.insert(0, f"no image in {dataset.path / 'imagesTr'}")
     unnamed = "" if labels is None else unnamed_values(np.unique(labels).tolist(), dataset.structures)

@@ -14,6 +14,7 @@ from fsseg.config.manifest import Manifest
 from fsseg.config.recipes import HeadStart, Recipe
 from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.config.staging import clear_staging
+from fsseg.data.intensity_scale import scale_notes
 from fsseg.data.splits import Split, make_split, read_case_list
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork, require_decoder_choice
@@ -129,7 +130,7 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
     volumes = support_volumes(dataset, target, split.support, preprocessor)
     orientation = orientation_notes(base, {case: dataset.images(case)[0] for case in split.support})
     adapted = build_adapted(job, volumes)
-    urgent = urgent_notes(base, adapted)
+    urgent = [*scale_notes(preprocessor.off_scale), *urgent_notes(base, adapted)]
     known = base.head_rows() if method.uses_pretrained else {}
     facts = {
         "base": base.provenance(),

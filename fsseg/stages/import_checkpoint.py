@@ -114,7 +114,8 @@ def run_import(config: ImportConfig, *, dry_run: bool = False) -> dict[str, Any]
     with new_run_folder(config.out) as staging:
         _write(staging, model, report)
         if check is not None:
-            manifest.add(zero_shot=run_zero_shot(check, network, staging, resolve_device(config.device)))
+            summary, notes = run_zero_shot(check, network, staging, resolve_device(config.device))
+            manifest.add(zero_shot=summary, notes=[*facts["notes"], *notes])
         return manifest.write(staging)
 
 

@@ -14,6 +14,7 @@ from fsseg.config.manifest import Manifest
 from fsseg.config.recipes import LEAST_TILE_STEP
 from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.config.staging import staging_of
+from fsseg.data.intensity_scale import scale_notes
 from fsseg.nnunet.finished_cases import FINISHED_NAME, FinishedCases
 from fsseg.nnunet.image_readers import reader_of
 from fsseg.nnunet.model_folder import ModelFolder
@@ -100,6 +101,7 @@ def run_predict(config: PredictConfig, *, dry_run: bool = False) -> dict[str, An
         manifest.add_hashes(job.hashes)
         manifest.add_seconds(job.earlier_seconds)
         manifest.add(**_facts(config, chosen, inputs, bad), finished_before=job.finished_before)
+        manifest.add(notes=scale_notes(predictor.preprocessor.off_scale))
         content = manifest.write(staging)
     (config.output / FINISHED_NAME).unlink()  # only now: what is killed before this goes on from it
     return content

@@ -1,5 +1,6 @@
 """Stage: plan and preprocess a dataset with nnU-Net."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from fsseg.data.image_header import Reader
 from fsseg.data.structures import STRUCTURES_NAME
 from fsseg.nnunet.environment import dataset_folder, dataset_id_of, preprocessed_folder, raw_folder
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
+
+log = logging.getLogger(__name__)
 
 
 class PreprocessConfig(StrictModel):
@@ -58,8 +61,10 @@ def run_preprocess(config: PreprocessConfig, *, dry_run: bool = False) -> dict[s
     )
     from fsseg.nnunet.sound_cases import require_sound_dataset
 
-    require_sound_dataset(raw, config.workers, _reader(config, raw))
-    notes = raw.unlabelled_notes()
+    off_scale = require_sound_dataset(raw, config.workers, _reader(config, raw))
+    for note in off_scale:  # before hours of work
+        log.warning("%s", note)
+    notes = [*off_scale, *raw.unlabelled_notes()]
     channels = channel_names(raw.dataset_json)
     facts = {"dataset": raw.path.name, "cases": len(raw.cases), "channels": channels, "notes": notes}
     if dry_run:

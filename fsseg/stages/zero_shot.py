@@ -13,6 +13,7 @@ from fsseg.config.errors import UsageError, require_known
 from fsseg.config.json_files import write_json
 from fsseg.data.assembly import renumbered
 from fsseg.data.channels import channel_names
+from fsseg.data.intensity_scale import scale_notes
 from fsseg.data.structures import SEPARATOR
 from fsseg.models.heads import replace_heads
 from fsseg.nnunet.environment import dataset_folder, raw_folder
@@ -90,8 +91,10 @@ def _annotated(
     return {group: rows for group, rows in kept.items() if rows}, unknown
 
 
-def run_zero_shot(check: ZeroShot, network: nn.Module, folder: Path, device: torch.device) -> dict[str, Any]:
-    """Segment and evaluate; return the summary of `fsseg evaluate` by name of the head's row.
+def run_zero_shot(
+    check: ZeroShot, network: nn.Module, folder: Path, device: torch.device
+) -> tuple[dict[str, Any], list[str]]:
+    """Segment and evaluate; return the summary of `fsseg evaluate` by name of the head's row, and notes on the images.
 
     Args:
         check: what to run.
@@ -116,7 +119,8 @@ def run_zero_shot(check: ZeroShot, network: nn.Module, folder: Path, device: tor
             out.mkdir(exist_ok=True)
             write_json(out / "dataset.json", dataset_json)
             predictor.write(logits[channels], properties, out / f"{case}{dataset_json['file_ending']}", dataset_json)
-    return {name: row for group in check.groups for name, row in _evaluated(check, group, folder).items()}
+    summary = {name: row for group in check.groups for name, row in _evaluated(check, group, folder).items()}
+    return summary, scale_notes(predictor.preprocessor.off_scale)
 
 
 def _groups(rows: Sequence[str], structures: Sequence[str]) -> tuple[dict[str, dict[str, int]], list[str]]:
