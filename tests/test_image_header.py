@@ -129,3 +129,15 @@ def test_a_sheared_geometry_is_refused_in_every_format(tmp_path: Path, ending: s
     SimpleITK.WriteImage(image, str(tmp_path / f"image{ending}"))
     with pytest.raises(UnreadableImageError, match=r"sheared by 15\.1 degrees"):
         check_header(tmp_path / f"image{ending}")
+
+
+def test_a_packed_file_that_is_cut_off_is_told_and_one_in_several_parts_is_taken(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(-1000, 1000, (64, 64, 32)).astype(np.int16)
+    file = tmp_path / "image.nii.gz"
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(noise), str(file), True)
+    plain, packed = gzip.decompress(file.read_bytes()), file.read_bytes()
+    file.write_bytes(packed[: len(packed) * 3 // 4])
+    with pytest.raises(UnreadableImageError, match="truncated or damaged"):
+        check_header(file)
+    file.write_bytes(gzip.compress(plain[:50_000]) + gzip.compress(plain[50_000:]))
+    assert check_header(file).is_volume

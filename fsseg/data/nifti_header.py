@@ -6,6 +6,7 @@ headers ITK or nibabel would read as other voxels or another geometry than were 
 
 import gzip
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from fsseg.data.geometry import is_invertible
 from fsseg.data.image_file import UnreadableImageError, require_regular_file
 
 _SINGLE_MAGIC, _PAIR_MAGIC = (b"n+1", b"n+2"), (b"ni1", b"ni2")
+_SIZE_BYTES, _SIZE_MODULUS = 4, 1 << 32  # of what was packed, at the end of a .gz file
+_BLOCK_BYTES = 1 << 22
 _MOST_COMPRESSED = 1032  # deflate cannot make anything smaller than by this factor
 _UNIT_MM = {1: 1000.0, 3: 0.001}  # NIfTI's codes of metre and micrometre; all others mean millimetres
 _QUATERNION_SLACK = 1e-4  # rounding may leave a quaternion a little too long
@@ -58,7 +61,9 @@ class NiftiHeader:
 
 
 def read_nifti_header(path: Path) -> NiftiHeader:
-    """Read the header of a .nii, .nii.gz, .hdr or .img file and check it; no voxel is read.
+    """Read the header of a .nii, .nii.gz, .hdr or .img file and check it.
+
+    No voxel is read, but those of a packed file that may be cut off.
 
     Raises:
         UnreadableImageError: the file is too short or no NIfTI file, or its header means nothing or two things.
@@ -79,6 +84,7 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     )
     _require_scaling(header, path)
     _require_size_of_file(result)
+    _require_packed_whole(result)
     return result
 
 
@@ -201,6 +207,22 @@ def _require_size_of_file(header: NiftiHeader) -> None:
     most = present * _MOST_COMPRESSED if header.file.name.lower().endswith(".gz") else present
     if most < needed:
         raise EOFError(f"shorter than the {needed} bytes that its header announces")
+
+
+def _require_packed_whole(header: NiftiHeader) -> None:
+    """Unpack a file to its end where its packed size is another than the header announces.
+
+    It is cut off, which unpacking tells, or packed in several parts, of which only the last one says its size.
+    """
+    if not header.file.name.lower().endswith(".gz"):
+        return
+    with header.file.open("rb") as file:
+        file.seek(-_SIZE_BYTES, os.SEEK_END)
+        stated = int.from_bytes(file.read(), "little")
+    if stated != (header.start + header.voxel_bytes) % _SIZE_MODULUS:
+        with opened(header.file) as file:
+            while file.read(_BLOCK_BYTES):
+                pass
 
 
 def _listing(values: Any) -> str:
