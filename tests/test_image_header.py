@@ -42,6 +42,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "sheared sform beside a qform": (SHEARED, "two geometries: sform puts voxels up to 5.64 mm away"),
     "sheared sform": ({**SHEARED, "qform_code": 0}, r"sheared by 15\.4 degrees.*resample it"),
     "slightly sheared sform": (SLIGHTLY_SHEARED, r"sheared by 1\.1 degrees.*`fsseg assemble --repair` writes a copy"),
+    "huge sform": ({"srow_z": [0, 0, 1e30, 0], "qform_code": 0}, "geometry means nothing"),
     "sform NaN": ({"srow_x": [np.nan, 0, 0, 0]}, "sform is no geometry"),
     "sform flat": ({"srow_x": [0, 0, 0, 0]}, "sform is no geometry"),
     "qform no rotation": ({"quatern_b": 5}, "qform is no rotation"),

@@ -81,9 +81,12 @@ def test_more_slices_than_announced_are_told_and_padding_is_not(tmp_path: Path) 
     path = tmp_path / "a.nii.gz"
     path.write_bytes(gzip.compress(content + bytes(32)))
     read_image(path)
-    path.write_bytes(gzip.compress(nifti_bytes(INTEGERS.astype("i2"), dim=[3, 6, 7, 4, 1, 1, 1, 1])))
-    with pytest.raises(UnreadableImageError, match="holds more than the 6x7x4 voxels"):
-        read_image(path)
+    content = nifti_bytes(INTEGERS.astype("i2"), dim=[3, 6, 7, 4, 1, 1, 1, 1])
+    path.write_bytes(gzip.compress(content))
+    (tmp_path / "a.nii").write_bytes(content)
+    for file in (path, tmp_path / "a.nii"):
+        with pytest.raises(UnreadableImageError, match="holds more than the 6x7x4 voxels"):
+            read_image(file)
 
 
 def test_a_file_that_unpacks_to_more_than_memory_is_not_unpacked(tmp_path: Path) -> None:

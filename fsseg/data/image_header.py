@@ -145,7 +145,8 @@ def _itk_header(path: Path) -> ImageHeader:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        if nifti and "orthonormal" in str(error):
+        if nifti and nifti.affines and "orthonormal" in str(error):
+            _require_geometry(_nibabel_header(path))  # a size of voxels that contradicts sform is no shear
             raise NotByItkError(_sheared(next(iter(nifti.affines.values())), path)) from None
         raise
     grid, voxel_bytes = grid_of(reader), _voxel_bytes(reader)

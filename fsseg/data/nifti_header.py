@@ -203,10 +203,20 @@ def _require_scaling(header: Any, path: Path) -> None:
 
 
 def _require_size_of_file(header: NiftiHeader) -> None:
+    """Compare the voxels that are announced with the size of the file; of a packed one, only what is impossible."""
+    packed = header.file.name.lower().endswith(".gz")
     present, needed = header.file.stat().st_size, header.start + header.voxel_bytes
-    most = present * _MOST_COMPRESSED if header.file.name.lower().endswith(".gz") else present
-    if most < needed:
+    if present * (_MOST_COMPRESSED if packed else 1) < needed:
         raise EOFError(f"shorter than the {needed} bytes that its header announces")
+    if not packed:
+        require_no_more(header, present - needed)
+
+
+def require_no_more(header: NiftiHeader, extra_bytes: int) -> None:
+    """Refuse a file with as much as a slice behind its voxels: its header is wrong. A little is padding."""
+    if extra_bytes >= header.voxel_bytes // header.size[-1]:
+        size = "x".join(map(str, header.size))
+        raise UnreadableImageError(f"holds more than the {size} voxels that its header announces: {header.file}")
 
 
 def _require_packed_whole(header: NiftiHeader) -> None:

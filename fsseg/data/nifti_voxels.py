@@ -11,7 +11,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from fsseg.data.geometry import AXES, Grid
 from fsseg.data.image_file import UnreadableImageError
-from fsseg.data.nifti_header import NiftiHeader, opened
+from fsseg.data.nifti_header import NiftiHeader, opened, require_no_more
 
 _BLOCK_BYTES = 1 << 22  # holds a whole number of values of every type
 _FLOATS = "fc"
@@ -23,7 +23,7 @@ def count_not_finite(header: NiftiHeader) -> int:
     Raises:
         EOFError: voxels are missing.
         zlib.error, gzip.BadGzipFile: what is packed is damaged, which its checksum at the end tells.
-        UnreadableImageError: the file holds more slices than its header announces.
+        UnreadableImageError: what is packed holds more slices than its header announces.
     """
     has_floats, packed = header.stored_type.kind in _FLOATS, header.file.name.lower().endswith(".gz")
     if not has_floats and not packed:
@@ -38,8 +38,10 @@ def count_not_finite(header: NiftiHeader) -> int:
                 count += int(np.count_nonzero(~np.isfinite(np.frombuffer(block[:whole], header.stored_type))))
         if left:
             raise EOFError(f"shorter than the {header.start + header.voxel_bytes} bytes that its header announces")
-        if packed:
-            _require_end(file, header)
+        extra = 0
+        while packed and (block := file.read(_BLOCK_BYTES)):
+            extra += len(block)
+            require_no_more(header, extra)
     return count
 
 
@@ -60,14 +62,3 @@ def read_by_nibabel(path: Path, grid: Grid) -> SimpleITK.Image:
 def _skip(file: IO[bytes], count: int) -> None:
     while count and (block := file.read(min(_BLOCK_BYTES, count))):
         count -= len(block)
-
-
-def _require_end(file: IO[bytes], header: NiftiHeader) -> None:
-    """Read what follows the voxels; as much as a slice means that the header is wrong, and a little is padding."""
-    slice_bytes, extra = header.voxel_bytes // header.size[-1], 0
-    while block := file.read(_BLOCK_BYTES):
-        extra += len(block)
-        if extra >= slice_bytes:
-            raise UnreadableImageError(
-                f"holds more than the {'x'.join(map(str, header.size))} voxels that its header announces: {header.file}"
-            )
