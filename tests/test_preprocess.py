@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,14 @@ from damaged_images import (
     with_value,
 )
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+from nnunetv2.utilities.utils import get_identifiers_from_splitted_dataset_folder
 
 from fsseg.config.errors import FssegError
 from fsseg.data.structures import load_structures
 from fsseg.nnunet.environment import SPLITS_NAME
-from fsseg.nnunet.preprocessed_dataset import require_all_cases
+from fsseg.nnunet.preprocessed_dataset import new_preprocessed, require_all_cases
 from fsseg.nnunet.pretrain_data import preprocessed_structures
+from fsseg.nnunet.raw_dataset import read_raw_dataset
 
 DATA = f"{PLANS_NAME}_3d_fullres"
 
@@ -211,6 +214,17 @@ def test_the_manifest_names_what_the_cases_were_made_of(site: Lab) -> None:
     hashes = json.loads((site.target / "manifest.json").read_text(encoding="utf-8"))["case_sha256"]
     assert succeed(*words(site))["case_sha256"] == hashes
     assert set(hashes) == {site.case(index) for index in range(4)}
+
+
+def test_files_that_a_mac_leaves_are_no_cases_of_nnunets_functions(site: Lab, folder: Path) -> None:
+    for place in ("imagesTr", "labelsTr"):
+        for path in list((site.target / place).iterdir()):
+            (path.parent / f"._{path.name}").write_bytes(b"left by a Mac")
+    with suppress(KeyboardInterrupt), new_preprocessed(folder, read_raw_dataset(site.target)):
+        seen = Path(os.environ["nnUNet_raw"]) / TARGET / "imagesTr"
+        cases = get_identifiers_from_splitted_dataset_folder(str(seen), ".nii.gz")
+        raise KeyboardInterrupt
+    assert cases.tolist() == [site.case(index) for index in range(4)]
 
 
 # --- cases that are missing in a preprocessed dataset -------------------------------------------------------------

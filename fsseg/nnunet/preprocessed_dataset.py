@@ -53,16 +53,15 @@ def new_preprocessed(folder: Path, dataset: RawDataset) -> Iterator[Path]:
         try:
             new.mkdir()
             _keep_splits(folder, new)
-            raw = _labelled_only(dataset, staging / "raw") if dataset.unlabelled else raw_folder()
-            with nnunet_folders(raw=raw, preprocessed=staging):
+            with nnunet_folders(raw=_cases_only(dataset, staging / "raw"), preprocessed=staging):
                 yield new
             _put_in_place(new, folder)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
 
-def _labelled_only(dataset: RawDataset, raw: Path) -> Path:
-    """Make an nnUNet_raw of links to a dataset without its unlabelled images, on which nnU-Net would fail."""
+def _cases_only(dataset: RawDataset, raw: Path) -> Path:
+    """Make an nnUNet_raw of links to a dataset without unlabelled images and hidden files, on which nnU-Net fails."""
     view = raw / dataset.path.name
     (view / "imagesTr").mkdir(parents=True)
     for path in dataset.path.iterdir():
