@@ -522,6 +522,12 @@ def test_adapt_from_any_modality(lab: Lab, imported: Any, folder: Path, small_pl
     file = base / "dataset.json"
     content = json.loads(file.read_text(encoding="utf-8"))
     file.write_text(json.dumps(content | {"channel_names": {"0": "any", "1": "any"}}), encoding="utf-8")
+    file = base / "plans.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    block = content["configurations"]["3d_fullres"]
+    for key in ("normalization_schemes", "use_mask_for_norm"):
+        block[key] = 2 * block[key]
+    file.write_text(json.dumps(content), encoding="utf-8")
     outcome = fsseg(*lab.adapt_words(folder / "unwritten", "--dry-run", base=base))
     assert outcome.code == 2
     assert "takes the channels ['any', 'any']" in outcome.err

@@ -213,10 +213,17 @@ def deeper(model: ModelFolder) -> ModelFolder:
     return with_arguments(**lists, n_stages=arguments["n_stages"] + 1)(model)
 
 
+def with_pet(model: ModelFolder) -> ModelFolder:
+    plans = json.loads(json.dumps(model.plans))
+    block = plans["configurations"][model.configuration]
+    block |= {"normalization_schemes": ["CTNormalization", "ZScoreNormalization"], "use_mask_for_norm": [False, False]}
+    return with_dataset_json(channel_names={"0": "CT", "1": "PET"})(replace(model, plans=plans))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (with_dataset_json(channel_names={"0": "CT", "1": "PET"}), "takes the channels ['CT', 'PET']"),
+        (with_pet, "takes the channels ['CT', 'PET']"),
         (
             with_arguments(features_per_stage=[4, 8, 8]),
             "networks of different sizes: encoder.stages.2.0.convs.0.conv.weight",
