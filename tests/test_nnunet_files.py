@@ -56,6 +56,7 @@ GOOD_PLANS: dict[str, Callable[[dict[str, Any]], Any]] = {
     ),
     "other keys": lambda plans: plans.update(comment={"anything": [1]}),
     "whole statistics": lambda plans: plans["foreground_intensity_properties_per_channel"]["0"].update(mean=60),
+    "other resampling": update(resampling_fn_data="resample_torch_fornnunet", resampling_fn_seg="no_resampling_hack"),
     "spacing in whole mm": update(spacing=[3, 1, 1]),
 }
 BAD_PLANS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {

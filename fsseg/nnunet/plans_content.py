@@ -33,6 +33,7 @@ from fsseg.nnunet.normalization import CT_SCHEME, HU_STATISTICS
 
 STATISTICS = "foreground_intensity_properties_per_channel"
 _AXES = 3
+_RESAMPLING_PACKAGE = "nnunetv2.preprocessing.resampling."
 _FILE_NAME = re.compile(r"\w[\w.+-]{0,199}")
 
 
@@ -85,7 +86,7 @@ def _resampling(name: str) -> str:
         found = recursive_find_resampling_fn_by_name(name) if name.isidentifier() else None
     except RuntimeError:
         found = None
-    if not isinstance(found, FunctionType) or not name.startswith("resample"):
+    if not isinstance(found, FunctionType) or not found.__module__.startswith(_RESAMPLING_PACKAGE):
         raise ValueError(f"names no resampling function of nnU-Net, got {shown(name)}")
     return name
 
