@@ -632,7 +632,8 @@ def test_resume_refuses_other_data_and_foreign_folders(
     stop_before_epoch(monkeypatch, 2, words)
     assert "fold: 0 before, all now" in refused(*words, "--resume", "--fold", "all")
     splits = lab.preprocessed / SPLITS_NAME
-    splits.write_text(json.dumps([{"train": [], "val": []}]), encoding="utf-8")
+    cases = list(load_structures(lab.preprocessed).cases)
+    splits.write_text(json.dumps([{"train": cases[1:], "val": cases[:1]}]), encoding="utf-8")
     try:  # other folds would train on cases that were held out, or the other way round
         assert "splits_final.json: None before, sha256" in refused(*words, "--resume")
         assert "decides which cases are held out" in fold_notes(lab.preprocessed, "0")[0]
