@@ -148,6 +148,15 @@ def test_dicom_folders_are_cases_wherever_their_series_lie_below(models: dict[st
     assert found(models["turning"], tmp_path / "flat") == {"flat": ["flat"]}
 
 
+def test_series_beside_images_are_named(
+    models: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.nii.gz").touch()
+    save_series(small_image()[:, :, :2], tmp_path / "patients" / "anna", SLICES)
+    assert found(models["turning"], tmp_path) == {"a": ["a.nii.gz"]}
+    assert "the DICOM files in patients" in caplog.text
+
+
 def voxels(image: SimpleITK.Image, orientation: str) -> np.ndarray:
     return SimpleITK.GetArrayFromImage(SimpleITK.DICOMOrient(image, orientation))
 

@@ -81,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _text(result: dict[str, Any], output: Path, *, dry_run: bool) -> str:
     verb = "would segment" if dry_run else "segmented"
     done = f" ({result['finished_before']} of them finished before)" if result["finished_before"] else ""
-    lines = [f"{verb} {', '.join(result['structures'])} in {result['cases']} cases{done}: {output}"]
+    cases = f"{result['cases']} case{'' if result['cases'] == 1 else 's'}"
+    lines = [f"{verb} {', '.join(result['structures'])} in {cases}{done}: {output}"]
     lines += [f"  not segmented: {case}: {problem}" for case, problem in result["not_segmented"].items()]
     return "\n".join(lines)

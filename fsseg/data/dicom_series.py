@@ -53,9 +53,11 @@ def series_files(folder: Path) -> list[str]:
             require_regular_file(path)
     with _itk_silent():
         series = SimpleITK.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-    if len(series) != 1:
-        raise UnreadableImageError(f"holds {len(series)} DICOM series, one is needed: {folder}")
-    files = list(SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0]))
+        found = [list(SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), name)) for name in series]
+    if len(found) != 1:
+        slices = f" ({' and '.join(str(len(files)) for files in found)} files)" if found else ""
+        raise UnreadableImageError(f"holds {len(found)} DICOM series, one is needed: {folder}{slices}")
+    files = found[0]
     # GDCM passes over a file that it cannot read.
     damaged = {path.name for path in listed(folder, "*.dcm")} - {Path(file).name for file in files}
     if damaged:

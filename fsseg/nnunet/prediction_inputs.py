@@ -1,6 +1,7 @@
 """What there is to segment: an image file, a folder of them with or without channel numbers, or DICOM folders."""
 
 import hashlib
+import logging
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,8 @@ from fsseg.data.channels import channel_names
 from fsseg.data.dicom_series import folders_with_dicom, is_dicom
 from fsseg.data.folder_listing import listed
 from fsseg.nnunet.model_folder import ModelFolder
+
+log = logging.getLogger(__name__)
 
 _NIFTI = (".nii.gz", ".nii")
 _BY_ITK = (*_NIFTI, ".nrrd", ".mha")
@@ -96,8 +99,8 @@ class InputFinder:
     def __init__(self, model: ModelFolder) -> None:
         self.ending: str = model.dataset_json["file_ending"]
         self.channels = channel_names(model.dataset_json)
-        reader = model.plans_manager().image_reader_writer_class.__name__
-        self.endings = tuple(dict.fromkeys([self.ending, *_ENDINGS.get(reader, ())]))
+        self.reader = model.plans_manager().image_reader_writer_class.__name__
+        self.endings = tuple(dict.fromkeys([self.ending, *_ENDINGS.get(self.reader, ())]))
 
     def find(self, path: Path) -> PredictionInputs:
         """Return the cases at a path.
@@ -111,6 +114,9 @@ class InputFinder:
             raise UsageError(f"Image folder not found: {path}\n  {self._forms()}")
         images = [file for file in listed(path) if file.name.endswith(self.endings)]
         found = self._image_folder(images) if images else self._dicom(path)
+        beside = [entry.name for entry in listed(path) if images and entry.is_dir() and folders_with_dicom(entry)]
+        if beside:
+            log.warning("Not segmented, because %s holds image files: the DICOM files in %s", path, ", ".join(beside))
         if not found.cases:
             names = f", but {first_of(found.ignored, _MOST_NAMES)}" if found.ignored else ""
             raise UsageError(f"No image in {path}{names}\n  {self._forms()}")
@@ -168,6 +174,8 @@ class InputFinder:
         folders = [] if own else [entry for entry in listed(path) if entry.is_dir()]
         below = {path.resolve().name: own} if own else {entry.name: folders_with_dicom(entry) for entry in folders}
         cases = {name: series for name, series in below.items() if series}
+        if cases and self.reader not in _ENDINGS:
+            raise UsageError(f"{path} holds DICOM series, which the reader of the model ({self.reader}) cannot take.")
         if cases and len(self.channels) > 1:
             raise UsageError(
                 f"{path} holds DICOM series, but the model reads {len(self.channels)} channels a case"
@@ -185,12 +193,11 @@ class InputFinder:
         return file.name.removesuffix(ending), ending
 
     def _forms(self) -> str:
-        one_file = f"a file that ends in {' or '.join(self.endings)}, " if len(self.channels) == 1 else ""
-        series = " or of such files without a number, a DICOM folder, or a folder of DICOM folders"
-        return (
-            f"Give {one_file}a folder of images named CASE_0000{self.ending}, with _0000 for the first channel"
-            f"{series if len(self.channels) == 1 else ''}."
-        )
+        numbered = f"Give a folder of images named CASE_0000{self.ending}, with _0000 for the first channel"
+        if len(self.channels) > 1:
+            return f"{numbered}."
+        others = f"a folder of files without a number, one file ({', '.join(self.endings)})"
+        return f"{numbered}. This model also takes {others}, a DICOM folder, or a folder of DICOM folders."
 
 
 def _series_case(name: str, folders: list[Path]) -> PredictionCase:
