@@ -61,6 +61,21 @@ def test_another_size_than_the_file_holds_is_told(tmp_path: Path, name: str, sli
         read_image(path)
 
 
+@pytest.mark.parametrize("axes", ["83", "-1", "3\nNDims = 83", "x"])
+def test_numbers_of_axes_that_itk_has_no_room_for_do_not_reach_it(tmp_path: Path, axes: str) -> None:
+    path = stored(tmp_path, ".mha")
+    path.write_bytes(path.read_bytes().replace(b"NDims = 3", f"NDims = {axes}".encode()))
+    with pytest.raises(UnreadableImageError, match=r"its header announces .* axes"):
+        read_image(path)
+
+
+def test_an_axis_without_voxels_is_told(tmp_path: Path) -> None:
+    path = stored(tmp_path, ".vtk")
+    path.write_bytes(path.read_bytes().replace(b"DIMENSIONS 6 7 8", b"DIMENSIONS 6 0 8"))
+    with pytest.raises(UnreadableImageError, match="announces 6x0x8 voxels"):
+        read_image(path)
+
+
 @pytest.mark.parametrize("ending", PLACES)
 @pytest.mark.parametrize("place", ["/dev/zero", "pipe", "missing.raw", "pipe%d.raw 0 3 1", "LIST\n/dev/zero"])
 def test_a_header_cannot_name_a_pipe_or_device(tmp_path: Path, ending: str, place: str) -> None:

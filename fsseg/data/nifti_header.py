@@ -20,7 +20,7 @@ from nibabel.nifti2 import Nifti2Header
 from nibabel.quaternions import fillpositive, quat2mat
 
 from fsseg.data.geometry import is_invertible
-from fsseg.data.image_file import UnreadableImageError, require_regular_file
+from fsseg.data.image_file import UnreadableImageError, require_memory, require_regular_file
 
 _SINGLE_MAGIC, _PAIR_MAGIC = (b"n+1", b"n+2"), (b"ni1", b"ni2")
 _SIZE_BYTES, _SIZE_MODULUS = 4, 1 << 32  # of what was packed, at the end of a .gz file
@@ -84,6 +84,7 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     )
     _require_scaling(header, path)
     _require_size_of_file(result)
+    require_memory(result.voxel_bytes, path)
     _require_packed_whole(result)
     return result
 
@@ -230,9 +231,11 @@ def _require_packed_whole(header: NiftiHeader) -> None:
         file.seek(-_SIZE_BYTES, os.SEEK_END)
         stated = int.from_bytes(file.read(), "little")
     if stated != (header.start + header.voxel_bytes) % _SIZE_MODULUS:
+        read = 0
         with opened(header.file) as file:
-            while file.read(_BLOCK_BYTES):
-                pass
+            while block := file.read(_BLOCK_BYTES):
+                read += len(block)
+                require_no_more(header, read - header.start - header.voxel_bytes)
 
 
 def _listing(values: Any) -> str:

@@ -15,6 +15,8 @@ from fsseg.data.image_file import UnreadableImageError, require_regular_file
 
 _LONGEST_HEADER_BYTES = 1 << 20
 _MOST_FILES = 10_000
+_META_AXES = re.compile(rb"(?im)^\s*NDims\b[\s=:]*(\S*)")
+_POSSIBLE_AXES = {str(number) for number in range(1, 11)}  # ITK writes beyond its memory where there are more
 _PATTERN = re.compile(r"[^%]*%(0?[1-9])?d[^%]*")
 _BLOCK_BYTES = 1 << 22
 _MOST_COMPRESSED = 1032  # deflate cannot make anything smaller than by this factor
@@ -127,6 +129,9 @@ def _unpacked(stored: StoredVoxels) -> Iterator[bytes]:
 def _of_meta_image(path: Path, content: bytes) -> StoredVoxels:
     """Read "Key = value" lines up to ElementDataFile, which ends the header."""
     keys, length = _key_lines(content, "=", last="elementdatafile")
+    axes = {found.decode("latin-1") for found in _META_AXES.findall(content[:length])}
+    if len(axes) != 1 or not axes <= _POSSIBLE_AXES:
+        raise EOFError(f"its header announces {' and '.join(sorted(axes)) or 'no number of'} axes")
     packing = "zlib" if keys.get("compresseddata", "").lower() == "true" else "none"
     skipped = keys.get("headersize", "0")
     if keys.get("binarydata", "true").lower() != "true" or not skipped.isdecimal():
