@@ -19,7 +19,7 @@ from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.nnunet.preprocessing import CasePreprocessor, source_labels
 from fsseg.stages.adaptation import Target
 from fsseg.stages.estimate import _dsc, _spread
-from fsseg.stages.support_cases import negative_notes, require_learnable
+from fsseg.stages.support_cases import labels_of, negative_notes, require_learnable
 
 INTEGERS: dict[str, tuple[int, ...]] = {"liver": (1, 2), "lesion": (2,)}
 SHAPE = (8, 6, 6)
@@ -53,16 +53,18 @@ def volume(case: str, slices: range, source_voxels: int = 0, z_extent: tuple[int
 def test_a_case_without_a_lesion_is_used_beside_one_with_it_and_named() -> None:
     volumes = [volume("ill", range(2, 4), 30), volume("well", range(0))]
     target = target_of(*volumes)
-    require_learnable(volumes, target, SPACING)
-    assert negative_notes(volumes, target) == ["well is used as a case without lesion: its label map shows none."]
+    require_learnable([labels_of(each, target) for each in volumes], target, SPACING)
+    assert negative_notes([labels_of(each, target) for each in volumes], target) == [
+        "well is used as a case without lesion: its label map shows none."
+    ]
     with pytest.raises(FssegError, match="no support case shows lesion"):
-        require_learnable(volumes[1:], target, SPACING)
+        require_learnable([labels_of(volumes[1], target)], target, SPACING)
 
 
 def test_a_lesion_that_resampling_removes_is_named_with_its_size_and_the_spacing() -> None:
     volumes = [volume("ill", range(2, 4), 30), volume("small", range(0), 3)]
     with pytest.raises(FssegError) as refused:
-        require_learnable(volumes, target_of(*volumes), SPACING)
+        require_learnable([labels_of(each, target_of(*volumes)) for each in volumes], target_of(*volumes), SPACING)
     assert (
         "small shows lesion in 3 voxels of 1 x 0.5 x 0.5 mm (0.00075 ml), and nothing of it is left at the base's"
         " spacing of 3 x 2 x 2 mm"
@@ -77,8 +79,8 @@ def test_what_lies_outside_the_annotated_slices_is_no_foreground() -> None:
     assert "lesion" not in outside.locations
     volumes = [partly, outside]
     target = target_of(*volumes, z_extent={"lesion": (3, 8)})
-    require_learnable(volumes, target, SPACING)
-    (note,) = negative_notes(volumes, target)
+    require_learnable([labels_of(each, target) for each in volumes], target, SPACING)
+    (note,) = negative_notes([labels_of(each, target) for each in volumes], target)
     assert "outside shows lesion only outside the slices that it annotates" in note
 
 
@@ -137,4 +139,4 @@ def test_a_true_negative_is_adapted_to_and_estimated(lab: Lab, tmp_path: Path, m
 def test_without_its_label_maps_a_preprocessed_case_counts_as_it_is() -> None:
     volumes = [replace(volume("gone", range(0), 3), source=None)]
     with pytest.raises(FssegError, match="no support case shows lesion"):
-        require_learnable(volumes, target_of(*volumes), SPACING)
+        require_learnable([labels_of(each, target_of(*volumes)) for each in volumes], target_of(*volumes), SPACING)

@@ -1,8 +1,10 @@
 """Fit a pretrained network to known or novel structures from a few labelled cases."""
 
 import argparse
+import sys
 
 from fsseg.cli.case_options import add_case_options, case_values, number_of_shots
+from fsseg.cli.cost_text import adaptation_text
 from fsseg.cli.method_settings import add_method_options, method_settings
 from fsseg.cli.options import add_device_option, add_output_options, emit
 
@@ -45,24 +47,34 @@ def run(arguments: argparse.Namespace) -> int:
     values = {name: getattr(arguments, name) for name in names} | case_values(arguments)
     shots = number_of_shots(arguments, DEFAULT_SHOTS)
     values |= {"structures": arguments.structure, **method_settings(arguments, shots)}
-    result = run_adapt(validated(AdaptConfig, values, "the options"), dry_run=arguments.dry_run)
+    config = validated(AdaptConfig, values, "the options")
+
+    def announce(facts: dict) -> None:  # before hours of work
+        sys.stdout.write(_header(facts, arguments) + "\n")
+        sys.stdout.flush()
+
+    result = run_adapt(config, dry_run=arguments.dry_run, announce=None if arguments.json else announce)
     taken = {"method": arguments.method, "decoder": arguments.decoder}
     emit({**taken, **result}, _text(result, arguments), arguments.json)
     return 0
 
 
-def _text(result: dict, arguments: argparse.Namespace) -> str:
+def _header(result: dict, arguments: argparse.Namespace) -> str:
     structures = ", ".join(f"{name} ({kind})" for name, kind in result["structures"].items())
     counts = result["parameters"]
     text = (
         f"{arguments.method} on {structures} from {len(result['support'])} cases: {', '.join(result['support'])}\n"
         f"trains {counts['trainable']:,} parameters and a head of {counts['head']:,}, of {counts['total']:,}"
     )
-    text = "\n".join([text, *result["notes"]])
+    return "\n".join([text, *result["notes"]])
+
+
+def _text(result: dict, arguments: argparse.Namespace) -> str:
     if arguments.dry_run:
         most = f"train at most {result['max_steps']} steps" if result["max_steps"] else "set the head without training"
-        return f"{text}\nwould {most} into {result['out']}"
-    text += f"\n{_training_text(result)}, {result['fit_seconds']:.0f} s\n{arguments.out}"
+        cost = adaptation_text(result)
+        return f"{_header(result, arguments)}\nwould {most} into {result['out']}\n{cost}"
+    text = f"{_training_text(result)}, {result['fit_seconds']:.0f} s\n{arguments.out}"
     return text + _estimate_text(result["estimate"]) + ("" if result["merged"] else _adapter_text(arguments))
 
 

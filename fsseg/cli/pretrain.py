@@ -2,6 +2,7 @@
 
 import argparse
 
+from fsseg.cli.cost_text import memory_text
 from fsseg.cli.options import add_device_option, add_output_options, emit, parse_set
 
 EXAMPLES = """examples:
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _text(result: dict, out: str, dry_run: bool) -> str:
-    notes = "".join(f"\n{note}" for note in result["notes"])
+    notes = "".join(f"\n{note}" for note in [*result.get("advice", ()), *result["notes"]])
     if dry_run:
         loading = f"by {result['workers']} workers meanwhile" if result["workers"] else "before it"
         return (
@@ -69,7 +70,7 @@ def _text(result: dict, out: str, dry_run: bool) -> str:
             f"{result['seconds_per_step']:.3g} s a step ({result['steps_per_second']:.3g} steps a second),"
             f" {result['hours']:.3g} h in all: {result['network_seconds']:.3g} s for the network,"
             f" {result['loading_seconds']:.3g} s on one core to prepare the batch {loading};"
-            f" memory: {result['memory_mib']:,.0f} MiB for a step, {result['host_memory_mib']:,.0f} MiB on the host;"
+            f" {memory_text(result)};"
             f" disk: {result['preprocessed_mib']:,.0f} MiB preprocessed data,"
             f" {result['checkpoints_mib']:,.0f} MiB checkpoints{notes}"
         )

@@ -1,5 +1,6 @@
 """A preprocessed case in memory or on disk, with what it annotates zone by zone."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,11 @@ class SourceLabels:
 
     voxels: dict[int, int]
     spacing_mm: tuple[float, ...]
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel."""
+        return math.prod(self.spacing_mm) / 1000
 
     def count(self, integers: Sequence[int]) -> int:
         """Return the voxels of a structure."""

@@ -41,11 +41,13 @@ class CasePreprocessor:
         model: the model whose plans hold (spacing, normalisation, reader).
         cache: folder of the cache; entries are named by the hash of files and plans, so it may be deleted any time.
             None switches the cache off.
+        adds: whether what is not in the cache is put there.
     """
 
-    def __init__(self, model: ModelFolder, cache: Path | None) -> None:
+    def __init__(self, model: ModelFolder, cache: Path | None, *, adds: bool = True) -> None:
         self.model = model
         self.cache = cache
+        self.adds = adds
         self.plans = model.plans_manager()
         self.configuration = model.configuration_manager()
         self.off_scale: dict[str, OffScale] = {}  # image file -> what is odd about its values
@@ -100,11 +102,26 @@ class CasePreprocessor:
         self.off_scale |= found
         return found
 
+    def source(self, files: Sequence[Path], label: Path, structures: Structures) -> SourceLabels:
+        """Return what a label map holds, without resampling; refuse what `volume` refuses of the files as they are."""
+        require_sound(files, label, reader_of(self.model.plans))
+        found = source_labels(label, self.plans)
+        _require_named(list(found.voxels), structures, label)
+        return found
+
+    def is_cached(self, files: Sequence[Path], label: Path) -> bool:
+        """Return whether a case is in the cache."""
+        require_sound_headers(files, label, reader_of(self.model.plans))  # a pipe could not even be hashed
+        return self.cache is not None and self._entry(files, label).is_file()
+
+    def _entry(self, files: Sequence[Path], label: Path) -> Path:
+        return (self.cache or Path()) / f"{self._key([*files, label])}.npz"
+
     def _cached(self, files: Sequence[Path], label: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         if self.cache is None:
             return self._run(files, label)
         require_sound_headers(files, label, reader_of(self.model.plans))  # a pipe could not even be hashed
-        entry = self.cache / f"{self._key([*files, label])}.npz"
+        entry = self._entry(files, label)
         if entry.is_file():
             try:
                 with entry.open("rb") as file, np.load(file, allow_pickle=False) as stored:
@@ -113,6 +130,8 @@ class CasePreprocessor:
                 log.warning("Cache entry %s is damaged and is made again.", entry)
         data, labels, properties = self._run(files, label)
         properties = {key: properties[key] for key in _KEPT_PROPERTIES}
+        if not self.adds:
+            return data, labels, properties
         self.cache.mkdir(parents=True, exist_ok=True)
         temporary = entry.with_suffix(f".{os.getpid()}.tmp.npz")  # several runs may fill the cache at once
         try:

@@ -1,7 +1,7 @@
 """Stage: fit a pretrained network to known or novel structures from a few labelled cases."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from fsseg.nnunet.model_folder import read_model_folder, write_model_folder
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
 from fsseg.stages.adaptation import Job, build_adapted, make_target, require_classes, require_rate
+from fsseg.stages.adaptation_cost import adaptation_cost, memory_warnings
 from fsseg.stages.adaptation_files import adapter_info, training_facts, write_losses
 from fsseg.stages.adaptation_notes import notes_of, urgent_notes
 from fsseg.stages.adaptation_training import train
@@ -33,7 +34,8 @@ from fsseg.stages.base_channels import require_same_channels
 from fsseg.stages.base_gaps import left_random
 from fsseg.stages.estimate import FoldScores, leave_one_out
 from fsseg.stages.stored_orientation import orientation_notes
-from fsseg.stages.support_cases import negative_notes, support_volumes
+from fsseg.stages.support import quick_support, read_support
+from fsseg.stages.support_cases import negative_notes
 from fsseg.stages.support_check import silent_notes
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
 from fsseg.training.placement import require_precision
@@ -87,8 +89,15 @@ class AdaptConfig(StrictModel):
     device: str = "auto"
 
 
-def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
+def run_adapt(
+    config: AdaptConfig, *, dry_run: bool = False, announce: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
     """Adapt; the run folder is complete or absent. An adaptation that was stopped goes on with the same command.
+
+    Args:
+        config: what to adapt.
+        dry_run: check everything and return what it would cost; nothing is written.
+        announce: is told what will be trained on what, before it is, with the notes that are not logged as warnings.
 
     It holds adapter.safetensors, split.json, metrics.jsonl, manifest.json and, for methods that merge, the files of a
     stock nnU-Net model folder.
@@ -126,8 +135,10 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
         raise UsageError("--estimate loo holds out one support case at a time, so it needs at least 2 shots, got 1.")
     manifest = Manifest("adapt", config.model_dump(mode="json"), config.seed)
     cache = preprocessed_folder() / CACHE_NAME
-    preprocessor = CasePreprocessor(base, cache=None if dry_run else cache)
-    volumes = support_volumes(dataset, target, split.support, preprocessor)
+    preprocessor = CasePreprocessor(base, cache, adds=not dry_run)
+    read = quick_support if dry_run else read_support
+    support = read(dataset, target, split.support, preprocessor)
+    volumes = support.volumes
     orientation = orientation_notes(base, {case: dataset.images(case)[0] for case in split.support})
     adapted = build_adapted(job, volumes)
     urgent = [*scale_notes(preprocessor.off_scale), *urgent_notes(base, adapted)]
@@ -143,15 +154,25 @@ def run_adapt(config: AdaptConfig, *, dry_run: bool = False) -> dict[str, Any]:
             *urgent,
             *orientation,
             *dataset.unlabelled_notes(),
-            *negative_notes(volumes, target),
+            *negative_notes(support.labels, target),
             *notes_of(job, adapted),
         ],
     }
     if dry_run:
         most = 0 if method.training_free else config.recipe.for_cases(len(split.support)).max_steps
-        return {**facts, "max_steps": most, "out": str(config.out)}
-    for note in urgent:  # the others may wait for the report
+        cost = adaptation_cost(
+            job,
+            adapted,
+            volumes,
+            len(split.support),
+            estimated=config.estimate == "loo",
+            preprocessing_seconds=support.preprocessing_seconds,
+        )
+        return {**facts, "max_steps": most, "out": str(config.out), **cost}
+    for note in [*urgent, *memory_warnings(job, adapted, volumes)]:
         log.warning("%s", note)
+    if announce is not None:
+        announce({**facts, "notes": facts["notes"][len(urgent) :]})
     manifest.add_inputs([path for case in split.support for path in (*dataset.images(case), dataset.label(case))])
     with new_run_folder(config.out, checkpoints=_UNFINISHED, resume=True) as staging:
         clear_staging(staging, keep=_UNFINISHED)

@@ -15,6 +15,7 @@ from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.models.parts import parts_of
 from fsseg.nnunet.augmentation import crop_size_for, intensity_shift, training_augmentation
 from fsseg.stages.adaptation import Job
+from fsseg.training.cost import BatchClock
 from fsseg.training.crop_batches import Crops, batches
 from fsseg.training.feature_cache import cache_features
 from fsseg.training.fit import FitResult, OnStep, fit, solve, unreported
@@ -22,6 +23,8 @@ from fsseg.training.fit_checkpoint import FitCheckpoint
 from fsseg.training.losses import Formula, MaskedLoss, fseft, mean_bce_dice, softmax_ce_dice
 from fsseg.training.schedule import CosineEpochs, PlateauRule, Schedule, WarmupStableDecay
 from fsseg.training.targets import TargetTable
+
+BatchesFrom = Callable[[int], Iterable[dict[str, Tensor]]]  # the batches from a step on
 
 _FORMULAS: dict[tuple[str, Activation], Formula] = {
     ("bce_dice", "sigmoid"): mean_bce_dice,
@@ -38,10 +41,20 @@ def train(
     label: str,
     checkpoint: FitCheckpoint | None = None,
     on_step: OnStep = unreported,
+    clock: BatchClock | None = None,
 ) -> FitResult:
     """Train an adapted network on volumes by the job's recipe, or go on from a checkpoint.
 
     A method that reads the last features only is trained, or solved, on the features of a fixed pool of crops.
+
+    Args:
+        job: what to adapt.
+        adapted: the network.
+        volumes: what to train on.
+        label: text of the progress bar.
+        checkpoint: keeps the state.
+        on_step: is told of every step.
+        clock: times the steps.
     """
     job = replace(job, recipe=job.recipe.for_cases(len(volumes)))
     recipe = job.recipe
@@ -53,7 +66,7 @@ def train(
             left = _crops(job, volumes, used, first=step * batch_size)
             return batches(left, batch_size, 0, pin_memory=job.device.type == "cuda")
 
-        return _fit(job, adapted, adapted.network, crops_from, label, checkpoint, on_step)
+        return _fit(job, adapted, adapted.network, _timed(crops_from, clock), label, checkpoint, on_step)
     count = _pool_size(recipe, len(volumes))
     count = count if job.method.training_free else min(count, used)
     crops = _crops(job, volumes, count)
@@ -72,8 +85,13 @@ def train(
         def features_from(step: int) -> Iterable[dict[str, Tensor]]:
             return islice(pool.batches(batch_size, job.seed, recipe.crops_per_volume or 1), step, None)
 
-        result = _fit(job, adapted, parts_of(adapted.network).head, features_from, label, checkpoint, on_step)
+        head = parts_of(adapted.network).head
+        result = _fit(job, adapted, head, _timed(features_from, clock), label, checkpoint, on_step)
     return replace(result, seconds=result.seconds + pool.seconds, feature_cache=pool.report())
+
+
+def _timed(batches_from: BatchesFrom, clock: BatchClock | None) -> BatchesFrom:
+    return batches_from if clock is None else lambda step: clock.timed(batches_from(step))
 
 
 def _pool_size(recipe: Recipe, cases: int) -> int:
@@ -108,7 +126,7 @@ def _fit(
     job: Job,
     adapted: AdaptedNetwork,
     forward: nn.Module,
-    batches_from: Callable[[int], Iterable[dict[str, Tensor]]],
+    batches_from: BatchesFrom,
     label: str,
     checkpoint: FitCheckpoint | None,
     on_step: OnStep,

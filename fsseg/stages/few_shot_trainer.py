@@ -28,7 +28,7 @@ from fsseg.stages.adaptation_training import train
 from fsseg.stages.base_channels import require_channels
 from fsseg.stages.base_gaps import left_random
 from fsseg.stages.load_adapted import base_differences
-from fsseg.stages.support_cases import negative_notes, require_learnable
+from fsseg.stages.support_cases import labels_of, negative_notes, require_learnable
 from fsseg.stages.support_check import silent_notes
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
 from fsseg.training.placement import require_precision
@@ -101,7 +101,8 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
         """Adapt, and write checkpoint, adapter and losses."""
         if self.job.recipe.activation == "softmax":
             require_classes(self.job.target, [volume.case for volume in volumes])
-        require_learnable(volumes, self.job.target, self.configuration_manager.spacing)
+        labels = [labels_of(volume, self.job.target) for volume in volumes]
+        require_learnable(labels, self.job.target, self.configuration_manager.spacing)
         adapted = build_adapted(self.job, volumes)
         self.network = adapted.network
         file = Path(str(self.output_folder_base)) / "dataset.json"  # one for all folds
@@ -109,7 +110,7 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
         support = {*(volume.case for volume in volumes), *of_others}
         self.dataset_json = self.job.model(sorted(support), left_random(self.job.base, adapted)).dataset_json
         write_json(file, self.dataset_json)
-        negative = negative_notes(volumes, self.job.target)
+        negative = negative_notes(labels, self.job.target)
         for note in [*urgent_notes(self.job.base, adapted), *negative, *notes_of(self.job, adapted)]:
             self.print_to_log_file(note)
         facts = {**self.settings.model_dump(mode="json"), **self.job.decides()}

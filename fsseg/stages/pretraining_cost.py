@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
 from fsseg.config.manifest import peak_memory_mib
+from fsseg.stages.cost_advice import Demand
 from fsseg.training.cost import measure_step, mib_of
+from fsseg.training.memory import device_available_mib, host_available_mib
 from fsseg.training.placement import cpu_threads, mixed_precision
 from fsseg.training.processes import processes_of_host
 
@@ -19,7 +21,7 @@ _MEASURED_CROPS = 8  # augmentation is random: one crop takes much longer than a
 _BATCHES_OF_A_WORKER = 3  # two wait, one is made
 
 
-def pretraining_cost(trainer: Any, preprocessed: Path) -> dict[str, float]:
+def pretraining_cost(trainer: Any, preprocessed: Path) -> dict[str, Any]:
     """Return seconds a step, steps a second, hours in all, and memory and disk in MiB.
 
     Workers prepare crops while the network is trained, so a step takes what takes longer; without workers it takes
@@ -48,6 +50,13 @@ def pretraining_cost(trainer: Any, preprocessed: Path) -> dict[str, float]:
     waiting = loader.num_workers * _BATCHES_OF_A_WORKER * sum(tensor.nbytes for tensor in batch.values()) / 2**20
     data = sum(file.stat().st_size for file in preprocessed.rglob("*") if file.is_file()) / 2**20
     of_a_checkpoint = 3 + (settings.ema is not None)  # weights, two moments, averaged weights
+    demand = Demand(
+        step_mib=step.memory_mib,
+        host_mib=processes_of_host() * (peak_memory_mib()["host"] + waiting),
+        host_available_mib=host_available_mib(),
+        device_mib=step.memory_mib if trainer.device.type == "cuda" else None,
+        device_available_mib=device_available_mib(trainer.device),
+    )
     return {
         "seconds_per_step": round(seconds, 4),
         "steps_per_second": round(1 / seconds, 4),
@@ -55,8 +64,8 @@ def pretraining_cost(trainer: Any, preprocessed: Path) -> dict[str, float]:
         "loading_seconds": round(loading, 4),
         "workers": loader.num_workers,
         "hours": round(seconds * settings.steps / 3600, 3),
-        "memory_mib": round(step.memory_mib, 1),
-        "host_memory_mib": round(processes_of_host() * (peak_memory_mib()["host"] + waiting), 1),
+        **demand.facts(),
+        "advice": demand.shortages(),
         "preprocessed_mib": round(data, 1),
         "checkpoints_mib": round(2 * of_a_checkpoint * mib_of(trainer.plain_network.parameters()), 1),
     }

@@ -1,6 +1,7 @@
 """Whether support cases can be learned from: what their label maps show, and what is gone when they are resampled."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,25 +12,57 @@ from fsseg.nnunet.raw_dataset import RawDataset
 from fsseg.stages.adaptation import Target
 
 
+@dataclass(frozen=True)
+class CaseLabels:
+    """What a case shows of the structures that it annotates.
+
+    Attributes:
+        case: case identifier.
+        shown: structures with voxels where they are annotated.
+        outside: structures with voxels only in slices that are not annotated.
+        gone: structures of the label map of which resampling leaves no voxel.
+        source: the label map before it is resampled; None where it is not known.
+    """
+
+    case: str
+    shown: frozenset[str]
+    outside: frozenset[str]
+    gone: frozenset[str]
+    source: SourceLabels | None
+
+
+def labels_of(volume: Volume, target: Target) -> CaseLabels:
+    """Return what a preprocessed case shows."""
+    annotated = target.structures.annotation(volume.case).annotated
+    integers = target.structures.integers
+    hidden = [name for name in annotated if name not in volume.locations]
+    present = set(np.unique(np.asarray(volume.labels[0])).tolist()) if hidden else set()
+    outside = frozenset(name for name in hidden if present & set(integers[name]))
+    source = volume.source
+    gone = frozenset(n for n in hidden if n not in outside and source is not None and source.count(integers[n]))
+    return CaseLabels(volume.case, frozenset(volume.locations), outside, gone, source)
+
+
 def support_volumes(
     dataset: RawDataset, target: Target, cases: Sequence[str], preprocessor: CasePreprocessor
 ) -> list[Volume]:
     """Preprocess support cases; raise `FssegError` for those that cannot be learned from."""
-    volumes = [
-        preprocessor.volume(case, dataset.images(case), dataset.label(case), dataset.structures, target.names)
-        for case in cases
-    ]
-    require_learnable(volumes, target, preprocessor.configuration.spacing)
+    volumes = [_volume(case, dataset, target, preprocessor) for case in cases]
+    require_learnable([labels_of(volume, target) for volume in volumes], target, preprocessor.configuration.spacing)
     return volumes
 
 
-def require_learnable(volumes: Sequence[Volume], target: Target, spacing_mm: Sequence[float]) -> None:
+def _volume(case: str, dataset: RawDataset, target: Target, preprocessor: CasePreprocessor) -> Volume:
+    return preprocessor.volume(case, dataset.images(case), dataset.label(case), dataset.structures, target.names)
+
+
+def require_learnable(cases: Sequence[CaseLabels], target: Target, spacing_mm: Sequence[float]) -> None:
     """Require support cases that annotate something, and structures that some case shows.
 
     A case that is annotated for a structure and does not show it is a true negative: see `negative_notes`.
 
     Args:
-        volumes: the support cases.
+        cases: the support cases.
         target: the structures to adapt to.
         spacing_mm: to which the cases were resampled.
 
@@ -38,13 +71,12 @@ def require_learnable(volumes: Sequence[Volume], target: Target, spacing_mm: Seq
             case shows one; all of these are listed.
     """
     problems = []
-    for volume in volumes:
-        annotated = target.structures.annotation(volume.case).annotated
-        if not annotated:
-            problems.append(f"{volume.case} annotates none of {', '.join(target.names)}")
-        gone = [name for name in annotated if _is_gone(volume, target, name)]
-        problems += [_gone_text(volume, target, name, spacing_mm) for name in gone]
-    problems = problems or [_unseen_text(name, volumes, target) for name in unseen(volumes, target)]
+    for labels in cases:
+        if not target.structures.annotation(labels.case).annotated:
+            problems.append(f"{labels.case} annotates none of {', '.join(target.names)}")
+        problems += [_gone_text(labels, target, name, spacing_mm) for name in target.names if name in labels.gone]
+    unseen = [name for name in target.names if not any(name in labels.shown for labels in cases)]
+    problems = problems or [_unseen_text(name, cases, target) for name in unseen]
     if problems:
         raise FssegError(
             "These support cases cannot be learned from:\n  - " + "\n  - ".join(problems) + "\n"
@@ -52,53 +84,35 @@ def require_learnable(volumes: Sequence[Volume], target: Target, spacing_mm: Seq
         )
 
 
-def unseen(volumes: Sequence[Volume], target: Target) -> list[str]:
-    """Return the structures that no case shows where it annotates them."""
-    return [name for name in target.names if not any(name in volume.locations for volume in volumes)]
-
-
-def negative_notes(volumes: Sequence[Volume], target: Target) -> list[str]:
+def negative_notes(cases: Sequence[CaseLabels], target: Target) -> list[str]:
     """Say which cases do not show a structure that they annotate: there the network learns that there is none."""
     notes = []
-    for volume in volumes:
-        annotated = target.structures.annotation(volume.case).annotated
-        negative = [name for name in annotated if name not in volume.locations]
-        outside = [name for name in negative if _is_painted(volume, target, name)]
-        without = [name for name in negative if name not in outside]
+    for labels in cases:
+        hidden = [n for n in target.structures.annotation(labels.case).annotated if n not in labels.shown]
+        without = [name for name in hidden if name not in labels.outside]
         if without:
-            notes.append(f"{volume.case} is used as a case without {', '.join(without)}: its label map shows none.")
-        if outside:
+            notes.append(f"{labels.case} is used as a case without {', '.join(without)}: its label map shows none.")
+        if labels.outside:
             notes.append(
-                f"{volume.case} shows {', '.join(outside)} only outside the slices that it annotates, where nothing is"
-                " learned; it is used as a case without it."
+                f"{labels.case} shows {', '.join(sorted(labels.outside))} only outside the slices that it annotates,"
+                " where nothing is learned; it is used as a case without it."
             )
     return notes
 
 
-def _is_painted(volume: Volume, target: Target, name: str) -> bool:
-    return bool(np.isin(np.asarray(volume.labels[0]), target.structures.integers[name]).any())
-
-
-def _is_gone(volume: Volume, target: Target, name: str) -> bool:
-    """Return whether a structure is in the label map of a case and no longer in its resampled one."""
-    if name in volume.locations or volume.source is None or not volume.source.count(target.structures.integers[name]):
-        return False
-    return not _is_painted(volume, target, name)
-
-
-def _gone_text(volume: Volume, target: Target, name: str, spacing_mm: Sequence[float]) -> str:
-    source = volume.source or SourceLabels({}, ())
+def _gone_text(labels: CaseLabels, target: Target, name: str, spacing_mm: Sequence[float]) -> str:
+    source = labels.source or SourceLabels({}, ())
     voxels = source.count(target.structures.integers[name])
     size = f"{voxels} voxel{'s' if voxels > 1 else ''} of {_millimetres(source.spacing_mm)}"
-    ml = voxels * float(np.prod(source.spacing_mm)) / 1000
+    ml = voxels * source.voxel_ml
     return (
-        f"{volume.case} shows {name} in {size} ({ml:.2g} ml), and nothing of it is left at the base's spacing of"
+        f"{labels.case} shows {name} in {size} ({ml:.2g} ml), and nothing of it is left at the base's spacing of"
         f" {_millimetres(spacing_mm)}"
     )
 
 
-def _unseen_text(name: str, volumes: Sequence[Volume], target: Target) -> str:
-    annotated = any(name in target.structures.annotation(volume.case).annotated for volume in volumes)
+def _unseen_text(name: str, cases: Sequence[CaseLabels], target: Target) -> str:
+    annotated = any(name in target.structures.annotation(labels.case).annotated for labels in cases)
     return f"no support case {'shows' if annotated else 'annotates'} {name}"
 
 

@@ -1,13 +1,16 @@
-"""What a training step costs: seconds and memory."""
+"""What a training step costs: seconds and memory, measured, or expected before it is taken."""
 
+import copy
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from fsseg.training.activation_checkpointing import checkpointed
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,31 @@ class StepCost:
 
     seconds: float
     memory_mib: float
+
+
+class BatchClock:
+    """Times the steps of a training by when it asks for its batches.
+
+    Attributes:
+        loading: seconds to prepare each batch.
+        computing: seconds from one batch to the next, in which its step is taken.
+    """
+
+    def __init__(self) -> None:
+        self.loading: list[float] = []
+        self.computing: list[float] = []
+
+    def timed(self, batches: Iterable[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+        """Yield the batches."""
+        asked = time.perf_counter()
+        for batch in batches:
+            given = time.perf_counter()
+            self.loading.append(given - asked)
+            try:
+                yield batch
+            finally:  # also when the training has ended with this step
+                asked = time.perf_counter()
+                self.computing.append(asked - given)
 
 
 class _Kept:
@@ -42,7 +70,7 @@ def kept_for_backward(network: nn.Module) -> Iterator[Callable[[], float]]:
         be alive then.
     """
     kept: weakref.WeakSet[_Kept] = weakref.WeakSet()
-    own = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    own = {_identity(p.untyped_storage()) for p in network.parameters()}
 
     def keep(tensor: Tensor) -> _Kept:
         holder = _Kept(tensor.detach())  # an output with its node would keep itself, and the whole graph, alive
@@ -51,10 +79,44 @@ def kept_for_backward(network: nn.Module) -> Iterator[Callable[[], float]]:
 
     def mib() -> float:
         storages = [holder.tensor.untyped_storage() for holder in kept]
-        return sum({s.data_ptr(): s.nbytes() for s in storages if s.data_ptr() not in own}.values()) / 2**20
+        return sum({_identity(s): s.nbytes() for s in storages if _identity(s) not in own}.values()) / 2**20
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda holder: holder.tensor):
         yield mib
+
+
+def _identity(storage: torch.UntypedStorage) -> int:
+    return storage.data_ptr() or storage._cdata  # on the meta device all lie at 0
+
+
+def expected_step_mib(
+    network: nn.Module,
+    image_shape: Sequence[int],
+    *,
+    dtype: torch.dtype,
+    checkpoint_activations: bool = False,
+) -> float:
+    """Return about what a training step will hold at its largest, weights and optimiser included, in MiB.
+
+    A copy of the network on torch's meta device says what a forward pass keeps: it takes no memory, whatever the patch.
+
+    Args:
+        network: in training mode, with what is trained requiring gradients; it is left as it is.
+        image_shape: (B, channels, D, H, W) of a batch.
+        dtype: in which it computes.
+        checkpoint_activations: whether blocks keep their input only.
+    """
+    on_meta = copy.deepcopy(network).to("meta")
+    with checkpointed(on_meta, enabled=checkpoint_activations), kept_for_backward(on_meta) as kept:
+        output = on_meta(torch.empty(*image_shape, device="meta"))  # alive: it holds what is kept
+        mib = kept() * torch.finfo(dtype).bits / 32
+    del output
+    return mib + _weights_mib(network)
+
+
+def _weights_mib(network: nn.Module) -> float:
+    """Return the memory of weights, and of gradient and AdamW's two moments of those that are trained."""
+    return mib_of(network.parameters()) + 3 * mib_of(p for p in network.parameters() if p.requires_grad)
 
 
 def mib_of(parameters: Iterable[nn.Parameter]) -> float:
@@ -85,7 +147,6 @@ def measure_step(
     seconds = time.perf_counter() - started
     with kept_for_backward(network) as kept:
         loss = compute_loss()
-    of_each_parameter = 4  # weight, gradient and AdamW's two moments
-    memory = kept() + of_each_parameter * mib_of(network.parameters())
+    memory = kept() + _weights_mib(network)
     del loss  # it held what was counted
     return StepCost(seconds, memory)

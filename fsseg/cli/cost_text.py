@@ -1,0 +1,25 @@
+"""What a training will cost, as text: of an adaptation and of a pretraining."""
+
+
+def memory_text(cost: dict) -> str:
+    """Return what a step and the host take, against what is free."""
+    host, device = cost["host_available_mib"], cost["device_available_mib"]
+    of_device = "" if device is None else f" of {device:,.0f} free on the device"
+    of_host = "" if host is None else f" of {host:,.0f} free for it"
+    return (
+        f"memory: {cost['memory_mib']:,.0f} MiB for a step{of_device}, {cost['host_memory_mib']:,.0f} MiB on the host"
+        f"{of_host}"
+    )
+
+
+def adaptation_text(cost: dict) -> str:
+    """Return time and memory of an adaptation, and what would take less where it matters."""
+    lines = []
+    if "hours" in cost:
+        trainings = "" if cost["trainings"] == 1 else f" in {cost['trainings']} trainings, with leave-one-out"
+        features = cost.get("feature_seconds_per_crop")
+        pool = "" if features is None else f", {features:.3g} s a crop to compute its features once"
+        lines.append(f"{cost['seconds_per_step']:.3g} s a step{pool}, at most {cost['hours']:.3g} h in all{trainings}")
+    else:
+        lines.append("no step was measured, because it would not fit into free memory")
+    return "\n".join([*lines, memory_text(cost), *cost["advice"]])

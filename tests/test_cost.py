@@ -1,0 +1,138 @@
+"""What a training will cost: expected memory, free memory, measured steps, and a dry run that resamples little."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import KNOWN, Lab, fsseg, succeed
+from tiny import tiny_network
+from torch import Tensor
+
+from fsseg.nnunet.preprocessing import CasePreprocessor
+from fsseg.stages import adaptation_cost
+from fsseg.stages.cost_advice import Demand, advice
+from fsseg.training import memory
+from fsseg.training.activation_checkpointing import checkpointed
+from fsseg.training.cost import BatchClock, expected_step_mib, kept_for_backward, mib_of
+
+SHAPE = (2, 1, 32, 32, 32)
+COST = {"seconds_per_step", "hours", "memory_mib", "host_memory_mib", "host_available_mib", "device_available_mib"}
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_expected_memory_is_what_a_step_keeps(checkpointing: bool) -> None:
+    network = tiny_network("plain").train()
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    expected = expected_step_mib(network, SHAPE, dtype=torch.float32, checkpoint_activations=checkpointing)
+    with checkpointed(network, enabled=checkpointing), kept_for_backward(network) as kept:
+        output = network(torch.randn(SHAPE))
+        held = kept() + 4 * mib_of(network.parameters())
+    del output
+    assert expected == pytest.approx(held, rel=0.2)
+    assert all(torch.equal(state[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_frozen_weights_have_neither_gradient_nor_moments() -> None:
+    network = tiny_network("plain").train().requires_grad_(False)
+    assert expected_step_mib(network, SHAPE, dtype=torch.float32) == pytest.approx(mib_of(network.parameters()))
+
+
+def test_a_clock_tells_preparing_from_computing() -> None:
+    clock = BatchClock()
+    batches: list[dict[str, Tensor]] = [{}, {}, {}]
+    for number, _ in enumerate(clock.timed(batches)):
+        if number == 1:
+            break
+    assert (len(clock.loading), len(clock.computing)) == (2, 2)
+
+
+def test_free_memory_is_that_within_the_limits_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = tmp_path / "groups" / "slurm" / "job"
+    job.mkdir(parents=True)
+    gib = 1024**3
+    for folder, limit in ((job, "max"), (job.parent, str(4 * gib))):
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text(f"{3 * gib}\n")
+        (folder / "memory.stat").write_text(f"anon 1\ninactive_file {gib}\n")
+    process = tmp_path / "self"
+    process.mkdir()
+    (process / "cgroup").write_text("0::/slurm/job\n")
+    (process / "statm").write_text("0 0 0 0 0 0 0\n")
+    files = [(tmp_path / "groups", *memory._FILES[0][1:])]
+    for name, value in (("_PROCESS", process), ("_FILES", files)):
+        monkeypatch.setattr(memory, name, value)
+    assert memory.host_available_mib() == pytest.approx(2048)
+    monkeypatch.setattr(memory, "_PROCESS", tmp_path / "no_linux")
+    assert memory.host_available_mib() is None
+
+
+def test_a_shortage_names_what_is_needed_and_what_is_free() -> None:
+    demand = Demand(step_mib=2048, host_mib=17408, host_available_mib=8192)
+    assert demand.shortages() == [
+        "This training takes about 17.0 GiB of the host's memory, but 8.0 GiB are free for it."
+    ]
+    assert Demand(step_mib=1, host_mib=1, host_available_mib=None).shortages() == []
+    of_device = Demand(1, 1, 9, device_mib=20480, device_available_mib=10240).shortages()
+    assert "20.0 GiB of the CUDA device's memory, but 10.0 GiB" in of_device[0]
+
+
+def test_advice_names_what_saves_and_how_much() -> None:
+    lines = advice(
+        step_mib=4096,
+        checkpointed_mib=1024,
+        single_mib=4000,
+        dtype=torch.bfloat16,
+        device=torch.device("cpu"),
+        smaller=[48, 48, 48],
+        smaller_mib=512,
+    )
+    assert lines == [
+        "A step takes about 4.0 GiB. Less takes:",
+        "  --set recipe.checkpoint_activations=true: about 1.0 GiB a step",
+        "  a base with a smaller patch: fsseg import ... --patch-size 48 48 48: about 0.5 GiB a step",
+    ]
+
+
+@pytest.mark.parametrize("method", ["lora", "linear_probe", "prototype"])
+def test_a_dry_run_tells_the_cost_and_resamples_one_case_of_large_structures(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr("fsseg.stages.adapt.CACHE_NAME", "no_cache")
+    monkeypatch.setattr("fsseg.stages.support._SAFE_VOXELS", 1)
+    made: list[str] = []
+    volume = CasePreprocessor.volume
+    monkeypatch.setattr(CasePreprocessor, "volume", lambda self, case, *w: made.append(case) or volume(self, case, *w))
+    words = lab.adapt_words(tmp_path / "run", "--structure", KNOWN, "--estimate", "loo", method=method)
+    cost = succeed(*words, "--dry-run")
+    assert cost.keys() >= COST
+    assert (cost["trainings"], len(made)) == (3, 1)
+    assert cost["hours"] >= 0
+    assert ("feature_seconds_per_crop" in cost) == (method != "lora")
+    assert cost["host_memory_mib"] >= cost["memory_mib"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_cannot_fit_is_warned_of_before_it_starts_and_not_tried_in_a_dry_run(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(adaptation_cost, "host_available_mib", lambda: 10.0)
+    outcome = fsseg(*lab.adapt_words(tmp_path / "run", "--dry-run"))
+    assert outcome.code == 0, outcome.err
+    assert "no step was measured, because it would not fit" in outcome.out
+    assert "of the host's memory, but 10 MiB are free for it" in outcome.out
+    assert "recipe.batch_size=1: about" in outcome.out
+    assert "--patch-size 8 8 8" in outcome.out
+    caplog.clear()
+    assert fsseg(*lab.adapt_words(tmp_path / "run")).code == 0  # it may swap: the user decides
+    assert "of the host's memory, but 10 MiB are free for it" in caplog.text
+
+
+def test_the_header_is_printed_before_the_training(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fsseg.stages.adapt.train", fail)
+    words = lab.adapt_words(tmp_path / "run", "--cases", lab.case(0), lab.case(1))
+    stopped = fsseg(*words)
+    assert f"from 2 cases: {lab.case(0)}, {lab.case(1)}" in stopped.out
+    assert fsseg(*words, "--json").out == ""
