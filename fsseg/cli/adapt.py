@@ -54,8 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.flush()
 
     result = run_adapt(config, dry_run=arguments.dry_run, announce=None if arguments.json else announce)
-    taken = {"method": arguments.method, "decoder": arguments.decoder}
-    emit({**taken, **result}, _text(result, arguments), arguments.json)
+    emit(result, _text(result, arguments), arguments.json)
     return 0
 
 

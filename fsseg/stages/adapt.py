@@ -144,6 +144,8 @@ def run_adapt(
     urgent = [*scale_notes(preprocessor.off_scale), *urgent_notes(base, adapted)]
     known = base.head_rows() if method.uses_pretrained else {}
     facts = {
+        "method": config.method,
+        "decoder": decoder,
         "base": base.provenance(),
         "structures": {name: "known" if name in known else "novel" for name in target.names},
         "parameters": adapted.report().as_dict(),
