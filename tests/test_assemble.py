@@ -480,7 +480,7 @@ def test_a_spec_that_contradicts_the_dataset_json_of_its_data_is_refused(site):
     [
         ([], "lacks labels"),
         ({"labels": ["liver"]}, "must map names to integers"),
-        ({"labels": {"liver": [[1]]}}, "label 'liver' must be an integer from 0"),
+        ({"labels": {"liver": [[1]]}}, "labels.liver must be an integer from 0"),
         ({"labels": {"0": "background", "3": "liver"}}, r"liver is \[1, 2\] in the spec, but 3 in .*dataset\.json"),
     ],
 )
