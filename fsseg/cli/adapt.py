@@ -61,8 +61,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _header(result: dict, arguments: argparse.Namespace) -> str:
     structures = ", ".join(f"{name} ({kind})" for name, kind in result["structures"].items())
     counts = result["parameters"]
+    decoder = f" with the decoder {arguments.decoder}" if arguments.decoder else ""
     text = (
-        f"{arguments.method} on {structures} from {len(result['support'])} cases: {', '.join(result['support'])}\n"
+        f"{arguments.method}{decoder} on {structures} from {len(result['support'])} cases:"
+        f" {', '.join(result['support'])}\n"
         f"trains {counts['trainable']:,} parameters and a head of {counts['head']:,}, of {counts['total']:,}"
     )
     return "\n".join([text, *result["notes"]])
