@@ -26,7 +26,7 @@ def require_regular_file(path: Path) -> None:
     if not path.is_file():
         raise UnreadableImageError(f"a pipe or device, not a file: {path}")
     if path.stat().st_size == 0:
-        raise UnreadableImageError(f"empty: {path}")
+        raise UnreadableImageError(f"damaged, for it is empty: {path}")
 
 
 def require_memory(needed_bytes: int, path: Path) -> None:
