@@ -71,6 +71,13 @@ def test_a_pretraining_asks_for_flips_or_has_none() -> None:
     assert flips_of_pretraining(PretrainSettings(steps=1, augmentation="turn_and_shift"), ("spleen",)).axes == ()
 
 
+def test_a_letter_has_its_partner_among_the_other_structures_of_the_dataset() -> None:
+    assert flips_of_adaptation(Recipe(), ("tumour_L",), None).axes == ALL_AXES
+    flips = flips_of_adaptation(Recipe(), ("tumour_L",), None, beside=("tumour_R", "tumour_L"))
+    assert flips.axes == ()
+    assert flips.reason.startswith("On one side: tumour_L; so no flips.")
+
+
 def test_axes_of_a_checkpoint_are_those_of_its_own_arrays() -> None:
     plans = {"transpose_forward": [1, 0, 2]}
     translation = Translation({}, {}, plans, mirroring_axes=(0, 2))  # the second and the third axis of the image

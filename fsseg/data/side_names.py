@@ -88,10 +88,11 @@ def words_of(name: str) -> list[str]:
     return [word.casefold() for word in _SPLIT.split(name) if word]
 
 
-def sides_of(names: Iterable[str]) -> Sides:
-    """Return which of some names have a side; what one of them means can depend on the others."""
+def sides_of(names: Iterable[str], beside: Iterable[str] = ()) -> Sides:
+    """Return which of some names have a side; what one means can depend on the others, and on those beside them."""
     readings = {name: list(_readings(words_of(name))) for name in dict.fromkeys(names)}
-    known = {(reading.side, reading.rest) for found in readings.values() for reading in found}
+    others = [reading for name in beside for reading in _readings(words_of(name))]
+    known = {(reading.side, reading.rest) for found in (*readings.values(), others) for reading in found}
     decided = {name: reading for name, found in readings.items() if (reading := _decisive(found, known))}
     return Sides(
         of={name: reading.side for name, reading in decided.items()},

@@ -40,13 +40,16 @@ def flips_of_pretraining(settings: PretrainSettings, names: Iterable[str]) -> Fl
     return _flips(sides_of(names), "mirroring", settings.mirroring, settings.augmentation, ALL_AXES)
 
 
-def flips_of_adaptation(recipe: Recipe, names: Iterable[str], base: ModelFolder | None) -> Flips:
+def flips_of_adaptation(
+    recipe: Recipe, names: Iterable[str], base: ModelFolder | None, beside: Iterable[str] = ()
+) -> Flips:
     """Return the flips of an adaptation: none that its base does not allow.
 
     Args:
         recipe: how it is trained.
         names: of its structures.
         base: that it starts from; None from scratch. How one without a head was trained is not known.
+        beside: of other structures of the dataset, which tell what a letter in a name means.
 
     Raises:
         UsageError: `recipe.mirroring=true`, and a structure has a side, the augmentation no flips, or the base allows
@@ -56,7 +59,7 @@ def flips_of_adaptation(recipe: Recipe, names: Iterable[str], base: ModelFolder 
     if base is not None:
         names = (*base.structures.names, *names)
         allowed = base.mirroring_axes or (() if base.has_head else None)
-    return _flips(sides_of(names), "recipe.mirroring", recipe.mirroring, recipe.augmentation, allowed)
+    return _flips(sides_of(names, beside), "recipe.mirroring", recipe.mirroring, recipe.augmentation, allowed)
 
 
 def kept_flips(names: Iterable[str], axes: Sequence[int]) -> Flips:

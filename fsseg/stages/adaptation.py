@@ -27,13 +27,15 @@ from fsseg.training.seeding import seeded
 class Target(StrictModel):
     """The structures to adapt to, in channel order, and the base's head row that each starts from (None: a new one).
 
-    `label_maps` says whose label maps show them, and `file_ending` how its files are named.
+    `label_maps` says whose label maps show them, `file_ending` how its files are named, and `of_dataset` what else the
+    dataset has: those names tell what a letter in one of these means.
     """
 
     label_maps: LabelMaps
     file_ending: str
     structures: Structures
     base_rows: dict[str, int | None]
+    of_dataset: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -62,7 +64,7 @@ class Job:
     def flips(self) -> Flips:
         """Flips in training and prediction, and why; `UsageError` where the recipe asks for what there cannot be."""
         base = self.base if self.method.uses_pretrained else None
-        return flips_of_adaptation(self.recipe, self.target.names, base)
+        return flips_of_adaptation(self.recipe, self.target.names, base, self.target.of_dataset)
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -136,6 +138,7 @@ def make_target(
         file_ending=dataset_json["file_ending"],
         structures=structures.subset(ordered),
         base_rows=base_rows,
+        of_dataset=structures.names,
     )
 
 

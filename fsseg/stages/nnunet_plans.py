@@ -77,7 +77,7 @@ def run_nnunet_plans(config: NnunetPlansConfig) -> dict[str, Any]:
     require_same_channels(base, raw)
     names = config.structures or raw.structures.names
     require_known("structure", names, raw.structures.names, f"{raw.path.name} annotates the allowed ones.")
-    flips = flips_of_adaptation(config.recipe, names, base if method.uses_pretrained else None)
+    flips = flips_of_adaptation(config.recipe, names, base if method.uses_pretrained else None, raw.structures.names)
     notes = [*_notes(base, config, len(names)), flips.reason]
     if config.recipe.activation == "softmax":
         require_classes(make_target(base, raw.dataset_json, raw.structures, names, head=config.head), ())
