@@ -11,6 +11,11 @@ from conftest import fsseg, succeed
 from monai.networks import nets
 from torch import nn
 
+from fsseg.checkpoints.architectures import own_seg_resnet
+from fsseg.checkpoints.container import open_checkpoint
+from fsseg.checkpoints.transfer import transfer
+from fsseg.config.errors import FssegError
+from fsseg.models.basic_unet import BasicUNet
 from fsseg.nnunet.model_folder import read_model_folder
 
 SAID = ("--spacing", 2, 1, 1, "--hu", -160, 240, "--orientation", "SAR")
@@ -101,6 +106,30 @@ def test_a_unet_without_rows_in_its_head_is_refused(tmp_path: Path) -> None:
     network = nets.UNet(3, 1, 2, channels=(4, 8, 16), strides=(2, 2), num_res_units=1)
     torch.save(network.state_dict(), tmp_path / "mine.pt")
     assert "only BasicUNet can be imported" in refusal(tmp_path / "mine.pt", "--family", "monai_unet")
+
+
+def test_a_layer_of_an_absurd_number_is_damage(tmp_path: Path) -> None:
+    weights = {**nets.SegResNet(out_channels=1).state_dict(), "down_layers.999999999.0.conv.weight": torch.zeros(2)}
+    with pytest.raises(FssegError, match="numbers its layers up to 999999999"):
+        own_seg_resnet(weights)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("a" * 10_000, torch.zeros(2), "is no name of a tensor"),
+        ("red \x1b[31m", torch.zeros(2), "is no name of a tensor"),
+        ("heads.0.bias", torch.ones(1, dtype=torch.bool), "holds torch.bool"),
+        ("heads.0.bias", torch.ones(1, dtype=torch.complex64), "holds torch.complex64"),
+    ],
+)
+def test_names_and_numbers_that_no_network_has_are_damage(
+    tmp_path: Path, name: str, tensor: torch.Tensor, message: str
+) -> None:
+    torch.save({"state_dict": {"a": torch.zeros(2), name: tensor}}, tmp_path / "file.pt")
+    with pytest.raises(FssegError, match=message) as refusal:
+        transfer(BasicUNet(1, 1, features=[2] * 6), open_checkpoint(tmp_path / "file.pt").weights, with_head=True)
+    assert len(str(refusal.value)) < 300
 
 
 # Told from published files

@@ -134,8 +134,15 @@ def _stride(weights: Mapping[str, Tensor], stage: int, stages: int) -> list[int]
 
 
 def _count(weights: Mapping[str, Tensor], pattern: str) -> int:
-    """Return one more than the highest number in names that start with a pattern."""
-    return 1 + max((int(match[1]) for name in weights if (match := re.match(pattern, name))), default=-1)
+    """Return one more than the highest number in names that start with a pattern.
+
+    Raises:
+        FssegError: it is higher than the file has tensors; a network of such a depth would fill the memory.
+    """
+    count = 1 + max((int(match[1]) for name in weights if (match := re.match(pattern, name))), default=-1)
+    if count > len(weights):
+        raise FssegError(f"The file numbers its layers up to {count - 1}, with {len(weights)} tensors: it is damaged.")
+    return count
 
 
 def _blocks(weights: Mapping[str, Tensor], pattern: str, stages: int) -> list[int]:

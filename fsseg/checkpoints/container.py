@@ -17,6 +17,7 @@ _WRAPPERS = ("network_weights", "net", "state_dict", "model_state_dict", "studen
 # What training scripts put in front of the names: DistributedDataParallel, torch.compile, and modules around a network.
 _PREFIXES = ("module.", "_orig_mod.", "features.", "backbone.", "model.")
 _SHOWN = 6
+_LONGEST_NAME, _SHOWN_NAME = 300, 40
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,10 @@ def _bare(tensors: Mapping[str, Any], path: Path) -> tuple[dict[str, Tensor], tu
         while prefix := next((prefix for prefix in _PREFIXES if bare.startswith(prefix)), ""):
             bare = bare.removeprefix(prefix)
             seen[prefix] = None
+        if len(bare) > _LONGEST_NAME or not bare.isprintable():
+            raise FssegError(
+                f"{path} is damaged: {bare[:_SHOWN_NAME]!r}… ({len(bare)} letters) is no name of a tensor."
+            )
         if bare in weights:
             raise FssegError(f"{path} holds {bare!r} twice, with and without a prefix ({', '.join(seen)}).")
         weights[bare] = tensor

@@ -121,6 +121,8 @@ def _fill(target: Tensor, name: str, value: Tensor, filled: dict[str, Tensor]) -
         if not torch.equal(filled[name], value):
             raise FssegError(f"The file holds {name!r} under two names with different values: it is damaged.")
         return
+    if value.is_floating_point() != target.is_floating_point():
+        raise FssegError(f"The file holds {value.dtype} in {name!r}, where numbers of {target.dtype} belong.")
     if not is_finite(value):
         raise FssegError(f"The file holds NaN or infinite values in {name!r}: it is damaged.")
     with torch.no_grad():
