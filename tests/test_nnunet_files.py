@@ -230,10 +230,12 @@ def checkpoint(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_checkpoints_are_checked(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError) as raised:
+    """Another file is a mistake of the user, exit code 2; one of nnU-Net that is damaged is not."""
+    with pytest.raises(FssegError) as raised:
         checked_checkpoint(checkpoint(**changes), Path("checkpoint_final.pth"))
     assert message in str(raised.value)
     assert "checkpoint_final.pth, which is not an nnU-Net checkpoint" in str(raised.value)
+    assert raised.value.exit_code == (2 if changes.get("network_weights") == [1] else 1)
 
 
 @pytest.mark.parametrize("axes", [None, (), (0, 1, 2), [2, 0]])

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,8 @@ def stock_predictor(run: Path) -> nnUNetPredictor:
 
 
 def unmerged_predictor(run: Path, base: ModelFolder) -> Predictor:
-    return Predictor(load_adapted(base, run / "adapter.safetensors")[0].network, read_model_folder(run), CPU)
+    model = replace(read_model_folder(run), mirroring_axes=None)  # as the stock predictor above
+    return Predictor(load_adapted(base, run / "adapter.safetensors")[0].network, model, CPU)
 
 
 def test_stock_predictor_gives_the_logits_of_the_unmerged_network(

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StrictFloat, Strict
 from torch import Tensor
 
 from fsseg.config.base import FileModel, validated
-from fsseg.config.errors import first_of, shown
+from fsseg.config.errors import FssegError, UsageError, first_of, shown
 from fsseg.config.recipes import LEAST_TILE_STEP
 
 _SHOWN = 3
@@ -69,5 +69,11 @@ class NnunetCheckpoint(FileModel):
 
 
 def checked_checkpoint(content: dict[str, Any], file: Path) -> NnunetCheckpoint:
-    """Return what is read of a checkpoint; raise `UsageError` for what is none of nnU-Net, all problems at once."""
-    return validated(NnunetCheckpoint, content, str(file))
+    """Return what is read of a checkpoint, or name all problems at once.
+
+    Raises:
+        UsageError: it is none of nnU-Net: weights or arguments are missing, so another file was given.
+        FssegError: it is one, and damaged.
+    """
+    is_other = not all(isinstance(content.get(key), dict) for key in ("network_weights", "init_args"))
+    return validated(NnunetCheckpoint, content, str(file), UsageError if is_other else FssegError)
