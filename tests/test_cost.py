@@ -1,6 +1,8 @@
 """What a training will cost: expected memory, free memory, measured steps, and a dry run that resamples little."""
 
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,11 +11,13 @@ from tiny import tiny_network
 from torch import Tensor
 
 from fsseg.nnunet.preprocessing import CasePreprocessor
-from fsseg.stages import adaptation_cost
-from fsseg.stages.cost_advice import Demand, advice
+from fsseg.stages import adaptation_cost, pretraining_cost
+from fsseg.stages.cost_advice import Demand, PlannedStep, Remedies, advice, said
 from fsseg.training import memory
 from fsseg.training.activation_checkpointing import checkpointed
 from fsseg.training.cost import BatchClock, expected_step_mib, kept_for_backward, mib_of
+from fsseg.training.losses import PUBLISHED_LOSSES
+from fsseg.training.processes import Processes
 
 SHAPE = (2, 1, 32, 32, 32)
 COST = {"seconds_per_step", "hours", "memory_mib", "host_memory_mib", "host_available_mib", "device_available_mib"}
@@ -30,6 +34,23 @@ def test_the_expected_memory_is_what_a_step_keeps(checkpointing: bool) -> None:
     del output
     assert expected == pytest.approx(held, rel=0.2)
     assert all(torch.equal(state[name], tensor) for name, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize("loss", ["multitalent", "uniseg"])
+def test_the_expected_memory_counts_the_loss(loss: str) -> None:
+    network, computed = tiny_network("plain").train(), PUBLISHED_LOSSES[loss]
+
+    def compute_loss(logits: Tensor) -> Tensor:
+        empty = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device)
+        return computed(logits, empty, empty)
+
+    expected = expected_step_mib(network, SHAPE, dtype=torch.float32, compute_loss=compute_loss)
+    with kept_for_backward(network) as kept:
+        value = compute_loss(network(torch.randn(SHAPE)))
+        held = kept() + 4 * mib_of(network.parameters())
+    del value
+    assert expected == pytest.approx(held, rel=0.02)
+    assert expected > 1.02 * expected_step_mib(network, SHAPE, dtype=torch.float32)
 
 
 def test_frozen_weights_have_neither_gradient_nor_moments() -> None:
@@ -57,11 +78,12 @@ def test_free_memory_is_that_within_the_limits_of_a_container(tmp_path: Path, mo
     process = tmp_path / "self"
     process.mkdir()
     (process / "cgroup").write_text("0::/slurm/job\n")
-    (process / "statm").write_text("0 0 0 0 0 0 0\n")
+    (process / "statm").write_text("0 2560 0 0 0 0 0\n")  # pages: 10 MiB
     files = [(tmp_path / "groups", *memory._FILES[0][1:])]
     for name, value in (("_PROCESS", process), ("_FILES", files)):
         monkeypatch.setattr(memory, name, value)
-    assert memory.host_available_mib() == pytest.approx(2048)
+    assert memory.host_available_mib() == pytest.approx(2048 + 10)
+    assert memory.host_available_mib(processes=3) == pytest.approx(2048 + 30)
     monkeypatch.setattr(memory, "_PROCESS", tmp_path / "no_linux")
     assert memory.host_available_mib() is None
 
@@ -77,20 +99,29 @@ def test_a_shortage_names_what_is_needed_and_what_is_free() -> None:
 
 
 def test_advice_names_what_saves_and_how_much() -> None:
-    lines = advice(
-        step_mib=4096,
-        checkpointed_mib=1024,
-        single_mib=4000,
-        dtype=torch.bfloat16,
-        device=torch.device("cpu"),
-        smaller=[48, 48, 48],
-        smaller_mib=512,
-    )
-    assert lines == [
+    ways = [("checkpointed activations", 1024), ("a batch of one", 4000), ("a smaller patch", 512)]
+    assert advice(4096, ways) == [
         "A step takes about 4.0 GiB. Less takes:",
-        "  --set recipe.checkpoint_activations=true: about 1.0 GiB a step",
-        "  a base with a smaller patch: fsseg import ... --patch-size 48 48 48: about 0.5 GiB a step",
+        "  checkpointed activations: about 1.0 GiB a step",
+        "  a smaller patch: about 0.5 GiB a step",
     ]
+    assert advice(4096, ways[1:2]) == []
+
+
+@pytest.mark.parametrize("checkpointing", ["checkpoint=true", None])
+def test_a_planned_step_names_what_its_command_has(monkeypatch: pytest.MonkeyPatch, checkpointing: str | None) -> None:
+    monkeypatch.setattr("fsseg.stages.cost_advice.has_bfloat16", lambda _: True)
+    step = PlannedStep(tiny_network("plain").train(), 1, (32, 32, 32), 2, torch.device("cpu"), "auto")
+    lines = step.less(Remedies(checkpointing, "bfloat", "batch 1", "patch {patch}"))
+    ways = ["bfloat, in half the time or less", "batch 1", "patch 16 16 16"]
+    named = [line.strip().rpartition(": about ")[0] for line in lines[1:]]
+    assert named == [way for way in [checkpointing, *ways] if way is not None]
+
+
+def test_advice_is_given_where_memory_is_short_or_the_training_long() -> None:
+    assert said(["short"], ["less"]) == ["short", "less"]
+    assert said([], ["less"], hours=100) == ["less"]
+    assert said([], ["less"], hours=1) == []
 
 
 @pytest.mark.parametrize("method", ["lora", "linear_probe", "prototype"])
@@ -125,6 +156,63 @@ def test_a_run_that_cannot_fit_is_warned_of_before_it_starts_and_not_tried_in_a_
     caplog.clear()
     assert fsseg(*lab.adapt_words(tmp_path / "run")).code == 0  # it may swap: the user decides
     assert "of the host's memory, but 10 MiB are free for it" in caplog.text
+
+
+def test_a_pretraining_that_cannot_fit_is_warned_of_before_it_starts_and_not_tried_in_a_dry_run(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from fsseg.nnunet.partial_label_trainer import nnUNetTrainerPartialLabel
+
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pretraining_cost, "host_available_mib", lambda _: 10.0)
+    for name in ("train_step", "run_training"):
+        monkeypatch.setattr(nnUNetTrainerPartialLabel, name, fail)
+    words = lab.pretrain_words(tmp_path / "run")
+    outcome = fsseg(*words, "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert "no step was measured, because it would not fit" in outcome.out
+    fsseg(*words)  # it may swap: the user decides
+    for text in (outcome.out, caplog.text):
+        assert "of the host's memory, but 10 MiB are free for it" in text
+        assert "batch_size 1 in the plans with --set accumulate=2, as many crops a step: about" in text
+        assert "patch_size 8 8 8 in the plans: about" in text
+        assert "checkpoint" not in text.replace("MiB checkpoints", "")
+
+
+def test_a_validation_takes_all_its_batches_forward_only() -> None:
+    class Trainer:
+        num_val_iterations_per_epoch = 25
+        do_split = staticmethod(lambda: (["a"], ["b"]))
+        crops = SimpleNamespace(validation=lambda cases, count: [{"image": torch.zeros(1)}] * count if cases else [])
+        taken, evaluated = 0, False
+
+        def on_validation_epoch_start(self) -> None:
+            self.evaluated = True
+
+        def validation_step(self, _: dict[str, Tensor]) -> None:
+            assert self.evaluated
+            assert not torch.is_grad_enabled()
+            self.taken += 1
+            time.sleep(0.02)
+
+    trainer = Trainer()
+    assert pretraining_cost._validation_seconds(trainer) == pytest.approx(25 * 0.02, abs=0.4)
+    assert trainer.taken == 2
+    trainer.do_split = lambda: (["a"], [])
+    assert pretraining_cost._validation_seconds(trainer) == 0
+
+
+def test_the_process_that_has_it_worst_decides_for_all() -> None:
+    class Others(Processes):
+        def highest(self, number: int, device: torch.device) -> int:
+            return max(number, -7 if number < 0 else 12)  # of another process: 7 MiB free, 12 needed
+
+    demand = Demand(step_mib=1.5, host_mib=9.2, host_available_mib=100.0)
+    worst = pretraining_cost._worst(demand, Others(0, 2), torch.device("cpu"))
+    assert worst == Demand(step_mib=1.5, host_mib=12, host_available_mib=7)
+    assert worst.shortages()
 
 
 def test_the_header_is_printed_before_the_training(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -449,14 +449,18 @@ def test_a_killed_worker_is_named_and_a_checkpoint_stays(
 # What it will cost
 
 
-def test_dry_run_says_what_a_pretraining_will_cost(lab: Lab, tmp_path: Path) -> None:
+def test_dry_run_says_what_a_pretraining_will_cost(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = (*lab.pretrain_words(tmp_path / "run", steps=100), "--dry-run")
     facts = succeed(*words)
+    assert facts["validation_seconds"] == 0  # no case is held out
+    monkeypatch.setattr("fsseg.stages.pretraining_cost._validation_seconds", lambda _: 36.0)
     averaged = succeed(*words, "--set", "ema=0.9", "workers=1")
     of_either = (averaged["network_seconds"], averaged["loading_seconds"])
     assert averaged["seconds_per_step"] == pytest.approx(max(of_either), abs=2e-4)
     assert (facts["workers"], averaged["workers"]) == (0, 1)
     assert facts["hours"] == pytest.approx(100 * facts["seconds_per_step"] / 3600, abs=6e-4)
+    assert (averaged["epochs"], averaged["validation_seconds"]) == (50, 36.0)
+    assert averaged["hours"] == pytest.approx(100 * averaged["seconds_per_step"] / 3600 + 0.5, abs=6e-4)
     assert facts["steps_per_second"] == pytest.approx(1 / facts["seconds_per_step"], rel=0.1)
     assert facts["seconds_per_step"] == pytest.approx(facts["network_seconds"] + facts["loading_seconds"], abs=2e-4)
     assert 0 < facts["memory_mib"] < 500

@@ -1,7 +1,9 @@
 """What a training will cost, as text: of an adaptation and of a pretraining."""
 
+_UNMEASURED = "no step was measured, because it would not fit into free memory"
 
-def memory_text(cost: dict) -> str:
+
+def _memory_text(cost: dict) -> str:
     """Return what a step and the host take, against what is free."""
     host, device = cost["host_available_mib"], cost["device_available_mib"]
     of_device = "" if device is None else f" of {device:,.0f} free on the device"
@@ -21,5 +23,28 @@ def adaptation_text(cost: dict) -> str:
         pool = "" if features is None else f", {features:.3g} s a crop to compute its features once"
         lines.append(f"{cost['seconds_per_step']:.3g} s a step{pool}, at most {cost['hours']:.3g} h in all{trainings}")
     else:
-        lines.append("no step was measured, because it would not fit into free memory")
-    return "\n".join([*lines, memory_text(cost), *cost["advice"]])
+        lines.append(_UNMEASURED)
+    return "\n".join([*lines, _memory_text(cost), *cost["advice"]])
+
+
+def pretraining_text(cost: dict) -> str:
+    """Return time, memory and disk of a pretraining, and what would take less where it matters."""
+    return "\n".join([_pretraining_time(cost), _memory_text(cost), _disk_text(cost), *cost["advice"]])
+
+
+def _pretraining_time(cost: dict) -> str:
+    if "hours" not in cost:
+        return _UNMEASURED
+    loading = f"by {cost['workers']} workers meanwhile" if cost["workers"] else "before it"
+    return (
+        f"{cost['seconds_per_step']:.3g} s a step ({cost['steps_per_second']:.3g} steps a second):"
+        f" {cost['network_seconds']:.3g} s for the network,"
+        f" {cost['loading_seconds']:.3g} s on one core to prepare the batch {loading};"
+        f" {cost['validation_seconds']:.3g} s for the validation after each epoch, {cost['epochs']} in all;"
+        f" {cost['hours']:.3g} h in all"
+    )
+
+
+def _disk_text(cost: dict) -> str:
+    data, checkpoints = cost["preprocessed_mib"], cost["checkpoints_mib"]
+    return f"disk: {data:,.0f} MiB preprocessed data, {checkpoints:,.0f} MiB checkpoints"

@@ -2,7 +2,7 @@
 
 import argparse
 
-from fsseg.cli.cost_text import memory_text
+from fsseg.cli.cost_text import pretraining_text
 from fsseg.cli.options import add_device_option, add_output_options, emit, parse_set
 
 EXAMPLES = """examples:
@@ -61,19 +61,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _text(result: dict, out: str, dry_run: bool) -> str:
-    notes = "".join(f"\n{note}" for note in [*result.get("advice", ()), *result["notes"]])
     if dry_run:
-        loading = f"by {result['workers']} workers meanwhile" if result["workers"] else "before it"
-        return (
+        trained = (
             f"would train {', '.join(result['structures'])} on {result['cases']} cases of {result['dataset']}"
-            f" for {result['steps']} steps, patch {result['patch_size']}, batch {result['batch_size']}\n"
-            f"{result['seconds_per_step']:.3g} s a step ({result['steps_per_second']:.3g} steps a second),"
-            f" {result['hours']:.3g} h in all: {result['network_seconds']:.3g} s for the network,"
-            f" {result['loading_seconds']:.3g} s on one core to prepare the batch {loading};"
-            f" {memory_text(result)};"
-            f" disk: {result['preprocessed_mib']:,.0f} MiB preprocessed data,"
-            f" {result['checkpoints_mib']:,.0f} MiB checkpoints{notes}"
+            f" for {result['steps']} steps, patch {result['patch_size']}, batch {result['batch_size']}"
         )
+        return "\n".join([trained, pretraining_text(result), *result["notes"]])
     dice = result["validation_dice"]
     shown = "  ".join(f"{name} {value}" for name, value in dice.items() if value is not None)
     lines = [f"validation Dice on held-out crops: {shown or 'none'}"]

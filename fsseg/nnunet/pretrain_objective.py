@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +61,16 @@ class PretrainObjective:
         if self.settings.unannotated == "background":
             valids = [torch.ones_like(valid) for valid in valids]
         return deep_supervision_loss(self.loss, self._logits(network, image), targets, valids)
+
+    def loss_of_empty_crops(self, output: Any) -> Tensor:
+        """Return the loss of what the network returned for crops without labels: it takes as much memory as any.
+
+        Args:
+            output: of this process's crops, on any device.
+        """
+        logits = [output] if self.scales is None else output
+        empty = [torch.zeros(level.shape, dtype=torch.bool, device=level.device) for level in logits]
+        return deep_supervision_loss(replace(self.loss, gather=None), logits, empty, empty)
 
     def validation(self, network: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the loss, and the (3, C) true positives, false positives and false negatives of this process."""

@@ -15,16 +15,15 @@ from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.stages.adaptation import Job
 from fsseg.stages.adaptation_training import train
-from fsseg.stages.cost_advice import Demand, advice
-from fsseg.training.cost import BatchClock, expected_step_mib
+from fsseg.stages.cost_advice import Demand, PlannedStep, Remedies, said
+from fsseg.training.cost import BatchClock
 from fsseg.training.memory import MIB, device_available_mib, host_available_mib
-from fsseg.training.placement import computing_dtype, mixed_precision
+from fsseg.training.placement import mixed_precision
 
 logger = logging.getLogger(__name__)
 
 _MEASURED_STEPS = 2  # the first one sets things up
 _POOL_CROPS = 4
-_LONG_HOURS = 12.0  # beyond which it is said what takes less
 
 
 def expected_demand(job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume], cases: int) -> Demand:
@@ -37,7 +36,7 @@ def expected_demand(job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume]
         cases: how many there are in all.
     """
     adapted.train_mode()
-    step = _step_mib(job, adapted, job.patch_size, _batch_size(job), job.recipe.checkpoint_activations)
+    step = _planned(job, adapted).mib()
     adapted.network.eval()
     each = max((np.asarray(v.image).nbytes + np.asarray(v.labels).nbytes) / MIB for v in volumes)
     host = peak_memory_mib()["host"] + (cases - len(volumes)) * each
@@ -57,7 +56,7 @@ def memory_warnings(job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume]
     """Say that an adaptation will not fit into free memory, and what takes less."""
     demand = expected_demand(job, adapted, volumes, len(volumes))
     short = demand.shortages()
-    return [*short, *less_costly(job, adapted)] if short else []
+    return said(short, less_costly(job, adapted)) if short else []
 
 
 def adaptation_cost(
@@ -93,53 +92,36 @@ def adaptation_cost(
         seconds += folds * (_training_seconds(job, facts, cases - 1) + predicting)
         facts |= {"trainings": 1 + folds, "prediction_seconds": round(predicting, 2), "hours": round(seconds / 3600, 3)}
         demand = demand.measured(peak_memory_mib())
-    is_long = facts.get("hours", 0.0) > _LONG_HOURS
-    return {**facts, **demand.facts(), "advice": [*short, *(less if short or is_long else [])]}
+    return {**facts, **demand.facts(), "advice": said(short, less, facts.get("hours", 0.0))}
 
 
 def less_costly(job: Job, adapted: AdaptedNetwork) -> list[str]:
     """Return what would take less memory or time, with the memory of a step, in a line each."""
     adapted.train_mode()
-    patch, batch = job.patch_size, _batch_size(job)
-    kept = job.recipe.checkpoint_activations
-    smaller = _smaller_patch(job, adapted)
-    lines = advice(
-        step_mib=_step_mib(job, adapted, patch, batch, kept),
-        checkpointed_mib=None
-        if kept or job.method.reads_features_only
-        else _step_mib(job, adapted, patch, batch, checkpointed=True),
-        single_mib=None if batch == 1 else _step_mib(job, adapted, patch, 1, kept),
-        dtype=computing_dtype(job.device, job.recipe.precision),
-        device=job.device,
-        smaller=smaller,
-        smaller_mib=None if smaller is None else _step_mib(job, adapted, smaller, batch, kept),
+    kept = not job.method.reads_features_only
+    lines = _planned(job, adapted).less(
+        Remedies(
+            checkpointing="--set recipe.checkpoint_activations=true" if kept else None,
+            bfloat16="--set recipe.precision=bfloat16",
+            single="--set recipe.batch_size=1",
+            smaller="a base with a smaller patch: fsseg import ... --patch-size {patch}",
+        )
     )
     adapted.network.eval()
     return lines
 
 
-def _step_mib(job: Job, adapted: AdaptedNetwork, patch: Sequence[int], batch: int, checkpointed: bool) -> float:
-    channels = len(job.base.dataset_json["channel_names"])
-    if job.method.reads_features_only:  # the network runs once over a crop, without a backward pass
-        batch = 1
-    return expected_step_mib(
-        adapted.network,
-        (batch, channels, *patch),
-        dtype=computing_dtype(job.device, job.recipe.precision),
-        checkpoint_activations=checkpointed,
+def _planned(job: Job, adapted: AdaptedNetwork) -> PlannedStep:
+    return PlannedStep(
+        network=adapted.network,
+        channels=len(job.base.dataset_json["channel_names"]),
+        patch=job.patch_size,
+        # Where features alone are read, the network runs once over a crop, without a backward pass.
+        batch=1 if job.method.reads_features_only else _batch_size(job),
+        device=job.device,
+        precision=job.recipe.precision,
+        checkpointed=job.recipe.checkpoint_activations,
     )
-
-
-def _smaller_patch(job: Job, adapted: AdaptedNetwork) -> list[int] | None:
-    """Return a patch of about half the extents that the network reads, or None."""
-    for multiple in (1, 8, 16, 32):
-        half = [max(multiple, size // 2 // multiple * multiple) for size in job.patch_size]
-        try:
-            _step_mib(job, adapted, half, 1, checkpointed=False)
-        except (RuntimeError, ValueError, AssertionError):
-            continue
-        return half if math.prod(half) < math.prod(job.patch_size) else None
-    return None
 
 
 def _batch_size(job: Job) -> int:

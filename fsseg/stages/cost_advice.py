@@ -1,12 +1,18 @@
 """Whether a training fits into free memory, and what would take less: for adaptations and pretrainings."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import nn
 
-from fsseg.training.placement import has_bfloat16
+from fsseg.config.base import Precision
+from fsseg.training.cost import expected_step_mib
+from fsseg.training.placement import computing_dtype, has_bfloat16
+
+_LONG_HOURS = 12.0  # beyond which it is said what takes less
 
 
 @dataclass(frozen=True)
@@ -64,34 +70,101 @@ def gib(mib: float) -> str:
     return f"{mib / 1024:.1f} GiB" if mib >= 100 else f"{mib:.0f} MiB"
 
 
-def advice(
-    *,
-    step_mib: float,
-    checkpointed_mib: float | None,
-    single_mib: float | None,
-    dtype: torch.dtype,
-    device: torch.device,
-    smaller: Sequence[int] | None,
-    smaller_mib: float | None,
-) -> list[str]:
+@dataclass(frozen=True)
+class Remedies:
+    """What a user writes so that a step takes less; None where that is not possible.
+
+    Attributes:
+        checkpointing: checkpointed activations.
+        bfloat16: numbers of half the size.
+        single: a batch of one crop.
+        smaller: a smaller patch, with {patch} for its extents.
+    """
+
+    checkpointing: str | None
+    bfloat16: str
+    single: str
+    smaller: str
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """A step of a training, whose memory is counted without taking it.
+
+    Attributes:
+        network: in training mode, with what is trained requiring gradients; it is left as it is.
+        channels: of the image.
+        patch: voxels in z, y, x.
+        batch: crops that one process takes.
+        device: where it computes.
+        precision: in which numbers.
+        checkpointed: whether blocks keep their input only.
+        compute_loss: see `expected_step_mib`.
+    """
+
+    network: nn.Module
+    channels: int
+    patch: Sequence[int]
+    batch: int
+    device: torch.device
+    precision: Precision
+    checkpointed: bool = False
+    compute_loss: Callable[[Any], object] | None = None
+
+    def mib(self) -> float:
+        """Return about what the step will hold at its largest."""
+        return expected_step_mib(
+            self.network,
+            (self.batch, self.channels, *self.patch),
+            dtype=computing_dtype(self.device, self.precision),
+            checkpoint_activations=self.checkpointed,
+            compute_loss=self.compute_loss,
+        )
+
+    def smaller_patch(self) -> list[int] | None:
+        """Return a patch of about half the extents that the network reads, or None."""
+        for multiple in (1, 8, 16, 32):
+            half = [max(multiple, size // 2 // multiple * multiple) for size in self.patch]
+            try:
+                replace(self, patch=half, batch=1).mib()
+            except (RuntimeError, ValueError, AssertionError):
+                continue
+            return half if math.prod(half) < math.prod(self.patch) else None
+        return None
+
+    def less(self, remedies: Remedies) -> list[str]:
+        """Return what takes less than this step, with the memory of a step, in a line each."""
+        now, ways = self.mib(), []
+        if remedies.checkpointing is not None and not self.checkpointed:
+            ways.append((remedies.checkpointing, replace(self, checkpointed=True).mib()))
+        if computing_dtype(self.device, self.precision) is torch.float32 and has_bfloat16(self.device):
+            ways.append((f"{remedies.bfloat16}, in half the time or less", now / 2))
+        if self.batch > 1:
+            ways.append((remedies.single, replace(self, batch=1).mib()))
+        smaller = self.smaller_patch()
+        if smaller is not None:
+            patch = " ".join(map(str, smaller))
+            ways.append((remedies.smaller.format(patch=patch), replace(self, patch=smaller).mib()))
+        return advice(now, ways)
+
+
+def advice(step_mib: float, ways: Sequence[tuple[str, float]]) -> list[str]:
     """Return what takes less than a step of now, with the memory of a step; what saves little is left out.
 
     Args:
         step_mib: now.
-        checkpointed_mib: with checkpointed activations; None where that is not possible.
-        single_mib: with a batch of one; None where it is one.
-        dtype: in which it computes now.
-        device: where.
-        smaller: a smaller patch; None if there is none.
-        smaller_mib: with it.
+        ways: what to write, and the memory of a step with it.
     """
-    ways = [("--set recipe.checkpoint_activations=true", checkpointed_mib)]
-    if dtype is torch.float32 and has_bfloat16(device):
-        ways.append(("--set recipe.precision=bfloat16, in half the time or less", step_mib / 2))
-    ways.append(("--set recipe.batch_size=1", single_mib))
-    if smaller is not None:
-        ways.append(
-            (f"a base with a smaller patch: fsseg import ... --patch-size {' '.join(map(str, smaller))}", smaller_mib)
-        )
-    found = [f"  {way}: about {gib(mib)} a step" for way, mib in ways if mib is not None and mib < 0.9 * step_mib]
+    found = [f"  {way}: about {gib(mib)} a step" for way, mib in ways if mib < 0.9 * step_mib]
     return [f"A step takes about {gib(step_mib)}. Less takes:", *found] if found else []
+
+
+def said(short: Sequence[str], less: Sequence[str], hours: float = 0.0) -> list[str]:
+    """Return what a user should know of a training's cost: where memory is too small, and then, or if it is long, less.
+
+    Args:
+        short: where the memory is too small.
+        less: what takes less.
+        hours: that it takes in all.
+    """
+    return [*short, *(less if short or hours > _LONG_HOURS else [])]

@@ -39,7 +39,7 @@ from fsseg.stages.pretrain_notes import (
 )
 from fsseg.stages.pretrain_resume import require_same_training, training_block
 from fsseg.stages.pretrain_start import inherited, require_fits, seen_cases, seen_notes, start_from, start_notes
-from fsseg.stages.pretraining_cost import pretraining_cost
+from fsseg.stages.pretraining_cost import memory_warnings, pretraining_cost
 from fsseg.training.placement import require_precision
 from fsseg.training.processes import Processes, several_processes
 from fsseg.training.seeding import resolve_device
@@ -115,8 +115,9 @@ def run_pretrain(config: PretrainConfig, *, dry_run: bool = False) -> dict[str, 
     with several_processes(resolve_device(config.device)) as (processes, device), _run_folder(config) as staging:
         trainer = _trainer(job, staging, device)
         notes = _notes(job, trainer)
-        if processes.writes and notes:  # before the training, which may last for days
-            logger.warning("\n".join(notes))
+        warnings = [*notes, *memory_warnings(trainer)]
+        if processes.writes and warnings:  # before the training, which may last for days
+            logger.warning("\n".join(warnings))
         manifest.add(**job.facts, notes=notes, processes=processes.count, held_out=trainer.do_split()[1])
         manifest.add(parameters=sum(p.numel() for p in trainer.network.parameters()))
         trainer.run_training()

@@ -5,25 +5,12 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fsseg.training.activation_checkpointing import checkpointed
-
-
-@dataclass(frozen=True)
-class StepCost:
-    """Cost of one optimisation step.
-
-    Attributes:
-        seconds: wall time.
-        memory_mib: peak of the device; on a CPU what a step holds at its largest (`kept_for_backward`), with weights.
-    """
-
-    seconds: float
-    memory_mib: float
 
 
 class BatchClock:
@@ -95,6 +82,7 @@ def expected_step_mib(
     *,
     dtype: torch.dtype,
     checkpoint_activations: bool = False,
+    compute_loss: Callable[[Any], object] | None = None,
 ) -> float:
     """Return about what a training step will hold at its largest, weights and optimiser included, in MiB.
 
@@ -105,12 +93,15 @@ def expected_step_mib(
         image_shape: (B, channels, D, H, W) of a batch.
         dtype: in which it computes.
         checkpoint_activations: whether blocks keep their input only.
+        compute_loss: of what the network returns, on the meta device; it computes in float32. None: it keeps little.
     """
     on_meta = copy.deepcopy(network).to("meta")
     with checkpointed(on_meta, enabled=checkpoint_activations), kept_for_backward(on_meta) as kept:
         output = on_meta(torch.empty(*image_shape, device="meta"))  # alive: it holds what is kept
-        mib = kept() * torch.finfo(dtype).bits / 32
-    del output
+        by_network = kept()
+        loss = None if compute_loss is None else compute_loss(output)
+        mib = by_network * torch.finfo(dtype).bits / 32 + kept() - by_network
+    del output, loss
     return mib + _weights_mib(network)
 
 
@@ -122,31 +113,3 @@ def _weights_mib(network: nn.Module) -> float:
 def mib_of(parameters: Iterable[nn.Parameter]) -> float:
     """Return the memory of parameters in MiB."""
     return sum(p.numel() * p.element_size() for p in parameters) / 2**20
-
-
-def measure_step(
-    network: nn.Module, compute_loss: Callable[[], Tensor], step: Callable[[], object], device: torch.device
-) -> StepCost:
-    """Measure the second of two steps.
-
-    Args:
-        network: what is trained as a whole; it and its batch are on `device`.
-        compute_loss: runs a forward pass.
-        step: runs a whole optimisation step.
-        device: where it runs.
-    """
-    step()  # the first step sets things up: kernels are chosen, the optimiser's state is made
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-    started = time.perf_counter()
-    step()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        return StepCost(time.perf_counter() - started, torch.cuda.max_memory_allocated() / 2**20)
-    seconds = time.perf_counter() - started
-    with kept_for_backward(network) as kept:
-        loss = compute_loss()
-    memory = kept() + _weights_mib(network)
-    del loss  # it held what was counted
-    return StepCost(seconds, memory)

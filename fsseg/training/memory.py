@@ -15,15 +15,19 @@ _FILES = (
 )
 
 
-def host_available_mib() -> float | None:
-    """Return what this process has of the host's memory and could still get, or None where the system does not say."""
+def host_available_mib(processes: int = 1) -> float | None:
+    """Return what a training has of the host's memory and could still get, or None where the system does not say.
+
+    Args:
+        processes: of the training on this host, which have as much each as this one.
+    """
     try:
         own = int((_PROCESS / "statm").read_text().split()[1]) * 4096 / MIB
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) / 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, ValueError, IndexError, StopIteration):
         return None
-    return own + min([free, *_free_in_groups()])
+    return processes * own + min([free, *_free_in_groups()])
 
 
 def device_available_mib(device: torch.device) -> float | None:
