@@ -3,8 +3,6 @@
 import hashlib
 import json
 import logging
-import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.errors import FssegError
 from fsseg.config.manifest import sha256_of_file
 from fsseg.data.intensity_scale import OffScale, scale_notes
-from fsseg.data.structures import CaseAnnotation, Structures
-from fsseg.data.volumes import SourceLabels, Volume, annotated_locations, annotation_zones, foreground_locations
+from fsseg.data.structures import Structures
+from fsseg.data.volumes import SourceLabels, Volume, annotated_locations, foreground_locations
+from fsseg.nnunet.case_cache import plain, read_entry, write_entry
+from fsseg.nnunet.case_zones import case_zones, zone_axis
 from fsseg.nnunet.image_readers import reader_of
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.normalization import scale_checks
@@ -31,7 +31,6 @@ _OFF_SCALE = "off_scale"  # and this: image file -> what is odd about its values
 _OF_NNUNET = ("bbox_used_for_cropping", "shape_before_cropping", "spacing")
 _KEPT_PROPERTIES = (*_OF_NNUNET, _LABEL_VALUES, _LABEL_VOXELS, _OFF_SCALE)
 _CACHE_VERSION = 4  # another number where an entry holds something else, or other files are refused
-INFERIOR_SUPERIOR_AXIS = 0  # of arrays that were read in RAS orientation
 
 
 class CasePreprocessor:
@@ -122,31 +121,21 @@ class CasePreprocessor:
             return self._run(files, label)
         require_sound_headers(files, label, reader_of(self.model.plans))  # a pipe could not even be hashed
         entry = self._entry(files, label)
-        if entry.is_file():
-            try:
-                with entry.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                    return stored["image"], stored["labels"], json.loads(str(stored["properties"]))
-            except (zipfile.BadZipFile, EOFError, KeyError, ValueError):
-                log.warning("Cache entry %s is damaged and is made again.", entry)
+        found = read_entry(entry)
+        if found is not None:
+            return found
         data, labels, properties = self._run(files, label)
-        properties = {key: properties[key] for key in _KEPT_PROPERTIES}
-        if not self.adds:
-            return data, labels, properties
-        self.cache.mkdir(parents=True, exist_ok=True)
-        temporary = entry.with_suffix(f".{os.getpid()}.tmp.npz")  # several runs may fill the cache at once
-        try:
-            np.savez(temporary, image=data, labels=labels, properties=json.dumps(properties, default=_plain))
-            temporary.replace(entry)
-        finally:
-            temporary.unlink(missing_ok=True)
-        return data, labels, properties
+        case = data, labels, {key: properties[key] for key in _KEPT_PROPERTIES}
+        if self.adds:
+            write_entry(entry, case)
+        return case
 
     def _key(self, files: Sequence[Path]) -> str:
         block = {key: value for key, value in self.configuration.configuration.items() if key != "architecture"}
         intensities = self.model.plans.get("foreground_intensity_properties_per_channel")
         reader = self.model.plans.get("image_reader_writer")
         decides = [_CACHE_VERSION, block, intensities, reader, self.plans.transpose_forward]
-        recipe = json.dumps(decides, sort_keys=True, default=_plain)
+        recipe = json.dumps(decides, sort_keys=True, default=plain)
         digest = hashlib.sha256(recipe.encode())
         for file in files:
             digest.update(sha256_of_file(file).encode())
@@ -202,40 +191,3 @@ def _require_named(values: Sequence[float], structures: Structures, label: Path)
             "  Correct the label map, or assemble the dataset again. nnU-Net's ignore label is not supported: list\n"
             "  what such a case annotates in structures.json instead."
         )
-
-
-def zone_axis(plans: Any) -> int:
-    """Return which axis of a preprocessed array runs from inferior to superior."""
-    return list(plans.transpose_forward).index(INFERIOR_SUPERIOR_AXIS)
-
-
-def case_zones(
-    annotation: CaseAnnotation, names: tuple[str, ...], shape: Sequence[int], properties: dict[str, Any], plans: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the zones of a preprocessed case (see `annotation_zones`).
-
-    Args:
-        annotation: what the case annotates.
-        names: structures in channel order.
-        shape: (D, H, W) of the preprocessed case.
-        properties: nnU-Net's properties of the case, with the crop made before resampling.
-        plans: nnU-Net's PlansManager.
-
-    Raises:
-        UsageError: the case has z-extents, which count slices in RAS, but the plans read images in stored orientation.
-    """
-    reader = plans.image_reader_writer_class.__name__
-    if annotation.z_extent.keys() & set(names) and not reader.endswith("WithReorient"):
-        raise UsageError(
-            "The dataset has structures contoured on part of their extent, counted in slices from inferior to superior,"
-            f" but the plans read images with {reader} in whatever orientation they are stored.\n"
-            "  Use plans whose image_reader_writer is SimpleITKIOWithReorient."
-        )
-    axis = zone_axis(plans)
-    first, last = properties["bbox_used_for_cropping"][axis]
-    centres = (np.arange(shape[axis]) + 0.5) * (last - first) / shape[axis]
-    return annotation_zones(annotation, names, np.floor(centres).astype(int) + first)
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else str(value)

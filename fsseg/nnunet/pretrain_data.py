@@ -11,9 +11,9 @@ from fsseg.config.json_files import read_json
 from fsseg.data.dataset_json import named_labels
 from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures, twins_of
 from fsseg.data.volumes import Volume, annotated_locations
+from fsseg.nnunet.case_zones import case_zones, zone_axis
 from fsseg.nnunet.environment import structures_folder
 from fsseg.nnunet.preprocessed_case import read_case
-from fsseg.nnunet.preprocessing import case_zones, zone_axis
 
 KEPT_LOCATIONS = 10_000  # of a structure in a case; nnU-Net finds more in large ones only
 

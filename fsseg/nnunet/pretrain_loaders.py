@@ -20,7 +20,7 @@ from fsseg.nnunet.augmentation import (
     training_augmentation,
     turn_and_shift,
 )
-from fsseg.nnunet.preprocessing import zone_axis
+from fsseg.nnunet.case_zones import zone_axis
 from fsseg.nnunet.pretrain_data import preprocessed_volume, require_every_structure, source_weights
 from fsseg.nnunet.process_counts import require_process_counts
 from fsseg.training.crop_batches import Crops, batches
