@@ -85,16 +85,6 @@ class Predictor:
                 " diverged.\n  Train again at lower rates."
             ) from None
 
-    def predict_file(self, files: Sequence[Path], out: Path) -> None:
-        """Segment one case and write its label map in the geometry of the image.
-
-        Args:
-            files: one image file per channel.
-            out: label map to write, with the file ending of dataset.json.
-        """
-        image, properties = self.preprocessor.image(files)
-        self.write(self.logits(image), properties, out, self.model.dataset_json)
-
     def write(
         self,
         logits: Tensor,
