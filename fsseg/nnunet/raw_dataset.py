@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,16 @@ class RawDataset:
         """Case identifiers of imagesTr, sorted, without those of `unlabelled`."""
         return tuple(self.images_of_cases())
 
-    @property
+    @cached_property
+    def _every_image(self) -> dict[str, list[Path]]:
+        """Case -> image files, of all images; listed once, for a case is asked for many times."""
+        return images_by_case(self.path / "imagesTr", self.dataset_json)
+
+    @cached_property
     def unlabelled(self) -> tuple[str, ...]:
         """Case identifiers of images without a label map, of which no structures.json says that they have one."""
-        every = images_by_case(self.path / "imagesTr", self.dataset_json)
-        return tuple(case for case in every if self._is_unlabelled(case))
-
-    def _is_unlabelled(self, case: str) -> bool:
-        return case not in self.structures.cases and not os.path.lexists(self.label_path(case))
+        unlisted = (case for case in self._every_image if case not in self.structures.cases)
+        return tuple(case for case in unlisted if not os.path.lexists(self.label_path(case)))
 
     def unlabelled_notes(self) -> list[str]:
         """Say how many images are left out because nobody has labelled them."""
@@ -61,8 +64,8 @@ class RawDataset:
         Raises:
             UsageError: no image has a label map, or there is none.
         """
-        every = images_by_case(self.path / "imagesTr", self.dataset_json)
-        labelled = {case: files for case, files in every.items() if not self._is_unlabelled(case)}
+        every, left_out = self._every_image, set(self.unlabelled)
+        labelled = {case: files for case, files in every.items() if case not in left_out}
         if not labelled:
             raise UsageError(
                 f"None of the {len(every)} image(s) in {self.path / 'imagesTr'} has a label map.\n"
