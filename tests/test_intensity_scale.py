@@ -177,6 +177,11 @@ def test_adapt_predict_and_preprocess_name_the_image(
     where = ("--input", shifted.target / "imagesTr", "--cases", shifted.case(0), "--output", tmp_path / "out")
     assert said in succeed("predict", "--run", shifted.base, *where)["notes"][0]
     assert caplog.text.count(said) == 1
+    caplog.clear()
+    preprocessor = CasePreprocessor(read_model_folder(shifted.base), cache=None)
+    preprocessor.image([shifted.image(0)])  # as for --zero-shot, which says it at its end
+    assert list(preprocessor.off_scale) == [shifted.image(0).name]
+    assert said not in caplog.text
     (note,) = require_sound_dataset(read_raw_dataset(shifted.target), 2, "ITK")
     assert note.startswith(said)
 

@@ -30,6 +30,7 @@ def test_they_are_no_cases(site: Lab) -> None:
     assert dataset.cases == tuple(site.case(index) for index in range(4))
     assert dataset.unlabelled == ("New_000", "New_001")
     assert dataset.unlabelled_notes()[0].endswith("take no part: New_000, New_001")
+    assert dataset.images(site.case(0)) is dataset.images(site.case(0))  # the folder is listed once, not for every case
     (site.target / "structures.json").unlink()  # a plain dataset of nnU-Net
     assert read_raw_dataset(site.target).unlabelled == ("New_000", "New_001")
     shutil.rmtree(site.target / "labelsTr")
@@ -45,10 +46,13 @@ def test_a_case_that_lost_its_label_map_is_no_unlabelled_one(site: Lab) -> None:
     assert site.label(1).name in outcome.err
 
 
-def test_preprocessing_counts_them_and_says_what_the_plans_are(site: Lab) -> None:
+def test_preprocessing_counts_them_and_says_what_the_plans_are(site: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    dry = fsseg("preprocess", "--dataset", 804, "--plans", site.plans, "--dry-run")
+    assert (caplog.text.count(COUNTED), dry.out.count(COUNTED)) == (0, 1)
     outcome = fsseg("preprocess", "--dataset", 804, "--plans", site.plans)
     assert outcome.code == 0, outcome.err
-    for text in ("preprocessed 4 cases", COUNTED, "patch ", "batch size", "spacing ", "CT: CTNormalization", "stages"):
+    assert (caplog.text.count(COUNTED), outcome.out.count(COUNTED)) == (1, 0)  # before the work, and not again
+    for text in ("preprocessed 4 cases", "patch ", "batch size", "spacing ", "CT: CTNormalization", "stages"):
         assert text in outcome.out
     folder = site.root / "preprocessed" / TARGET
     assert len(list((folder / "gt_segmentations").iterdir())) == 4

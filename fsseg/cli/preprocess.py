@@ -45,4 +45,4 @@ def _text(result: dict[str, Any], *, dry_run: bool) -> str:
     lines = [f"{verb} {result['cases']} cases of {result['dataset']} with plans {result['plans']}"]
     if result["planned"] is not None:
         lines += summary_lines(result["planned"], result["channels"])
-    return "\n".join([*lines, *result["notes"]])
+    return "\n".join([*lines, *(result["notes"] if dry_run else ())])  # a run has said them before its work

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 
 from fsseg.config.errors import FssegError
 from fsseg.config.manifest import sha256_of_file
-from fsseg.data.intensity_scale import OffScale, scale_notes
+from fsseg.data.intensity_scale import OffScale
 from fsseg.data.structures import Structures
 from fsseg.data.volumes import SourceLabels, Volume, annotated_locations, foreground_locations
 from fsseg.nnunet.case_cache import plain, read_entry, write_entry
@@ -23,7 +22,6 @@ from fsseg.nnunet.normalization import scale_checks
 from fsseg.nnunet.quiet import nnunet_failures, quiet
 from fsseg.nnunet.sound_cases import require_sound, require_sound_headers, unnamed_values
 
-log = logging.getLogger(__name__)
 
 # Properties of our own: what the label map holds before it is resampled, and how many voxels of each.
 _LABEL_VALUES, _LABEL_VOXELS = "label_values", "label_voxels"
@@ -55,8 +53,7 @@ class CasePreprocessor:
     def image(self, files: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
         """Return the (channels, D, H, W) float32 image and nnU-Net's properties, for prediction."""
         data, _, properties = self._run(files, None)
-        for note in scale_notes(self._noted(properties)):
-            log.warning("%s", note)
+        self._note_off_scale(properties)
         return data, properties
 
     def volume(
@@ -75,7 +72,7 @@ class CasePreprocessor:
             FssegError: a file cannot be used, or the label map holds an integer that the dataset does not name.
         """
         data, labels, properties = self._cached(files, label)
-        self._noted(properties)
+        self._note_off_scale(properties)
         _require_named(properties[_LABEL_VALUES], structures, label)
         annotation = structures.annotation(case)
         known = tuple(name for name in names if name in annotation.annotated)
@@ -96,10 +93,8 @@ class CasePreprocessor:
         channels = zip(files, self._checks, data, strict=False)
         return {file.name: asdict(off) for file, check, image in channels if (off := check(image))}
 
-    def _noted(self, properties: dict[str, Any]) -> dict[str, OffScale]:
-        found = {image: OffScale(**off) for image, off in properties.pop(_OFF_SCALE).items()}
-        self.off_scale |= found
-        return found
+    def _note_off_scale(self, properties: dict[str, Any]) -> None:
+        self.off_scale |= {image: OffScale(**off) for image, off in properties.pop(_OFF_SCALE).items()}
 
     def source(self, files: Sequence[Path], label: Path, structures: Structures) -> SourceLabels:
         """Return what a label map holds, without resampling; refuse what `volume` refuses of the files as they are."""

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from fsseg.config.errors import FssegError
 from fsseg.data.images import UnreadableImageError
+from fsseg.data.intensity_scale import scale_notes
 from fsseg.nnunet.finished_cases import FinishedCases
 from fsseg.nnunet.prediction import Predictor
 from fsseg.nnunet.prediction_files import readable_files
@@ -85,6 +86,9 @@ class Segmenting:
                 image, properties = self.predictor.preprocessor.image(images)
             except FssegError as error:
                 raise UnreadableImageError(" ".join(str(error).split())) from None
+        off_scale = self.predictor.preprocessor.off_scale
+        for note in scale_notes({file.name: off_scale[file.name] for file in images if file.name in off_scale}):
+            log.warning("%s", note)
         out = work / f"{case.name}{self.predictor.model.dataset_json['file_ending']}"
         labels = self.predictor.model.dataset_json
         logits = self.predictor.logits(image)

@@ -12,7 +12,6 @@ from fsseg.config.errors import UsageError
 from fsseg.config.json_files import read_json
 from fsseg.config.manifest import MANIFEST_NAME, Manifest
 from fsseg.data.channels import channel_names
-from fsseg.data.image_header import Reader
 from fsseg.data.structures import STRUCTURES_NAME
 from fsseg.nnunet.environment import dataset_folder, dataset_id_of, preprocessed_folder, raw_folder
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
@@ -50,8 +49,10 @@ def run_preprocess(config: PreprocessConfig, *, dry_run: bool = False) -> dict[s
     """
     raw = read_raw_dataset(dataset_folder(raw_folder(), config.dataset))
     preprocessed = preprocessed_folder() / raw.path.name
-    _check_plans(config, channel_names(raw.dataset_json))
+    channels = channel_names(raw.dataset_json)
+    plans = _checked_plans(config, channels)
 
+    from fsseg.nnunet.image_readers import reader_of, reader_of_dataset
     from fsseg.nnunet.plan_summary import plan_summary
     from fsseg.nnunet.preprocessed_dataset import (
         CONFIGURATION,
@@ -61,14 +62,15 @@ def run_preprocess(config: PreprocessConfig, *, dry_run: bool = False) -> dict[s
     )
     from fsseg.nnunet.sound_cases import require_sound_dataset
 
-    off_scale = require_sound_dataset(raw, config.workers, _reader(config, raw))
-    for note in off_scale:  # before hours of work
-        log.warning("%s", note)
-    notes = [*off_scale, *raw.unlabelled_notes()]
-    channels = channel_names(raw.dataset_json)
+    first_image = next(iter(raw.images_of_cases().values()))[0]
+    reader = reader_of_dataset(raw.dataset_json, first_image) if plans is None else reader_of(plans)
+    notes = [*require_sound_dataset(raw, config.workers, reader), *raw.unlabelled_notes()]
     facts = {"dataset": raw.path.name, "cases": len(raw.cases), "channels": channels, "notes": notes}
     if dry_run:
-        return {**facts, "plans": config.plans, "planned": _planned(config), "out": str(preprocessed)}
+        planned = None if plans is None else plan_summary(plans, CONFIGURATION)  # the planner has yet to make its own
+        return {**facts, "plans": config.plans, "planned": planned, "out": str(preprocessed)}
+    for note in notes:  # before hours of work
+        log.warning("%s", note)
     manifest = Manifest("preprocess", config.model_dump())
     manifest.add_inputs(_inputs(config, raw.path))
     with new_preprocessed(preprocessed, raw) as folder:
@@ -81,30 +83,12 @@ def run_preprocess(config: PreprocessConfig, *, dry_run: bool = False) -> dict[s
         return manifest.write(folder)
 
 
-def _planned(config: PreprocessConfig) -> dict[str, Any] | None:
-    """Return what shipped plans say; None for those that the planner has yet to make."""
-    from fsseg.nnunet.plan_summary import plan_summary
-    from fsseg.nnunet.planning import CONFIGURATION, read_plans_file
-
-    return None if config.plans == "auto" else plan_summary(read_plans_file(Path(config.plans)), CONFIGURATION)
-
-
 def _plan(config: PreprocessConfig, raw: RawDataset, folder: Path) -> str:
     from fsseg.nnunet.planning import plan_automatically, use_shipped_plans
 
     if config.plans == "auto":
         return plan_automatically(dataset_id_of(raw.path), config.planner, config.gpu_memory_gb, raw.dataset_json)
     return use_shipped_plans(Path(config.plans), dataset_id_of(raw.path), folder)
-
-
-def _reader(config: PreprocessConfig, raw: RawDataset) -> Reader:
-    """Return who will read the images: the plans say it, or nnU-Net's planner tries it out."""
-    from fsseg.nnunet.image_readers import reader_of, reader_of_dataset
-    from fsseg.nnunet.planning import read_plans_file
-
-    if config.plans != "auto":
-        return reader_of(read_plans_file(Path(config.plans)))
-    return reader_of_dataset(raw.dataset_json, next(iter(raw.images_of_cases().values()))[0])
 
 
 def _inputs(config: PreprocessConfig, raw: Path) -> list[Path]:
@@ -118,18 +102,20 @@ def _case_hashes(raw: Path) -> dict[str, Any]:
     return read_json(manifest).get("case_sha256", {}) if manifest.is_file() else {}
 
 
-def _check_plans(config: PreprocessConfig, channels: Sequence[str]) -> None:
+def _checked_plans(config: PreprocessConfig, channels: Sequence[str]) -> dict[str, Any] | None:
+    """Return shipped plans, which fit the image channels; None for those that the planner has yet to make."""
     from fsseg.nnunet.planning import CONFIGURATION, read_plans_file, require_planner
 
     if config.plans == "auto":
         require_planner(config.planner)
-    elif config.gpu_memory_gb is not None:
+        return None
+    if config.gpu_memory_gb is not None:
         raise UsageError("--gpu-memory-gb is for --plans auto; a plans file has decided the architecture already.")
-    else:
-        plans = read_plans_file(Path(config.plans), "Or `--plans auto`.")
-        schemes = plans["configurations"][CONFIGURATION]["normalization_schemes"]
-        if len(schemes) != len(channels):
-            raise UsageError(
-                f"{config.plans} is for {len(schemes)} image channel(s) ({', '.join(schemes)}), but the dataset has"
-                f" {len(channels)}: {', '.join(channels)}.\n  Give plans with a normalisation for each channel."
-            )
+    plans = read_plans_file(Path(config.plans), "Or `--plans auto`.")
+    schemes = plans["configurations"][CONFIGURATION]["normalization_schemes"]
+    if len(schemes) != len(channels):
+        raise UsageError(
+            f"{config.plans} is for {len(schemes)} image channel(s) ({', '.join(schemes)}), but the dataset has"
+            f" {len(channels)}: {', '.join(channels)}.\n  Give plans with a normalisation for each channel."
+        )
+    return plans
