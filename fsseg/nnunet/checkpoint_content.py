@@ -10,6 +10,8 @@ from torch import Tensor
 from fsseg.config.base import FileModel, validated
 from fsseg.config.errors import FssegError, UsageError, first_of, shown
 from fsseg.config.recipes import LEAST_TILE_STEP
+from fsseg.nnunet.checkpoint_file import require_intact_weights
+from fsseg.training.torch_file import read_torch_file
 
 _SHOWN = 3
 
@@ -66,6 +68,18 @@ class NnunetCheckpoint(FileModel):
     trainer_name: StrictStr | None = None
     inference_allowed_mirroring_axes: Annotated[tuple[StrictInt, ...], AfterValidator(_axes)] | None = None
     inference_tile_step_size: StrictFloat = Field(default=0.5, ge=LEAST_TILE_STEP, le=1)
+
+
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint that nnU-Net or fsseg wrote, with weights that are whole.
+
+    Raises:
+        UsageError, FssegError: as `read_torch_file`, `checked_checkpoint` and `require_intact_weights`.
+    """
+    content = read_torch_file(file)
+    checked_checkpoint(content, file)
+    require_intact_weights(content, file)
+    return content
 
 
 def checked_checkpoint(content: dict[str, Any], file: Path) -> NnunetCheckpoint:

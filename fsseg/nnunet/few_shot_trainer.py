@@ -19,13 +19,12 @@ from fsseg.data.splits_file import require_splits
 from fsseg.data.structures import Structures
 from fsseg.data.volumes import Volume
 from fsseg.models.networks import build_network
-from fsseg.nnunet.checkpoint_content import checked_checkpoint
+from fsseg.nnunet.checkpoint_content import read_checkpoint
 from fsseg.nnunet.checkpoint_file import (
     CHECKPOINT_NAME,
     LATEST_NAME,
     STOCK_TRAINER,
     refuse_best,
-    require_intact_weights,
 )
 from fsseg.nnunet.environment import SPLITS_NAME, require_full_paths
 from fsseg.nnunet.few_shot_folds import FOLDS_OF_NNUNET, fold_of_pool, pool_cases, restricted
@@ -33,7 +32,6 @@ from fsseg.nnunet.few_shot_log import PROGRESS_NAME
 from fsseg.nnunet.preprocessing import source_labels
 from fsseg.nnunet.pretrain_data import preprocessed_volume, structures_of_preprocessed
 from fsseg.nnunet.validation import REFERENCE_FOLDER, validate
-from fsseg.training.torch_file import read_torch_file
 
 
 class FewShotTrainer(nnUNetTrainer):
@@ -138,9 +136,7 @@ class FewShotTrainer(nnUNetTrainer):
         self.is_continued = True
         if Path(filename_or_checkpoint).name != CHECKPOINT_NAME:
             return
-        checkpoint = read_torch_file(Path(filename_or_checkpoint))
-        checked_checkpoint(checkpoint, Path(filename_or_checkpoint))
-        require_intact_weights(checkpoint, Path(filename_or_checkpoint))
+        checkpoint = read_checkpoint(Path(filename_or_checkpoint))
         merged = checkpoint["trainer_name"] == STOCK_TRAINER
         self.network = self._plain_network() if merged else self._network_of_class()
         self.network.load_state_dict(checkpoint["network_weights"])

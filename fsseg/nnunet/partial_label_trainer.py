@@ -24,12 +24,11 @@ from fsseg.data.folder_listing import is_own
 from fsseg.data.splits_file import require_splits
 from fsseg.data.structures import twins_of
 from fsseg.models.networks import build_network, set_deep_supervision, supports_deep_supervision
-from fsseg.nnunet.checkpoint_content import checked_checkpoint
+from fsseg.nnunet.checkpoint_content import read_checkpoint
 from fsseg.nnunet.checkpoint_file import (
     CHECKPOINT_NAME,
     LATEST_NAME,
     refuse_best,
-    require_intact_weights,
     save_checkpoint,
 )
 from fsseg.nnunet.environment import SPLITS_NAME, require_full_paths
@@ -48,7 +47,6 @@ from fsseg.training.placement import mixed_precision, place
 from fsseg.training.processes import Processes
 from fsseg.training.seeding import seeded
 from fsseg.training.step import gradient_scaler, optimisation_step
-from fsseg.training.torch_file import read_torch_file
 from fsseg.training.validation import dice_of_counts
 
 logger = logging.getLogger(__name__)
@@ -393,9 +391,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         refuse_best(Path(filename_or_checkpoint))
         if not self.was_initialized:
             self.initialize()
-        checkpoint = read_torch_file(Path(filename_or_checkpoint))
-        checked_checkpoint(checkpoint, Path(filename_or_checkpoint))
-        require_intact_weights(checkpoint, Path(filename_or_checkpoint))
+        checkpoint = read_checkpoint(Path(filename_or_checkpoint))
         if self.objective.is_softmax:
             checkpoint["network_weights"] = without_background(checkpoint["network_weights"], self.plain_network)
         restore_training(self, checkpoint)
