@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from conftest import KNOWN, NOVEL, Lab, fsseg, succeed
 
+from fsseg.config.errors import FssegError
 from fsseg.config.staging import staging_of
 from fsseg.stages import estimate
 from fsseg.stages.estimate import FoldScores
@@ -50,6 +51,14 @@ def test_the_folds_of_another_command_are_not_used(tmp_path: Path, caplog: pytes
     assert FoldScores(file, "one").folds == {"case_a": {"liver": 0.5}}
     assert FoldScores(file, "other").folds == {}
     assert "other settings or data" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"fingerprint": "one", "folds": ["case_a"]}'])
+def test_a_record_of_another_form_is_refused(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "training_estimate.json"
+    file.write_text(content)
+    with pytest.raises(FssegError, match=r"(?s)training_estimate\.json.*Delete it to start again"):
+        FoldScores(file, "one")
 
 
 @pytest.mark.parametrize("method", ["lora", "prototype"])

@@ -14,7 +14,7 @@ from tiny_model import small_image, write_images, write_tiny_model
 
 from fsseg.config.run_folder import new_run_folder
 from fsseg.config.staging import staging_of
-from fsseg.nnunet.finished_cases import FINISHED_NAME
+from fsseg.nnunet.finished_cases import FINISHED_NAME, FinishedCases
 from fsseg.nnunet.prediction import Predictor
 
 CASES = ("a", "b", "c")
@@ -216,3 +216,21 @@ def test_a_case_that_cannot_be_used_leaves_nothing_where_it_is_the_only_one(
     constant(images / "a_0000.nii.gz")
     refused(fsseg(*words, "--cases", "a", "--skip-bad"), "1 of 1 case(s) cannot be segmented")
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+@pytest.mark.parametrize(
+    "cases",
+    [
+        [],
+        {"a": []},
+        {"a": {"images": ["x"], "files": {"a.nii.gz": "y"}}},
+        {"a": {"images": ["x"], "files": {"../a.nii.gz": "y"}, "seconds": 1.0}},
+        {"a": {"images": ["x"], "files": {"..": "y"}, "seconds": 1.0}},
+    ],
+)
+def test_a_record_of_another_form_counts_no_case(
+    cases: object, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / FINISHED_NAME).write_text(json.dumps({"fingerprint": "of this", "cases": cases}))
+    assert "a" not in FinishedCases(tmp_path, "of this")
+    assert "All cases are segmented again" in caplog.text

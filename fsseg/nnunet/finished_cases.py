@@ -4,8 +4,11 @@ import logging
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+from pydantic import Field
+
+from fsseg.config.base import StrictModel, validated
 from fsseg.config.errors import FssegError
 from fsseg.config.json_files import read_json, write_json
 from fsseg.config.manifest import sha256_of_file
@@ -14,6 +17,18 @@ from fsseg.config.staging import MARKER_NAME
 log = logging.getLogger(__name__)
 
 FINISHED_NAME = "finished_cases.json"
+_FileName = Annotated[str, Field(pattern=r"^[^/\\]*[^/\\.][^/\\]*$")]  # of a file in the folder: it may be deleted
+
+
+class _Finished(StrictModel):
+    images: list[str]
+    files: dict[_FileName, str]
+    seconds: float
+
+
+class _Record(StrictModel):
+    fingerprint: str
+    cases: dict[str, _Finished]
 
 
 class FinishedCases:
@@ -44,11 +59,11 @@ class FinishedCases:
             hashes: of the content of its images, in the order of the channels.
         """
         entry = self._cases.get(case)
-        return entry is not None and entry["images"] == list(hashes.values()) and self._is_whole(entry["files"])
+        return entry is not None and entry.images == list(hashes.values()) and self._is_whole(entry.files)
 
     def seconds(self, case: str) -> float:
         """Return how long a finished case took."""
-        return self._cases[case]["seconds"]
+        return self._cases[case].seconds
 
     def add(self, case: str, hashes: Mapping[str, str], files: Sequence[Path], seconds: float) -> None:
         """Move the files of a case, which are whole, into the folder, and record it.
@@ -62,19 +77,20 @@ class FinishedCases:
         names = {file.name: sha256_of_file(file) for file in files}
         for file in files:
             file.replace(self.folder / file.name)
-        self._cases[case] = {"images": list(hashes.values()), "files": names, "seconds": seconds}
-        write_json(self.folder / FINISHED_NAME, {"fingerprint": self.fingerprint, "cases": self._cases})
+        self._cases[case] = _Finished(images=list(hashes.values()), files=names, seconds=seconds)
+        write_json(self.folder / FINISHED_NAME, _Record(fingerprint=self.fingerprint, cases=self._cases).model_dump())
 
     def discard(self, case: str) -> None:
         """Delete what is left of a case that was finished with other images."""
-        for name in self._cases.pop(case, {"files": {}})["files"]:
+        entry = self._cases.pop(case, None)
+        for name in () if entry is None else entry.files:
             (self.folder / name).unlink(missing_ok=True)
 
     def keep_only(self, cases: Collection[str]) -> int:
         """Delete all that does not belong to recorded cases among `cases`; return how many there are."""
         self._cases = {case: entry for case, entry in self._cases.items() if case in cases}
         kept = {FINISHED_NAME} if self._cases else set()
-        kept |= {MARKER_NAME, *(name for entry in self._cases.values() for name in entry["files"])}
+        kept |= {MARKER_NAME, *(name for entry in self._cases.values() for name in entry.files)}
         for path in self.folder.iterdir():
             if path.name in kept:
                 continue
@@ -90,20 +106,20 @@ class FinishedCases:
             for name, sha256 in files.items()
         )
 
-    def _read(self) -> dict[str, dict[str, Any]]:
+    def _read(self) -> dict[str, _Finished]:
         file = self.folder / FINISHED_NAME
         if not file.is_file():
             return {}
         try:
-            content = read_json(file, ("fingerprint", "cases"))
+            record = validated(_Record, read_json(file), str(file), FssegError)
         except FssegError as error:
             log.warning("%s All cases are segmented again.", error)
             return {}
-        if content["fingerprint"] != self.fingerprint:
+        if record.fingerprint != self.fingerprint:
             log.warning(
                 "%s holds %d label maps of another model or other settings: these cases are segmented again.",
                 self.folder,
-                len(content["cases"]),
+                len(record.cases),
             )
             return {}
-        return content["cases"]
+        return record.cases

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fsseg.config.base import StrictModel, validated
 from fsseg.config.errors import FssegError
 from fsseg.config.json_files import read_json, write_json
 from fsseg.data.splits import leave_one_out as folds_without_one
@@ -24,6 +25,12 @@ from fsseg.training.fit_checkpoint import FitCheckpoint
 logger = logging.getLogger(__name__)
 
 Scores = dict[str, float | None]  # DSC by structure, or by case; None where both masks are empty
+
+
+class _Record(StrictModel):
+    fingerprint: str
+    folds: dict[str, Scores]
+    seconds: float = 0.0  # earlier versions of the file have none
 
 
 class FoldScores:
@@ -47,13 +54,13 @@ class FoldScores:
         self.folds: dict[str, Scores] = {}  # of held-out cases
         self.seconds = self.earlier_seconds = 0.0
         try:
-            content = read_json(file, ("fingerprint", "folds")) if file.is_file() else None
+            record = validated(_Record, read_json(file), str(file), FssegError) if file.is_file() else None
         except FssegError as error:
             raise FssegError(f"{error}\n  Delete it to start again.") from None
-        if content is not None and content["fingerprint"] == fingerprint:
-            self.folds = content["folds"]
-            self.seconds = self.earlier_seconds = content.get("seconds", 0.0)
-        elif content is not None:
+        if record is not None and record.fingerprint == fingerprint:
+            self.folds = record.folds
+            self.seconds = self.earlier_seconds = record.seconds
+        elif record is not None:
             logger.warning("A leave-one-out with other settings or data was stopped here; this one starts anew.")
 
     def add(self, case: str, scores: Scores, seconds: float = 0.0, earlier_seconds: float = 0.0) -> None:
