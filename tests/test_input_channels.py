@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from fsseg.checkpoints.channel_plans import with_channels
 from fsseg.checkpoints.input_channels import ChannelMap, channel_map, mixed_weights
-from fsseg.checkpoints.plans import STATISTICS, Intensities, make_plans
+from fsseg.checkpoints.plans import Intensities, make_plans
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.ignored_channels import ignored_channels
 from fsseg.methods.registry import create_method, method_class, method_names
 from fsseg.models.networks import build_network
+from fsseg.nnunet.normalization import STATISTICS
 
 KINDS = ("plain", "residual", "plain_batch_norm", "seg_resnet", "swin")
 OPTIONS: dict[str, dict[str, Any]] = {

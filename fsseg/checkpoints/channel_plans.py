@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fsseg.checkpoints.input_channels import Channel, ChannelMap, spelled
-from fsseg.checkpoints.plans import STATISTICS
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.data.channels import same_channels
 from fsseg.nnunet.configurations import plans_with, resolved
-from fsseg.nnunet.normalization import CT_SCHEME, Z_SCORE, scheme_of
+from fsseg.nnunet.normalization import CT_SCHEME, STATISTICS, Z_SCORE, scheme_of
 
 # "CT_venous" and "ceCT" are CTs, to which windowing by HU applies; nnU-Net itself knows the name "CT" only.
 _IS_CT = re.compile(r"(?<![a-z0-9])(ce|nc|cb|ld)?ct(?![a-z])")

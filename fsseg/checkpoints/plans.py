@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fsseg.nnunet.normalization import STATISTICS
+
 CONFIGURATION = "3d_fullres"
-STATISTICS = "foreground_intensity_properties_per_channel"
 _TRANSPOSE = {"xyz": [2, 1, 0], "zyx": [0, 1, 2]}
 
 

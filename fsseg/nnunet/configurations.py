@@ -8,11 +8,12 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from fsseg.config.bounded_text import shown_line
 from fsseg.config.errors import FssegError, UsageError
+from fsseg.nnunet.normalization import STATISTICS
 
 _AXES_OF_SLICES = 2
 _ABOUT_OTHERS = ("inherits_from", "next_stage")
 # What makes an image into the network's input, and the network. The patch is not among them: it may be enlarged.
-_DECIDING = ("transpose_forward", "image_reader_writer", "foreground_intensity_properties_per_channel")
+_DECIDING = ("transpose_forward", "image_reader_writer", STATISTICS)
 _DECIDING_OF_CONFIGURATION = (
     "architecture",
     "spacing",

@@ -15,6 +15,7 @@ from fsseg.data.intensity_scale import BOUNDS, ScaleCheck, off_base, unchecked
 CT_SCHEME = "CTNormalization"  # the only one that needs statistics of a training set
 Z_SCORE = "ZScoreNormalization"
 _TO_UNIT_RANGE = ("RescaleTo01Normalization", "RGBTo01Normalization")
+STATISTICS = "foreground_intensity_properties_per_channel"  # key of plans: channel number -> its statistics
 HU_STATISTICS = ("mean", "std", *BOUNDS)  # of the foreground, which the CT scheme uses
 
 
@@ -45,7 +46,7 @@ def scheme_of(channel: str) -> Scheme:
 
 def ranges_beyond_unit(schemes: Sequence[str], plans: Mapping[str, Any]) -> list[str]:
     """Return `range_beyond_unit` of every channel, from the schemes of a configuration and the plans' statistics."""
-    statistics = plans.get("foreground_intensity_properties_per_channel") or {}
+    statistics = plans.get(STATISTICS) or {}
     return [range_beyond_unit(scheme, statistics.get(str(index)) or {}) for index, scheme in enumerate(schemes)]
 
 
@@ -68,7 +69,7 @@ def range_beyond_unit(scheme: str, statistics: Mapping[str, float]) -> str:
 
 def scale_checks(schemes: Sequence[str], plans: Mapping[str, Any]) -> tuple[ScaleCheck, ...]:
     """Return a check for every image channel of a base; only a scheme with statistics of its training has a scale."""
-    of_channels = plans.get("foreground_intensity_properties_per_channel") or {}
+    of_channels = plans.get(STATISTICS) or {}
     statistics = [of_channels.get(str(index)) or {} for index in range(len(schemes))]
     return tuple(
         partial(off_base, statistics=known) if scheme == CT_SCHEME and set(HU_STATISTICS) <= set(known) else unchecked

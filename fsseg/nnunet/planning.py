@@ -11,7 +11,8 @@ from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 
 from fsseg.config.errors import UsageError, unknown_name
 from fsseg.config.json_files import read_json, write_json
-from fsseg.nnunet.plans_content import STATISTICS, checked_plans
+from fsseg.nnunet.normalization import STATISTICS
+from fsseg.nnunet.plans_content import checked_plans
 from fsseg.nnunet.preprocessed_dataset import CONFIGURATION
 from fsseg.nnunet.quiet import nnunet_failures, quiet
 

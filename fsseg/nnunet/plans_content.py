@@ -29,9 +29,8 @@ from fsseg.config.base import FileModel, validated
 from fsseg.config.errors import FssegError, UsageError, shown
 from fsseg.models.networks import total_strides
 from fsseg.nnunet.configurations import resolved
-from fsseg.nnunet.normalization import CT_SCHEME, HU_STATISTICS
+from fsseg.nnunet.normalization import CT_SCHEME, HU_STATISTICS, STATISTICS
 
-STATISTICS = "foreground_intensity_properties_per_channel"
 _AXES = 3
 _RESAMPLING_PACKAGE = "nnunetv2.preprocessing.resampling."
 _FILE_NAME = re.compile(r"\w[\w.+-]{0,199}")

@@ -18,7 +18,7 @@ from fsseg.nnunet.case_cache import plain, read_entry, write_entry
 from fsseg.nnunet.case_zones import case_zones, zone_axis
 from fsseg.nnunet.image_readers import reader_of
 from fsseg.nnunet.model_folder import ModelFolder
-from fsseg.nnunet.normalization import scale_checks
+from fsseg.nnunet.normalization import STATISTICS, scale_checks
 from fsseg.nnunet.quiet import nnunet_failures, quiet
 from fsseg.nnunet.sound_cases import require_sound, require_sound_headers, unnamed_values
 
@@ -127,7 +127,7 @@ class CasePreprocessor:
 
     def _key(self, files: Sequence[Path]) -> str:
         block = {key: value for key, value in self.configuration.configuration.items() if key != "architecture"}
-        intensities = self.model.plans.get("foreground_intensity_properties_per_channel")
+        intensities = self.model.plans.get(STATISTICS)
         reader = self.model.plans.get("image_reader_writer")
         decides = [_CACHE_VERSION, block, intensities, reader, self.plans.transpose_forward]
         recipe = json.dumps(decides, sort_keys=True, default=plain)

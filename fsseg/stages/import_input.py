@@ -10,11 +10,11 @@ from fsseg.checkpoints.depth import at_depth, same_unet
 from fsseg.checkpoints.family import Translation
 from fsseg.checkpoints.input_channels import ChannelMap, mixed_weights
 from fsseg.checkpoints.patch_size import with_patch_size
-from fsseg.checkpoints.plans import CONFIGURATION, STATISTICS
+from fsseg.checkpoints.plans import CONFIGURATION
 from fsseg.checkpoints.same_architecture import require_same_meaning
 from fsseg.config.errors import UsageError
 from fsseg.nnunet.configurations import resolved
-from fsseg.nnunet.normalization import CT_SCHEME
+from fsseg.nnunet.normalization import CT_SCHEME, STATISTICS
 from fsseg.nnunet.planning import read_plans_file
 from fsseg.nnunet.plans_content import require_patch_fits
 

@@ -5,10 +5,11 @@ from typing import Any
 
 from fsseg.checkpoints.container import Checkpoint
 from fsseg.checkpoints.family import Family, Translation
-from fsseg.checkpoints.plans import STATISTICS
 from fsseg.checkpoints.transfer import TransferReport
 from fsseg.data.channels import channel_names
+from fsseg.data.intensity_scale import BOUNDS
 from fsseg.nnunet.model_folder import ModelFolder
+from fsseg.nnunet.normalization import CT_SCHEME, STATISTICS
 
 
 def expectations(model: ModelFolder) -> dict[str, Any]:
@@ -18,8 +19,8 @@ def expectations(model: ModelFolder) -> dict[str, Any]:
     intensities = []
     for channel, scheme in enumerate(configuration.normalization_schemes):
         statistics = (model.plans.get(STATISTICS) or {}).get(str(channel)) or {}
-        window = [statistics[key] for key in ("percentile_00_5", "percentile_99_5") if key in statistics]
-        intensities.append({"scheme": scheme, "window_hu": window if scheme == "CTNormalization" else None})
+        window = [statistics[key] for key in BOUNDS if key in statistics]
+        intensities.append({"scheme": scheme, "window_hu": window if scheme == CT_SCHEME else None})
     return {
         "channels": list(channel_names(model.dataset_json)),
         "axes": axes,

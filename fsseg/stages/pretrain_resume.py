@@ -11,9 +11,9 @@ from fsseg.config.pretraining import PLANS_KEY, PretrainSettings, settings_of_pl
 from fsseg.data.structures import Structures
 from fsseg.nnunet.environment import SPLITS_NAME
 from fsseg.nnunet.model_folder import ModelFolder
+from fsseg.nnunet.normalization import STATISTICS
 
 _MAY_CHANGE = ("workers", "checkpoint_minutes")  # what does not change the result
-_STATISTICS = "foreground_intensity_properties_per_channel"
 
 
 def training_block(
@@ -54,7 +54,7 @@ def require_same_training(plans: dict[str, Any], unfinished: Path) -> None:
             "  Delete that folder to start again, or choose another --out."
         )
     lines = _differences(begun, plans)
-    for key, words in (("configurations", "the configuration"), (_STATISTICS, "the intensity statistics")):
+    for key, words in (("configurations", "the configuration"), (STATISTICS, "the intensity statistics")):
         if begun.get(key) != plans.get(key):
             lines.append(f"  - {words} of the plans")
     if lines:

@@ -12,13 +12,14 @@ from fsseg.config.errors import FssegError, UsageError, first_of, shown
 from fsseg.config.json_files import read_json
 from fsseg.config.manifest import MANIFEST_NAME
 from fsseg.data.channels import channel_names
+from fsseg.data.intensity_scale import BOUNDS
 from fsseg.data.splits import SUPPORT_KEY
 from fsseg.data.structures import STRUCTURES_NAME, load_structures
 from fsseg.models.heads import replace_heads, row_sources
 from fsseg.models.parts import parts_of
 from fsseg.nnunet.configurations import deciding_settings
 from fsseg.nnunet.model_folder import ModelFolder, network_of_plans
-from fsseg.nnunet.normalization import CT_SCHEME
+from fsseg.nnunet.normalization import CT_SCHEME, STATISTICS
 from fsseg.nnunet.planning import CONFIGURATION
 from fsseg.stages.base_channels import require_channels
 from fsseg.training.seeding import seeded
@@ -26,7 +27,7 @@ from fsseg.training.seeding import seeded
 _NEW_ROW = 0.5  # as a frequency: a logit of zero, as heads of random networks start with
 _SHOWN = 3
 _HELD_OUT = "held_out"  # of a pretraining's manifest
-_STATISTICS, _SCHEMES = "foreground_intensity_properties_per_channel", "normalization_schemes"
+_SCHEMES = "normalization_schemes"
 
 
 def require_fits(base: ModelFolder, plans: dict[str, Any], dataset_json: dict[str, Any], dataset: str) -> None:
@@ -156,10 +157,10 @@ def _different_tensors(base: ModelFolder, plans: dict[str, Any], dataset_json: d
 
 def _input_of(settings: dict[str, Any]) -> dict[str, Any]:
     """Return what settings say of the images that a network takes, intensities in words."""
-    kept = {key: value for key, value in settings.items() if key not in ("architecture", _STATISTICS, _SCHEMES)}
+    kept = {key: value for key, value in settings.items() if key not in ("architecture", STATISTICS, _SCHEMES)}
     words = []
     for channel, scheme in enumerate(settings[_SCHEMES]):
-        values = (settings[_STATISTICS] or {}).get(str(channel)) or {}
-        low, high, mean, sd = (values.get(key) for key in ("percentile_00_5", "percentile_99_5", "mean", "std"))
+        values = (settings[STATISTICS] or {}).get(str(channel)) or {}
+        low, high, mean, sd = (values.get(key) for key in (*BOUNDS, "mean", "std"))
         words.append(f"{scheme} ({low} to {high} HU, mean {mean}, sd {sd})" if scheme == CT_SCHEME else scheme)
     return {**kept, "intensities": ", ".join(words)}
