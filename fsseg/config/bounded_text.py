@@ -2,13 +2,12 @@
 
 import json
 import math
-import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fsseg.config.errors import FssegError, shown
+from fsseg.config.errors import FssegError, shown, shown_line
 
 MOST_JSON_MIB = 256  # structures.json of 50,000 cases with 100 structures each has some 150
 MOST_YAML_MIB = 1
@@ -76,11 +75,6 @@ def parse_yaml(text: str, where: str, error: type[FssegError]) -> Any:
         raise error(f"{where} is not valid YAML: {shown_line(damage)}") from None
     except _NO_VALUE as damage:
         raise error(f"{where} is not valid YAML: a value is not of its type ({shown_line(damage)})") from None
-
-
-def shown_line(error: Exception) -> str:
-    """Return what a parser says as one line of bounded length."""
-    return shown(re.sub(r"\s+", " ", str(error)))[1:-1]
 
 
 def _finite(text: str) -> float:

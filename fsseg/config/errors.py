@@ -1,6 +1,7 @@
 """Errors that a user can act on: what is wrong, what was received, what is allowed, what to do."""
 
 import difflib
+import re
 import reprlib
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -32,6 +33,11 @@ def shown(value: Any) -> str:
     if isinstance(value, str):
         return repr(_cut(value, _MOST_OF_VALUE))
     return _cut(_Short.repr(value), _MOST_OF_VALUE)
+
+
+def shown_line(said: object) -> str:
+    """Return what a library says, such as an exception, as one line of bounded length."""
+    return shown(re.sub(r"\s+", " ", str(said)))[1:-1]
 
 
 def _cut(text: str, most: int) -> str:

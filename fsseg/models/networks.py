@@ -7,8 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from fsseg.config.bounded_text import shown_line
-from fsseg.config.errors import UsageError, unknown_name
+from fsseg.config.errors import UsageError, shown_line, unknown_name
 from fsseg.models.parts import SUPPORTED
 
 # A plans file is input from strangers: it may name the supported networks and torch's own layers, nothing else.

@@ -6,8 +6,7 @@ from typing import Any
 
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from fsseg.config.bounded_text import shown_line
-from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.errors import FssegError, UsageError, shown_line
 from fsseg.nnunet.normalization import STATISTICS
 
 _AXES_OF_SLICES = 2

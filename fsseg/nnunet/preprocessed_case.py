@@ -6,7 +6,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from fsseg.config.errors import FssegError
+from fsseg.config.errors import FssegError, shown_line
 from fsseg.data.plain_pickle import read_plain_pickle
 from fsseg.nnunet.stored_array import StoredArray
 
@@ -36,7 +36,7 @@ def read_case(folder: Path, case: str) -> tuple[Any, Any, dict[str, Any]]:
         _require_grid(image, labels)
         _require_properties(properties, image.shape, f"{case}.pkl")
     except (FssegError, RuntimeError, TypeError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = shown_line(str(error).partition("\n")[0]) or type(error).__name__
         raise FssegError(f"The preprocessed case {case!r} in {folder} is damaged: {reason}\n  {_ADVICE}") from None
     return image, labels, properties
 

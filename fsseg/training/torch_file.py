@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsseg.config.errors import FssegError, first_of
+from fsseg.config.errors import FssegError, first_of, shown_line
 from fsseg.config.file_kinds import kind_of_file, names_in_pickle, pickle_protocol
 from fsseg.training.torch_archive import is_archive, may_hold_weights, pickle_of, require_sound_archive
 
@@ -106,7 +106,7 @@ def _why_not_loaded(error: Exception, path: Path, *, in_archive: bool) -> str:
         )
     found = _REASON.search(str(error))
     reason = found[1] if found else str(error).strip().split("\n")[0]
-    return type(error).__name__ if not reason or "weights_only" in reason else reason[:200]
+    return type(error).__name__ if not reason or "weights_only" in reason else shown_line(reason)
 
 
 def _is_of_tensors(name: str) -> bool:
