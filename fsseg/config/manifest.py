@@ -5,7 +5,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,12 @@ def sha256_of_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as hexadecimal text."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if sys.version_info >= (3, 11) else _digest(file)
+
+
+def sha256_of_files(paths: Sequence[Path]) -> str:
+    """Return the SHA-256 of a file, or of the hashes of several ones in their order."""
+    hashes = [sha256_of_file(path) for path in paths]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 class Manifest:

@@ -22,3 +22,8 @@ def listed(folder: Path, pattern: str = "*") -> list[Path]:
     """
     paths = sorted(folder.glob(pattern))
     return [path for path in paths if all(is_own(Path(part)) for part in path.relative_to(folder).parts)]
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files in a folder, such as that of a DICOM series, sorted by name; of a file itself."""
+    return [file for file in listed(path) if file.is_file()] if path.is_dir() else [path]

@@ -1,14 +1,13 @@
 """Writing the cases of a joined dataset: images are linked where they can be, label maps where they fit."""
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
 
-from fsseg.config.manifest import sha256_of_file
+from fsseg.config.manifest import sha256_of_files
 from fsseg.data.case_files import CaseFiles
 from fsseg.data.case_labels import LabelledCase
-from fsseg.data.folder_listing import listed
+from fsseg.data.folder_listing import files_of
 from fsseg.data.images import write_image
 from fsseg.data.layouts import FILE_ENDING
 
@@ -53,14 +52,5 @@ def link(source: Path, target: Path) -> None:
 
 def case_hashes(files: CaseFiles) -> dict[str, str]:
     """Return the SHA-256 of the image and of the labels (for several files: of their hashes by name)."""
-    labels = [file for _, path in sorted(files.labels.items()) for file in _files(path)]
-    return {"image": _joined_hash(_files(files.image)), "labels": _joined_hash(labels)}
-
-
-def _files(path: Path) -> list[Path]:
-    return [file for file in listed(path) if file.is_file()] if path.is_dir() else [path]
-
-
-def _joined_hash(files: list[Path]) -> str:
-    hashes = [sha256_of_file(file) for file in files]
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+    labels = [file for _, path in sorted(files.labels.items()) for file in files_of(path)]
+    return {"image": sha256_of_files(files_of(files.image)), "labels": sha256_of_files(labels)}

@@ -1,17 +1,16 @@
 """What there is to segment: an image file, a folder of them with or without channel numbers, or DICOM folders."""
 
-import hashlib
 import logging
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fsseg.config.errors import UsageError, first_of
-from fsseg.config.manifest import sha256_of_file
+from fsseg.config.manifest import sha256_of_files
 from fsseg.data.case_names import misread_names
 from fsseg.data.channels import channel_names
 from fsseg.data.dicom_series import folders_with_dicom, is_dicom
-from fsseg.data.folder_listing import listed
+from fsseg.data.folder_listing import files_of, listed
 from fsseg.nnunet.model_folder import ModelFolder
 
 log = logging.getLogger(__name__)
@@ -57,11 +56,7 @@ class PredictionCase:
 
     def hashes(self) -> dict[str, str]:
         """Return path -> hash of the content of each image file, or of all files in the folder of a series."""
-        if not self.is_series:
-            return {str(file): sha256_of_file(file) for file in self.files}
-        slices = [file for file in listed(self.files[0]) if file.is_file()]
-        content = "".join(sha256_of_file(file) for file in slices)
-        return {str(self.files[0]): hashlib.sha256(content.encode()).hexdigest()}
+        return {str(path): sha256_of_files(files_of(path)) for path in self.files}
 
 
 @dataclass(frozen=True)
