@@ -1,4 +1,4 @@
-"""The support cases of a dry run: checked like those of the run itself, but resampled only where that may matter."""
+"""The support cases: all preprocessed for a run; for a dry run checked alike, resampled only where it may matter."""
 
 import math
 import time
@@ -46,24 +46,21 @@ def quick_support(dataset: RawDataset, target: Target, cases: Sequence[str], pre
     volumes: list[Volume] = []
     labels: list[CaseLabels] = []
     seconds: list[float] = []
-    left = 0
-    some_cached = any(preprocessor.is_cached(dataset.images(case), dataset.label(case)) for case in cases)
+    cached = {case for case in cases if preprocessor.is_cached(dataset.images(case), dataset.label(case))}
     for case in cases:
         files, label = dataset.images(case), dataset.label(case)
-        cached = preprocessor.is_cached(files, label)
-        source = None if cached else preprocessor.source(files, label, dataset.structures)
-        is_example = not some_cached and not volumes
+        source = None if case in cached else preprocessor.source(files, label, dataset.structures)
+        is_example = not cached and not volumes
         if source is None or is_example or _may_vanish(source, case, target, preprocessor.configuration.spacing):
             started = time.perf_counter()
             volumes.append(preprocessor.volume(case, files, label, dataset.structures, target.names))
-            seconds += [] if cached else [time.perf_counter() - started]
+            seconds += [] if case in cached else [time.perf_counter() - started]
             labels.append(labels_of(volumes[-1], target))
         else:
             labels.append(_labels_of_source(case, source, target))
-        left += not cached
     require_learnable(labels, target, preprocessor.configuration.spacing)
     each = sum(seconds) / len(seconds) if seconds else 0.0
-    return Support(volumes, labels, left * each)
+    return Support(volumes, labels, (len(cases) - len(cached)) * each)
 
 
 def _may_vanish(source: SourceLabels, case: str, target: Target, spacing_mm: Sequence[float]) -> bool:
