@@ -14,8 +14,6 @@ AXES = 3
 TOLERANCE_VOXELS = 0.5  # as far apart as two geometries of one grid may put a voxel
 LARGEST_SHEAR_DEGREES = 5.0  # what is straightened beyond it would be visibly distorted
 _FLAT = 1e-3  # volume of a voxel as a share of that with axes at right angles
-
-
 _RELATIVE_SPACING_TOLERANCE = 1e-3  # NIfTI keeps spacing and direction in single precision
 _DIRECTION_TOLERANCE = 1e-3
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fsseg.config.errors import UsageError, first_of
+from fsseg.config.staging import staging_of
 from fsseg.methods.adapter_file import ADAPTER_NAME
 from fsseg.nnunet.checkpoint_file import BEST_NAME, CHECKPOINT_NAME
 
@@ -27,7 +28,7 @@ def fold_checkpoints(path: Path, folds: Sequence[str] = (), name: str | None = N
 
     Args:
         path: the model folder.
-        folds: their numbers, or "all" for nnU-Net's fold that holds nothing out. None means every number that is there,
+        folds: their numbers, or "all" for nnU-Net's fold that holds nothing out. Empty means every number that is there,
             as in nnU-Net, and "all" where there is no number.
         name: of the checkpoint files; None takes the last ones, or else those that validated best.
 
@@ -76,8 +77,8 @@ def _require_model_folder(path: Path) -> None:
             " becomes one with `fsseg import`."
         )
     if not path.is_dir():
-        unfinished = path.with_name(path.name + ".partial")
-        hint = " (an unfinished run lies beside it; finish it with --resume)" if unfinished.is_dir() else ""
+        again = "give its command again, with --resume if it is a pretraining"
+        hint = f" (an unfinished run lies beside it: {again})" if staging_of(path).is_dir() else ""
         raise UsageError(
             f"Checkpoint folder not found: {path}{hint}\n  Give the --out folder of `fsseg pretrain` or `fsseg import`."
         )
@@ -98,7 +99,7 @@ def _require_model_folder(path: Path) -> None:
 
 def _folders(path: Path) -> dict[str, Path]:
     """Return fold -> its folder: by number, "all" at the end."""
-    folders = {_fold_of(folder / "any"): folder for folder in path.glob(f"{_FOLD}*") if folder.is_dir()}
+    folders = {folder.name.removeprefix(_FOLD): folder for folder in path.glob(f"{_FOLD}*") if folder.is_dir()}
     numbers = sorted((fold for fold in folders if fold.isdecimal()), key=int)
     return {fold: folders[fold] for fold in (*numbers, _ALL) if fold in folders}
 
@@ -109,7 +110,3 @@ def _checkpoints(path: Path, name: str) -> dict[str, Path]:
 
 def _names_of_checkpoints(path: Path) -> list[str]:
     return sorted({file.name for folder in _folders(path).values() for file in folder.glob("*.pth")})
-
-
-def _fold_of(file: Path) -> str:
-    return file.parent.name.removeprefix(_FOLD)

@@ -94,13 +94,13 @@ def run_adapt(
 ) -> dict[str, Any]:
     """Adapt; the run folder is complete or absent. An adaptation that was stopped goes on with the same command.
 
+    The folder holds adapter.safetensors, split.json, metrics.jsonl, manifest.json and, for methods that merge, the
+    files of a stock nnU-Net model folder.
+
     Args:
         config: what to adapt.
         dry_run: check everything and return what it would cost; nothing is written.
         announce: is told what will be trained on what, before it is, with the notes that are not logged as warnings.
-
-    It holds adapter.safetensors, split.json, metrics.jsonl, manifest.json and, for methods that merge, the files of a
-    stock nnU-Net model folder.
 
     Raises:
         UsageError: unknown structure, case, method or option; more shots than pool cases; the output folder exists.

@@ -1,4 +1,4 @@
-"""Building blocks of an adaptation: the case files, the network with its head, and one training."""
+"""Building blocks of an adaptation: the structures with their head rows, the job, and the network that it trains."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

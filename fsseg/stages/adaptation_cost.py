@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from fsseg.config.manifest import peak_memory_mib
+from fsseg.data.channels import channel_names
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.stages.adaptation import Job
@@ -114,7 +115,7 @@ def less_costly(job: Job, adapted: AdaptedNetwork) -> list[str]:
 def _planned(job: Job, adapted: AdaptedNetwork) -> PlannedStep:
     return PlannedStep(
         network=adapted.network,
-        channels=len(job.base.dataset_json["channel_names"]),
+        channels=len(channel_names(job.base.dataset_json)),
         patch=job.patch_size,
         # Where features alone are read, the network runs once over a crop, without a backward pass.
         batch=1 if job.method.reads_features_only else _batch_size(job),

@@ -1,5 +1,6 @@
 """How much memory this process may take: of the host, within the limits of a container or a job, and of a device."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def host_available_mib(processes: int = 1) -> float | None:
         processes: of the training on this host, which have as much each as this one.
     """
     try:
-        own = int((_PROCESS / "statm").read_text().split()[1]) * 4096 / MIB
+        own = int((_PROCESS / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / MIB
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) / 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, ValueError, IndexError, StopIteration):
