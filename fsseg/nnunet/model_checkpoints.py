@@ -28,7 +28,7 @@ def fold_checkpoints(path: Path, folds: Sequence[str] = (), name: str | None = N
 
     Args:
         path: the model folder.
-        folds: their numbers, or "all" for nnU-Net's fold that holds nothing out. Empty means every number that is there,
+        folds: their numbers, or "all" for nnU-Net's fold that holds nothing out. Empty means every number there is,
             as in nnU-Net, and "all" where there is no number.
         name: of the checkpoint files; None takes the last ones, or else those that validated best.
 
