@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+BLOCK_BYTES = 1 << 22  # of a file at a time; a whole number of values of every type
+MOST_COMPRESSED = 1032  # deflate cannot make anything smaller than by this factor
+
 
 class UnreadableImageError(Exception):
     """A file that is missing, damaged or no image; the text says which."""

@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from nibabel.affines import from_matvec
 from nibabel.nifti1 import Nifti1Header, data_type_codes
 from nibabel.nifti2 import Nifti2Header
-from nibabel.quaternions import fillpositive, quat2mat
 
-from fsseg.data.geometry import is_invertible
-from fsseg.data.image_file import UnreadableImageError, require_memory, require_regular_file
+from fsseg.data.image_file import (
+    BLOCK_BYTES,
+    MOST_COMPRESSED,
+    UnreadableImageError,
+    require_memory,
+    require_regular_file,
+)
+from fsseg.data.nifti_geometry import stated_affines, stated_spacing_mm
 
 _SINGLE_MAGIC, _PAIR_MAGIC = (b"n+1", b"n+2"), (b"ni1", b"ni2")
 _SIZE_BYTES, _SIZE_MODULUS = 4, 1 << 32  # of what was packed, at the end of a .gz file
-_BLOCK_BYTES = 1 << 22
-_MOST_COMPRESSED = 1032  # deflate cannot make anything smaller than by this factor
-_UNIT_MM = {1: 1000.0, 3: 0.001}  # NIfTI's codes of metre and micrometre; all others mean millimetres
-_QUATERNION_SLACK = 1e-4  # rounding may leave a quaternion a little too long
 _REAL = "iuf"  # kinds of numpy types
 _LARGEST_BYTES = 8  # that ITK reads of these
 
@@ -78,9 +78,9 @@ def read_nifti_header(path: Path) -> NiftiHeader:
         version=2 if isinstance(header, Nifti2Header) else 1,
         stored_type=_stored_type(header, path),
         size=_size(header, path),
-        spacing_mm=_spacing_mm(header, path),
+        spacing_mm=stated_spacing_mm(header, path),
         start=_start(header, path, lowest=0 if header_file != voxel_file else header.single_vox_offset),
-        affines=_affines(header, path),
+        affines=stated_affines(header, path),
     )
     _require_scaling(header, path)
     _require_size_of_file(result)
@@ -158,43 +158,6 @@ def _start(header: Any, path: Path, lowest: int) -> int:
     return int(offset)
 
 
-def _spacing_mm(header: Any, path: Path) -> tuple[float, ...]:
-    pixdim = header["pixdim"][1 : 1 + min(3, int(header["dim"][0]))].astype(float)
-    if not (np.isfinite(pixdim).all() and (pixdim > 0).all()):
-        raise UnreadableImageError(f"its voxels have the size {_listing(pixdim)} mm (pixdim): {path}")
-    return tuple((pixdim * _unit_mm(header)).tolist())
-
-
-def _unit_mm(header: Any) -> float:
-    return _UNIT_MM.get(int(header["xyzt_units"]) & 7, 1.0)
-
-
-def _affines(header: Any, path: Path) -> dict[str, np.ndarray]:
-    affines = {}
-    if header["sform_code"] > 0:
-        affines["sform"] = header.get_sform().astype(float)
-    if header["qform_code"] > 0:
-        affines["qform"] = _qform(header, path)
-    scale = np.diag([_unit_mm(header)] * 3 + [1.0])
-    affines = {name: scale @ affine for name, affine in affines.items()}
-    for name, affine in affines.items():
-        if not is_invertible(affine):
-            raise UnreadableImageError(f"its {name} is no geometry ({_listing(affine[:3].ravel())}): {path}")
-    return affines
-
-
-def _qform(header: Any, path: Path) -> np.ndarray:
-    """Return what the quaternion says; unlike nibabel's, this takes the 0 in pixdim[0] that the standard allows."""
-    vector = [float(header[f"quatern_{name}"]) for name in "bcd"]
-    try:
-        rotation = quat2mat(fillpositive(vector, w2_thresh=-_QUATERNION_SLACK))
-    except ValueError:
-        raise UnreadableImageError(f"its qform is no rotation (quatern {_listing(vector)}): {path}") from None
-    voxel_mm = header["pixdim"][1:4].astype(float)
-    voxel_mm[2] *= -1 if header["pixdim"][0] < 0 else 1
-    return from_matvec((rotation * voxel_mm).astype(float), [float(header[f"qoffset_{name}"]) for name in "xyz"])
-
-
 def _require_scaling(header: Any, path: Path) -> None:
     """Refuse a scaling that ITK leaves out; a slope of 0 or NaN says that there is none."""
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
@@ -207,7 +170,7 @@ def _require_size_of_file(header: NiftiHeader) -> None:
     """Compare the voxels that are announced with the size of the file; of a packed one, only what is impossible."""
     packed = header.file.name.lower().endswith(".gz")
     present, needed = header.file.stat().st_size, header.start + header.voxel_bytes
-    if present * (_MOST_COMPRESSED if packed else 1) < needed:
+    if present * (MOST_COMPRESSED if packed else 1) < needed:
         raise EOFError(f"shorter than the {needed} bytes that its header announces")
     if not packed:
         require_no_more(header, present - needed)
@@ -233,10 +196,6 @@ def _require_packed_whole(header: NiftiHeader) -> None:
     if stated != (header.start + header.voxel_bytes) % _SIZE_MODULUS:
         read = 0
         with opened(header.file) as file:
-            while block := file.read(_BLOCK_BYTES):
+            while block := file.read(BLOCK_BYTES):
                 read += len(block)
                 require_no_more(header, read - header.start - header.voxel_bytes)
-
-
-def _listing(values: Any) -> str:
-    return ", ".join(f"{float(value):g}" for value in values)

@@ -10,10 +10,9 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from fsseg.data.geometry import AXES, Grid
-from fsseg.data.image_file import UnreadableImageError
+from fsseg.data.image_file import BLOCK_BYTES, UnreadableImageError
 from fsseg.data.nifti_header import NiftiHeader, opened, require_no_more
 
-_BLOCK_BYTES = 1 << 22  # holds a whole number of values of every type
 _FLOATS = "fc"
 
 
@@ -31,7 +30,7 @@ def count_not_finite(header: NiftiHeader) -> int:
     count, left = 0, header.voxel_bytes
     with opened(header.file) as file:
         _skip(file, header.start)
-        while left and (block := file.read(min(_BLOCK_BYTES, left))):
+        while left and (block := file.read(min(BLOCK_BYTES, left))):
             left -= len(block)
             if has_floats:
                 whole = len(block) // header.stored_type.itemsize * header.stored_type.itemsize
@@ -39,7 +38,7 @@ def count_not_finite(header: NiftiHeader) -> int:
         if left:
             raise EOFError(f"shorter than the {header.start + header.voxel_bytes} bytes that its header announces")
         extra = 0
-        while packed and (block := file.read(_BLOCK_BYTES)):
+        while packed and (block := file.read(BLOCK_BYTES)):
             extra += len(block)
             require_no_more(header, extra)
     return count
@@ -60,5 +59,5 @@ def read_by_nibabel(path: Path, grid: Grid) -> SimpleITK.Image:
 
 
 def _skip(file: IO[bytes], count: int) -> None:
-    while count and (block := file.read(min(_BLOCK_BYTES, count))):
+    while count and (block := file.read(min(BLOCK_BYTES, count))):
         count -= len(block)

@@ -11,15 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fsseg.data.image_file import UnreadableImageError, require_regular_file
+from fsseg.data.image_file import BLOCK_BYTES, MOST_COMPRESSED, UnreadableImageError, require_regular_file
 
 _LONGEST_HEADER_BYTES = 1 << 20
 _MOST_FILES = 10_000
 _META_AXES = re.compile(rb"(?im)^\s*NDims\b[\s=:]*(\S*)")
 _POSSIBLE_AXES = {str(number) for number in range(1, 11)}  # ITK writes beyond its memory where there are more
 _PATTERN = re.compile(r"[^%]*%(0?[1-9])?d[^%]*")
-_BLOCK_BYTES = 1 << 22
-_MOST_COMPRESSED = 1032  # deflate cannot make anything smaller than by this factor
 _GIPL_HEADER_BYTES = 256
 _MRC_HEADER_BYTES = 1024  # or more
 _NRRD_PACKINGS = {"raw": "none", "gz": "gzip", "gzip": "gzip"}
@@ -89,7 +87,7 @@ def require_all(stored: StoredVoxels, needed_bytes: int, slice_bytes: int, *, un
     (file,) = stored.files
     present = file.stat().st_size - stored.start
     if stored.packing != "none":
-        present = _unpacked_bytes(stored, needed_bytes + slice_bytes) if unpack else present * _MOST_COMPRESSED
+        present = _unpacked_bytes(stored, needed_bytes + slice_bytes) if unpack else present * MOST_COMPRESSED
     if present < needed_bytes:
         raise EOFError(f"shorter than the {needed_bytes} bytes that its header announces")
     may_tell = stored.exact and (unpack or stored.packing == "none")
@@ -111,19 +109,19 @@ def _unpacked(stored: StoredVoxels) -> Iterator[bytes]:
     if path.name.lower().endswith(".gz"):  # the whole file is packed, its header too
         with gzip.open(path) as unpacked:
             unpacked.read(stored.start)
-            while block := unpacked.read(_BLOCK_BYTES):
+            while block := unpacked.read(BLOCK_BYTES):
                 yield block
         return
     with path.open("rb") as file:
         file.seek(stored.start)
         if stored.packing == "gzip":
             with gzip.open(file) as unpacked:
-                while block := unpacked.read(_BLOCK_BYTES):
+                while block := unpacked.read(BLOCK_BYTES):
                     yield block
             return
         unpacker = zlib.decompressobj()
-        while (packed := unpacker.unconsumed_tail or file.read(_BLOCK_BYTES)) and not unpacker.eof:
-            yield unpacker.decompress(packed, _BLOCK_BYTES)
+        while (packed := unpacker.unconsumed_tail or file.read(BLOCK_BYTES)) and not unpacker.eof:
+            yield unpacker.decompress(packed, BLOCK_BYTES)
 
 
 def _of_meta_image(path: Path, content: bytes) -> StoredVoxels:
