@@ -34,7 +34,7 @@ from fsseg.stages.base_channels import require_same_channels
 from fsseg.stages.base_gaps import left_random
 from fsseg.stages.estimate import FoldScores, leave_one_out
 from fsseg.stages.stored_orientation import orientation_notes
-from fsseg.stages.support import quick_support, read_support
+from fsseg.stages.support import Support, quick_support, read_support
 from fsseg.stages.support_cases import negative_notes
 from fsseg.stages.support_check import silent_notes
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
@@ -106,6 +106,42 @@ def run_adapt(
         UsageError: unknown structure, case, method or option; more shots than pool cases; the output folder exists.
         FssegError: a support case that cannot be learned from, damaged files, no space left.
     """
+    job, dataset, split = _job(config)
+    flips = job.flips  # refused, where the recipe cannot have them, before an image is read
+    manifest = Manifest("adapt", config.model_dump(mode="json"), config.seed)
+    preprocessor = CasePreprocessor(job.base, preprocessed_folder() / CACHE_NAME, adds=not dry_run)
+    read = quick_support if dry_run else read_support
+    support = read(dataset, job.target, split.support, preprocessor)
+    volumes = support.volumes
+    orientation = orientation_notes(job.base, {case: dataset.images(case)[0] for case in split.support})
+    adapted = build_adapted(job, volumes)
+    urgent = [*scale_notes(preprocessor.off_scale), *urgent_notes(job.base, adapted)]
+    notes = [
+        *orientation,
+        *dataset.unlabelled_notes(),
+        *negative_notes(support.labels, job.target),
+        *notes_of(job, adapted),
+    ]
+    facts = {
+        **_facts(config, job, adapted, split),
+        "mirroring_axes": list(flips.axes),
+        "licence": dataset.dataset_json.get("licence", "unknown"),
+        "notes": [*urgent, *notes],
+    }
+    if dry_run:
+        return {**facts, **_cost(config, job, adapted, split, support)}
+    for note in [*urgent, *memory_warnings(job, adapted, volumes)]:
+        log.warning("%s", note)
+    if announce is not None:
+        announce({**facts, "notes": notes})
+    manifest.add_inputs([path for case in split.support for path in (*dataset.images(case), dataset.label(case))])
+    manifest.add(**facts)
+    with new_run_folder(config.out, checkpoints=_UNFINISHED, resume=True) as staging:
+        return _fill(staging, config, job, adapted, volumes, split, manifest)
+
+
+def _job(config: AdaptConfig) -> tuple[Job, RawDataset, Split]:
+    """Return what to adapt, to which dataset and cases; raise `UsageError` for what does not go together."""
     method = create_method(config.method, config.method_options)
     decoder = require_decoder_choice(method, config.decoder)
     device = resolve_device(config.device)
@@ -129,76 +165,70 @@ def run_adapt(
     split = _split(config, dataset)
     if config.recipe.activation == "softmax":
         require_classes(target, split.support)
-    job = Job(base, target, method, decoder, config.recipe, config.seed, device)
-    flips = job.flips
     if config.estimate == "loo" and len(split.support) < 2:
         raise UsageError("--estimate loo holds out one support case at a time, so it needs at least 2 shots, got 1.")
-    manifest = Manifest("adapt", config.model_dump(mode="json"), config.seed)
-    cache = preprocessed_folder() / CACHE_NAME
-    preprocessor = CasePreprocessor(base, cache, adds=not dry_run)
-    read = quick_support if dry_run else read_support
-    support = read(dataset, target, split.support, preprocessor)
-    volumes = support.volumes
-    orientation = orientation_notes(base, {case: dataset.images(case)[0] for case in split.support})
-    adapted = build_adapted(job, volumes)
-    urgent = [*scale_notes(preprocessor.off_scale), *urgent_notes(base, adapted)]
-    known = base.head_rows() if method.uses_pretrained else {}
-    facts = {
+    return Job(base, target, method, decoder, config.recipe, config.seed, device), dataset, split
+
+
+def _facts(config: AdaptConfig, job: Job, adapted: AdaptedNetwork, split: Split) -> dict[str, Any]:
+    """Return what is trained on what, as plain JSON values."""
+    known = job.base.head_rows() if job.method.uses_pretrained else {}
+    return {
         "method": config.method,
-        "decoder": decoder,
-        "base": base.provenance(),
-        "structures": {name: "known" if name in known else "novel" for name in target.names},
+        "decoder": job.decoder,
+        "base": job.base.provenance(),
+        "structures": {name: "known" if name in known else "novel" for name in job.target.names},
         "parameters": adapted.report().as_dict(),
         "support": list(split.support),
-        "mirroring_axes": list(flips.axes),
-        "licence": dataset.dataset_json.get("licence", "unknown"),
-        "notes": [
-            *urgent,
-            *orientation,
-            *dataset.unlabelled_notes(),
-            *negative_notes(support.labels, target),
-            *notes_of(job, adapted),
-        ],
     }
-    if dry_run:
-        most = 0 if method.training_free else config.recipe.for_cases(len(split.support)).max_steps
-        cost = adaptation_cost(
-            job,
-            adapted,
-            volumes,
-            len(split.support),
-            estimated=config.estimate == "loo",
-            preprocessing_seconds=support.preprocessing_seconds,
-        )
-        return {**facts, "max_steps": most, "out": str(config.out), **cost}
-    for note in [*urgent, *memory_warnings(job, adapted, volumes)]:
+
+
+def _cost(config: AdaptConfig, job: Job, adapted: AdaptedNetwork, split: Split, support: Support) -> dict[str, Any]:
+    """Return what a dry run says besides: the most steps, where the result would be, and what it would cost."""
+    cost = adaptation_cost(
+        job,
+        adapted,
+        support.volumes,
+        len(split.support),
+        estimated=config.estimate == "loo",
+        preprocessing_seconds=support.preprocessing_seconds,
+    )
+    most = 0 if job.method.training_free else config.recipe.for_cases(len(split.support)).max_steps
+    return {"max_steps": most, "out": str(config.out), **cost}
+
+
+def _fill(
+    staging: Path,
+    config: AdaptConfig,
+    job: Job,
+    adapted: AdaptedNetwork,
+    volumes: Sequence[Volume],
+    split: Split,
+    manifest: Manifest,
+) -> dict[str, Any]:
+    """Train, or go on with a training that was stopped, and write the run folder; return the manifest's content."""
+    clear_staging(staging, keep=_UNFINISHED)
+    checkpoint = FitCheckpoint(staging / TRAINING_NAME, _fingerprint(config, job, volumes))
+    folds = FoldScores(staging / FOLDS_NAME, checkpoint.fingerprint)
+    estimate = leave_one_out(job, volumes, folds) if config.estimate == "loo" else None
+    result = train(job, adapted, volumes, label=f"adapt {config.method}", checkpoint=checkpoint)
+    silent = silent_notes(job, adapted, volumes)
+    for note in silent:
         log.warning("%s", note)
-    if announce is not None:
-        announce({**facts, "notes": facts["notes"][len(urgent) :]})
-    manifest.add_inputs([path for case in split.support for path in (*dataset.images(case), dataset.label(case))])
-    with new_run_folder(config.out, checkpoints=_UNFINISHED, resume=True) as staging:
-        clear_staging(staging, keep=_UNFINISHED)
-        checkpoint = FitCheckpoint(staging / TRAINING_NAME, _fingerprint(config, job, volumes))
-        folds = FoldScores(staging / FOLDS_NAME, checkpoint.fingerprint)
-        estimate = leave_one_out(job, volumes, folds) if config.estimate == "loo" else None
-        result = train(job, adapted, volumes, label=f"adapt {config.method}", checkpoint=checkpoint)
-        silent = silent_notes(job, adapted, volumes)
-        for note in silent:
-            log.warning("%s", note)
-        split.save(staging)
-        _write_estimate(staging, estimate)
-        write_losses(staging, result)
-        info = adapter_info(config.method, job, adapted, split.support, result, estimate)
-        save_adapter(staging, adapted.compact_state(), info)
-        if not method.not_merged_because:
-            _write_merged(staging, job, adapted, split.support)
-        ranks = method.ranks(adapted.network)
-        manifest.add(**facts, **training_facts(result), ranks=ranks, merged=not method.not_merged_because)
-        manifest.add(feature_cache=result.feature_cache, estimate=estimate, silent=silent)
-        manifest.add_seconds(result.earlier_seconds + folds.earlier_seconds)
-        checkpoint.remove()
-        folds.remove()
-        return manifest.write(staging)
+    split.save(staging)
+    _write_estimate(staging, estimate)
+    write_losses(staging, result)
+    info = adapter_info(config.method, job, adapted, split.support, result, estimate)
+    save_adapter(staging, adapted.compact_state(), info)
+    merges = not job.method.not_merged_because
+    if merges:
+        _write_merged(staging, job, adapted, split.support)
+    manifest.add(**training_facts(result), ranks=job.method.ranks(adapted.network), merged=merges)
+    manifest.add(feature_cache=result.feature_cache, estimate=estimate, silent=silent)
+    manifest.add_seconds(result.earlier_seconds + folds.earlier_seconds)
+    checkpoint.remove()
+    folds.remove()
+    return manifest.write(staging)
 
 
 def require_new_or_unfinished(out: Path) -> None:
