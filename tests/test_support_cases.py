@@ -15,8 +15,10 @@ from fsseg.data.structures import CaseAnnotation, Structures, load_structures
 from fsseg.data.volumes import SourceLabels, Volume, annotated_locations, annotation_zones, foreground_locations
 from fsseg.evaluation.metrics import dice
 from fsseg.methods.adapter_file import LabelMaps
+from fsseg.nnunet import preprocessing
 from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.nnunet.preprocessing import CasePreprocessor, source_labels
+from fsseg.nnunet.raw_dataset import read_raw_dataset
 from fsseg.stages.adaptation import Target
 from fsseg.stages.estimate import _dsc, _spread
 from fsseg.stages.support_cases import labels_of, negative_notes, require_learnable
@@ -114,6 +116,20 @@ def test_a_volume_knows_what_its_label_map_held(lab: Lab) -> None:
     source = source_labels(lab.label(0), preprocessor.plans)
     assert source.voxels == dict(zip(values.tolist(), counts.tolist(), strict=True))
     assert source.spacing_mm == pytest.approx(image.GetSpacing()[::-1])
+
+
+def test_a_case_is_hashed_once(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[Path] = []
+    of_file = preprocessing.sha256_of_file
+    monkeypatch.setattr(preprocessing, "sha256_of_file", lambda file: hashed.append(file) or of_file(file))
+    dataset = read_raw_dataset(lab.target)
+    files, label, structures = dataset.images(lab.case(0)), dataset.label(lab.case(0)), dataset.structures
+    preprocessor = CasePreprocessor(read_model_folder(lab.base), cache=tmp_path)
+    assert not preprocessor.is_cached(files, label)
+    preprocessor.volume(lab.case(0), files, label, structures, structures.names)
+    assert preprocessor.is_cached(files, label)
+    assert preprocessor.sha256(label) == of_file(label)
+    assert hashed == [*files, label]
 
 
 def test_a_true_negative_is_adapted_to_and_estimated(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

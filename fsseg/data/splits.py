@@ -67,6 +67,12 @@ def read_case_list(path: Path) -> tuple[str, ...]:
     return cases
 
 
+def read_case_lists(pool: Path | None, test: Path | None) -> dict[str, tuple[str, ...]]:
+    """Return `pool` and `test` as `make_split` takes them, of those files that are given."""
+    files = {"pool": pool, "test": test}
+    return {name: read_case_list(file) for name, file in files.items() if file is not None}
+
+
 def make_split(
     cases: Sequence[str],
     *,

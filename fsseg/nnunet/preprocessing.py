@@ -22,7 +22,6 @@ from fsseg.nnunet.normalization import STATISTICS, scale_checks
 from fsseg.nnunet.quiet import nnunet_failures, quiet
 from fsseg.nnunet.sound_cases import require_sound, require_sound_headers, unnamed_values
 
-
 # Properties of our own: what the label map holds before it is resampled, and how many voxels of each.
 _LABEL_VALUES, _LABEL_VOXELS = "label_values", "label_voxels"
 _OFF_SCALE = "off_scale"  # and this: image file -> what is odd about its values
@@ -48,6 +47,7 @@ class CasePreprocessor:
         self.plans = model.plans_manager()
         self.configuration = model.configuration_manager()
         self.off_scale: dict[str, OffScale] = {}  # image file -> what is odd about its values
+        self._hashes: dict[Path, str] = {}
         self._checks = scale_checks(self.configuration.normalization_schemes, model.plans)
 
     def image(self, files: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
@@ -125,6 +125,12 @@ class CasePreprocessor:
             write_entry(entry, case)
         return case
 
+    def sha256(self, file: Path) -> str:
+        """Return the hash of an image or label map, which is read once for it."""
+        if file not in self._hashes:
+            self._hashes[file] = sha256_of_file(file)
+        return self._hashes[file]
+
     def _key(self, files: Sequence[Path]) -> str:
         block = {key: value for key, value in self.configuration.configuration.items() if key != "architecture"}
         intensities = self.model.plans.get(STATISTICS)
@@ -133,7 +139,7 @@ class CasePreprocessor:
         recipe = json.dumps(decides, sort_keys=True, default=plain)
         digest = hashlib.sha256(recipe.encode())
         for file in files:
-            digest.update(sha256_of_file(file).encode())
+            digest.update(self.sha256(file).encode())
         return digest.hexdigest()
 
     def _run(self, files: Sequence[Path], label: Path | None) -> tuple[np.ndarray, Any, dict[str, Any]]:

@@ -15,7 +15,7 @@ from fsseg.config.recipes import HeadStart, Recipe
 from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.config.staging import clear_staging
 from fsseg.data.intensity_scale import scale_notes
-from fsseg.data.splits import Split, make_split, read_case_list
+from fsseg.data.splits import Split, make_split, read_case_lists
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork, require_decoder_choice
 from fsseg.methods.adapter_file import save_adapter
@@ -134,7 +134,8 @@ def run_adapt(
         log.warning("%s", note)
     if announce is not None:
         announce({**facts, "notes": notes})
-    manifest.add_inputs([path for case in split.support for path in (*dataset.images(case), dataset.label(case))])
+    inputs = [path for case in split.support for path in (*dataset.images(case), dataset.label(case))]
+    manifest.add_hashes({str(path): preprocessor.sha256(path) for path in inputs})
     manifest.add(**facts)
     with new_run_folder(config.out, checkpoints=_UNFINISHED, resume=True) as staging:
         return _fill(staging, config, job, adapted, volumes, split, manifest)
@@ -242,15 +243,9 @@ def _fingerprint(config: AdaptConfig, job: Job, volumes: Sequence[Volume]) -> st
 
 
 def _split(config: AdaptConfig, dataset: RawDataset) -> Split:
-    return make_split(
-        dataset.cases,
-        shots=config.shots,
-        seed=config.seed,
-        pool=None if config.pool is None else read_case_list(config.pool),
-        test=() if config.test is None else read_case_list(config.test),
-        support=config.cases,
-        twins=dataset.structures.twins,
-    )
+    lists = read_case_lists(config.pool, config.test)
+    twins = dataset.structures.twins
+    return make_split(dataset.cases, shots=config.shots, seed=config.seed, support=config.cases, twins=twins, **lists)
 
 
 def _write_estimate(folder: Path, estimate: dict[str, Any] | None) -> None:

@@ -13,7 +13,7 @@ from fsseg.config.few_shot import ADAPT_KEY, FewShotSettings
 from fsseg.config.json_files import write_json
 from fsseg.config.pretraining import PLANS_KEY
 from fsseg.config.recipes import HeadStart, Recipe
-from fsseg.data.splits import Split, make_split, read_case_list
+from fsseg.data.splits import Split, make_split, read_case_lists
 from fsseg.data.structures import STRUCTURES_NAME
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.contract import DecoderChoice
@@ -124,7 +124,7 @@ def run_nnunet_plans(config: NnunetPlansConfig) -> dict[str, Any]:
 
 def _split(config: NnunetPlansConfig, raw: RawDataset) -> Split:
     """Check the lists of cases; of which of the pool a fold trains on, the trainer draws."""
-    lists = {name: read_case_list(file) for name in ("pool", "test") if (file := getattr(config, name)) is not None}
+    lists = read_case_lists(config.pool, config.test)
     if config.cases is not None:
         lists["pool"] = config.cases
     return make_split(raw.cases, shots=1, seed=config.seed, twins=raw.structures.twins, **lists)

@@ -9,7 +9,7 @@ from pydantic import Field
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import write_json
-from fsseg.data.splits import Twins, leave_one_out, make_split, read_case_list
+from fsseg.data.splits import Twins, leave_one_out, make_split, read_case_lists
 from fsseg.data.structures import load_structures, twins_of
 from fsseg.nnunet.environment import SPLITS_NAME, dataset_folder, preprocessed_folder, structures_folder
 
@@ -55,7 +55,7 @@ def run_splits(config: SplitsConfig) -> dict[str, Any]:
     if not cases:
         raise FssegError(f"{folder} holds no preprocessed case.\n  Run `fsseg preprocess` first.")
     twins, shots = _twins(folder), config.shots
-    lists = {name: read_case_list(file) for name in ("pool", "test") if (file := getattr(config, name)) is not None}
+    lists = read_case_lists(config.pool, config.test)
     cases = list(make_split(cases, shots=1, seed=0, twins=twins, **lists).pool)
     splits = leave_one_out(cases, twins) if shots is None else _few_shot(cases, shots, config.folds, twins)
     write_json(out, splits)
