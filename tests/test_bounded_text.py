@@ -1,6 +1,7 @@
 """JSON and YAML of strangers: what would take hours, gigabytes or a traceback is refused in a line."""
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,15 @@ def test_huge_files_are_not_read(tmp_path: Path) -> None:
             file.truncate(size)  # sparse: takes no space
         with pytest.raises(FssegError, match=r"is not read: (1,024|8) MiB"):
             read(tmp_path / name)
+
+
+def test_what_is_no_regular_file_is_called_so(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "plans.json")  # which would be waited for
+    for path in (tmp_path / "plans.json", tmp_path):
+        with pytest.raises(FssegError, match="it is no regular file"):
+            read_json(path)
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "missing.json")
 
 
 def test_messages_are_no_longer_than_what_can_be_read() -> None:

@@ -27,7 +27,9 @@ def read_bounded(path: Path, most_mib: int, kind: str, error: type[FssegError]) 
         error: what to raise.
     """
     size = path.stat().st_size
-    if size > most_mib * 2**20 or not path.is_file():
+    if not path.is_file():
+        raise error(f"{path} is not read: it is no regular file.\n  Give the path of a {kind} file.")
+    if size > most_mib * 2**20:
         raise error(f"{path} is not read: {size / 2**20:,.0f} MiB.\n  allowed: {kind} files of up to {most_mib} MiB")
     try:
         return path.read_text(encoding="utf-8")

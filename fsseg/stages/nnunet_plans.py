@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,22 +91,8 @@ def run_nnunet_plans(config: NnunetPlansConfig) -> dict[str, Any]:
         raise UsageError(
             f"Plans exist already: {out}\n  Trainings refer to them. Choose another --name, or delete the file."
         )
-    if folder.is_dir():
-        require_same_integers(folder, raw.structures)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "dataset.json", raw.dataset_json)
-    if (raw.path / STRUCTURES_NAME).is_file():
-        shutil.copyfile(raw.path / STRUCTURES_NAME, folder / STRUCTURES_NAME)
-    settings = FewShotSettings(
-        **config.model_dump(exclude={"dataset", "structures", "name", "checkpoint", "cases", "shots", "pool", "test"}),
-        shots=shots,
-        pool=split.pool if config.pool or config.cases else None,
-        test=split.test,
-        checkpoint=config.checkpoint.resolve(),
-        base_sha256=base.sha256,
-        structures=tuple(names),
-    )
-    write_json(out, _plans(base, raw.path.name, name, settings))
+    _write_dataset(raw, folder)
+    write_json(out, _plans(base, raw.path.name, name, _settings(config, base, names, split, shots)))
     return {
         "out": str(out),
         "plans": name,
@@ -120,6 +107,32 @@ def run_nnunet_plans(config: NnunetPlansConfig) -> dict[str, Any]:
         "labelled": not raw.unlabelled,
         "notes": [*raw.unlabelled_notes(), *notes],
     }
+
+
+def _settings(
+    config: NnunetPlansConfig, base: ModelFolder, names: Sequence[str], split: Split, shots: int
+) -> FewShotSettings:
+    """Return what the trainer reads out of the plans."""
+    said_otherwise = {"dataset", "structures", "name", "checkpoint", "cases", "shots", "pool", "test"}
+    return FewShotSettings(
+        **config.model_dump(exclude=said_otherwise),
+        shots=shots,
+        pool=split.pool if config.pool or config.cases else None,
+        test=split.test,
+        checkpoint=config.checkpoint.resolve(),
+        base_sha256=base.sha256,
+        structures=tuple(names),
+    )
+
+
+def _write_dataset(raw: RawDataset, folder: Path) -> None:
+    """Write what the dataset is into its preprocessed folder; what lies there of other plans must mean the same."""
+    if folder.is_dir():
+        require_same_integers(folder, raw.structures)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "dataset.json", raw.dataset_json)
+    if (raw.path / STRUCTURES_NAME).is_file():
+        shutil.copyfile(raw.path / STRUCTURES_NAME, folder / STRUCTURES_NAME)
 
 
 def _split(config: NnunetPlansConfig, raw: RawDataset) -> Split:
