@@ -222,5 +222,5 @@ def test_the_header_is_printed_before_the_training(lab: Lab, tmp_path: Path, mon
     monkeypatch.setattr("fsseg.stages.adapt.train", fail)
     words = lab.adapt_words(tmp_path / "run", "--cases", lab.case(0), lab.case(1))
     stopped = fsseg(*words)
-    assert f"from 2 cases: {lab.case(0)}, {lab.case(1)}" in stopped.out
-    assert fsseg(*words, "--json").out == ""
+    assert f"from 2 cases: {lab.case(0)}, {lab.case(1)}" in stopped.err
+    assert stopped.out == ""

@@ -515,16 +515,21 @@ def test_adapt_from_a_run_without_a_head(lab: Lab, imported: Any, folder: Path, 
 
 def test_adapt_from_any_modality(lab: Lab, imported: Any, folder: Path, small_plans: Any) -> None:
     """A z-scored encoder says "any" where others say "CT"; the number of channels must agree all the same."""
-    plans, base = small_plans(imported("nnssl")[0], patch=(32, 32, 32)), folder / "runs" / "any"
+    plans, base = small_plans(imported("nnssl")[0], patch=(64, 32, 32)), folder / "runs" / "any"
     succeed("import", written(folder, "nnssl"), "--plans", plans, "--out", base)
     assert read_model_folder(base).dataset_json["channel_names"] == {"0": "any"}
     assert succeed(*lab.adapt_words(folder / "unwritten", "--dry-run", base=base))["structures"][KNOWN] == "novel"
-    file = base / "dataset.json"
-    content = json.loads(file.read_text(encoding="utf-8"))
-    file.write_text(json.dumps(content | {"channel_names": {"0": "any", "1": "any"}}), encoding="utf-8")
     file = base / "plans.json"
     content = json.loads(file.read_text(encoding="utf-8"))
     block = content["configurations"]["3d_fullres"]
+    file.write_text(json.dumps(content).replace("[64, 32, 32]", "[32, 32, 32]"), encoding="utf-8")
+    outcome = fsseg(*lab.adapt_words(folder / "unwritten", "--dry-run", base=base))
+    assert outcome.code == 2
+    assert "Patches of [32, 32, 32] are too small for this network" in outcome.err
+    file = base / "dataset.json"
+    dataset_json = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(dataset_json | {"channel_names": {"0": "any", "1": "any"}}), encoding="utf-8")
+    file = base / "plans.json"
     for key in ("normalization_schemes", "use_mask_for_norm"):
         block[key] = 2 * block[key]
     file.write_text(json.dumps(content), encoding="utf-8")

@@ -238,7 +238,7 @@ def test_plans_whose_patch_does_not_fit_are_refused(tmp_path: Path) -> None:
     plans = json.loads((REPOSITORY / "plans" / "swinunetr_fseft.json").read_text(encoding="utf-8"))
     plans["configurations"]["3d_fullres"]["patch_size"] = [96, 96, 80]
     (tmp_path / "plans.json").write_text(json.dumps(plans))
-    with pytest.raises(UsageError, match=r"patch \[96, 96, 80\] must be divisible .* \[32, 32, 32\]"):
+    with pytest.raises(UsageError, match=r"patch_size \[96, 96, 80\] must be divisible .* \[32, 32, 32\]"):
         read_plans_file(tmp_path / "plans.json")
 
 

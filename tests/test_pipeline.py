@@ -167,7 +167,7 @@ def test_text_of_a_pretraining_says_why_there_is_no_validation(lab: Lab, tmp_pat
 def test_text_of_an_adaptation_names_counts_and_folder(lab: Lab, tmp_path: Path) -> None:
     outcome = fsseg(*lab.adapt_words(tmp_path / "run", "--estimate", "loo"))
     assert outcome.code == 0, outcome.err
-    assert f"{NOVEL} (novel)" in outcome.out
+    assert f"{NOVEL} (novel)" in outcome.err
     assert "3 steps (step limit)" in outcome.out
     assert "expected DSC by leave-one-out" in outcome.out
     assert str(tmp_path / "run") in outcome.out

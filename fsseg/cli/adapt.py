@@ -50,10 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
     config = validated(AdaptConfig, values, "the options")
 
     def announce(facts: dict) -> None:  # before hours of work
-        sys.stdout.write(_header(facts, arguments) + "\n")
-        sys.stdout.flush()
+        sys.stderr.write(_header(facts, arguments) + "\n")  # standard output is for what came of it
 
-    result = run_adapt(config, dry_run=arguments.dry_run, announce=None if arguments.json else announce)
+    result = run_adapt(config, dry_run=arguments.dry_run, announce=announce)
     emit(result, _text(result, arguments), arguments.json)
     return 0
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from fsseg.config.base import Precision
+from fsseg.config.errors import UsageError
 from fsseg.training.cost import expected_step_mib
 from fsseg.training.placement import computing_dtype, has_bfloat16
 
@@ -112,14 +113,26 @@ class PlannedStep:
     compute_loss: Callable[[Any], object] | None = None
 
     def mib(self) -> float:
-        """Return about what the step will hold at its largest."""
-        return expected_step_mib(
-            self.network,
-            (self.batch, self.channels, *self.patch),
-            dtype=computing_dtype(self.device, self.precision),
-            checkpoint_activations=self.checkpointed,
-            compute_loss=self.compute_loss,
-        )
+        """Return about what the step will hold at its largest.
+
+        Raises:
+            UsageError: the patch is so small that a norm of the network would see one value alone.
+        """
+        try:
+            return expected_step_mib(
+                self.network,
+                (self.batch, self.channels, *self.patch),
+                dtype=computing_dtype(self.device, self.precision),
+                checkpoint_activations=self.checkpointed,
+                compute_loss=self.compute_loss,
+            )
+        except ValueError as error:
+            if "Expected more than 1" not in str(error):  # torch's words
+                raise
+            raise UsageError(
+                f"Patches of {list(self.patch)} are too small for this network: at its lowest level a norm sees one"
+                " voxel alone.\n  Take plans with a larger patch; `fsseg import FILE --patch-size` gives a base one."
+            ) from None
 
     def smaller_patch(self) -> list[int] | None:
         """Return a patch of about half the extents that the network reads, or None."""
@@ -127,7 +140,7 @@ class PlannedStep:
             half = [max(multiple, size // 2 // multiple * multiple) for size in self.patch]
             try:
                 replace(self, patch=half, batch=1).mib()
-            except (RuntimeError, ValueError, AssertionError):
+            except (RuntimeError, ValueError, AssertionError, UsageError):
                 continue
             return half if math.prod(half) < math.prod(self.patch) else None
         return None
