@@ -97,11 +97,11 @@ class CasePreprocessor:
         self.off_scale |= {image: OffScale(**off) for image, off in properties.pop(_OFF_SCALE).items()}
 
     def source(self, files: Sequence[Path], label: Path, structures: Structures) -> SourceLabels:
-        """Return what a label map holds, without resampling; refuse and note what `volume` does of files as they are."""
+        """Return what a label map holds, without resampling; refuse and note what `volume` does of the files."""
         require_sound(files, label, reader_of(self.model.plans))
         with nnunet_failures(f"Case {files[0].name} cannot be read"), quiet():
             data, _ = self.plans.image_reader_writer_class().read_images([str(file) for file in files])
-        self._noted({_OFF_SCALE: self._off_scale(files, data)})
+        self._note_off_scale({_OFF_SCALE: self._off_scale(files, data)})
         found = source_labels(label, self.plans)
         _require_named(list(found.voxels), structures, label)
         return found
