@@ -1,7 +1,9 @@
 """nnU-Net's files go through one strict model each when they are read: all problems in one message, no traceback."""
 
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +23,7 @@ from fsseg.data.dataset_json import LabelsJson, checked_dataset_json
 from fsseg.data.splits_file import require_splits
 from fsseg.data.structures import Structures, load_structures
 from fsseg.nnunet.checkpoint_content import checked_checkpoint
+from fsseg.nnunet.model_folder import checked_model
 from fsseg.nnunet.planning import read_plans_file
 from fsseg.nnunet.plans_content import checked_plans
 from fsseg.nnunet.process_counts import require_process_counts
@@ -125,6 +128,29 @@ def test_plans_of_a_model_and_shipped_plans_are_checked_alike(tmp_path: Path, na
             read()
         assert message in str(raised.value)
         assert "plans.json" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("statistics", "reader", "ending", "message"),
+    [
+        ({}, "SimpleITKIO", ".nii.gz", "holds no statistics of intensities"),
+        (None, "SimpleITKIO", ".nii.gz", "holds no statistics of intensities"),
+        ("kept", "SimpleITKIO", ".exe", "file_ending '.exe' is of no format that SimpleITKIO"),
+        ("kept", "NibabelIO", ".nrrd", "file_ending '.nrrd' is of no format that NibabelIO"),
+        ("kept", "SimpleITKIO", ".nii", ""),
+        ("kept", "Tiff3DIO", ".tif", ""),
+    ],
+)
+def test_a_model_can_normalise_images_and_write_label_maps(
+    statistics: Any, reader: str, ending: str, message: str
+) -> None:
+    plans = tiny_plans() | {"image_reader_writer": reader}
+    if statistics != "kept":
+        plans["foreground_intensity_properties_per_channel"] = statistics
+    dataset_json = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}, "file_ending": ending}
+    files = {"plans": plans, "dataset_json": dataset_json, "configuration": C, "weights": {}, "mirroring_axes": None}
+    with pytest.raises(FssegError, match=re.escape(message)) if message else contextlib.nullcontext():
+        checked_model(Path("model"), **files)
 
 
 def test_all_problems_of_plans_are_said_at_once() -> None:

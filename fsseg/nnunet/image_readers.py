@@ -4,11 +4,17 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
+from nnunetv2.imageio.reader_writer_registry import (
+    determine_reader_writer_from_dataset_json,
+    recursive_find_reader_writer_by_name,
+)
 
+from fsseg.config.errors import FssegError, shown
 from fsseg.data.image_header import Reader, check_header
 from fsseg.data.images import UnreadableImageError
 from fsseg.nnunet.quiet import quiet
+
+_OF_ITK_TOO = (".nii", ".mhd")  # nnU-Net lists them for no reader of ITK, which reads and writes them
 
 
 def reader_of(plans: dict[str, Any]) -> Reader:
@@ -30,6 +36,25 @@ def reader_of_dataset(dataset_json: dict[str, Any], example: Path) -> Reader:
     except (UnreadableImageError, RuntimeError):
         return "ITK"  # what is wrong comes from the checks
     return _reader(chosen.__name__)
+
+
+def require_file_ending(plans: dict[str, Any], dataset_json: dict[str, Any], where: Path | str) -> None:
+    """Raise `FssegError` if the reader of a model's plans writes no files as its dataset.json asks for.
+
+    Args:
+        plans: of the model.
+        dataset_json: of the model.
+        where: its dataset.json, for messages.
+    """
+    name, ending = plans["image_reader_writer"], dataset_json["file_ending"]
+    endings = list(recursive_find_reader_writer_by_name(name).supported_file_endings)
+    if name.startswith("SimpleITK"):
+        endings += _OF_ITK_TOO
+    if ending not in endings:
+        raise FssegError(
+            f"{where}: file_ending {shown(ending)} is of no format that {name}, which its plans name, can write.\n"
+            f"  allowed: {', '.join(endings)}"
+        )
 
 
 def _reader(name: str) -> Reader:

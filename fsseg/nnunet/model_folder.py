@@ -31,8 +31,9 @@ from fsseg.nnunet.checkpoint_file import (
     save_checkpoint,
 )
 from fsseg.nnunet.configurations import deciding_settings, require_plain_3d, resolved
+from fsseg.nnunet.image_readers import require_file_ending
 from fsseg.nnunet.model_checkpoints import checkpoint_file, remarks_on
-from fsseg.nnunet.plans_content import checked_plans
+from fsseg.nnunet.plans_content import checked_plans, require_statistics
 from fsseg.training.torch_file import read_torch_file
 
 logger = logging.getLogger(__name__)
@@ -245,6 +246,7 @@ def checked_model(
     file = path / "plans.json"
     require_plain_3d(plans, configuration, str(path))
     block = checked_plans(plans, configuration, file)
+    require_statistics(plans, block, file)
     plans = {"label_manager": "LabelManager", **plans}  # nnU-Net's default, which it prints for plans without one
     dataset_json = checked_dataset_json(dataset_json, path / "dataset.json")
     schemes, channels = block["normalization_schemes"], channel_names(dataset_json)
@@ -254,6 +256,7 @@ def checked_model(
             f" {', '.join(channels)}."
         )
     _require_labels(plans, dataset_json, path / "dataset.json")
+    require_file_ending(plans, dataset_json, path / "dataset.json")
     return ModelFolder(path, plans, dataset_json, configuration, weights, mirroring_axes)
 
 

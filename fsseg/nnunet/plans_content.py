@@ -181,6 +181,21 @@ def checked_plans(
     return block
 
 
+def require_statistics(plans: dict[str, Any], block: dict[str, Any], where: Path | str) -> None:
+    """Raise `FssegError` if plans of a model leave out what they normalise CT by; plans that are shipped may.
+
+    Args:
+        plans: content of its plans.json, which `checked_plans` has read.
+        block: the configuration that is used.
+        where: the file, for messages.
+    """
+    if CT_SCHEME in block["normalization_schemes"] and not plans.get(STATISTICS):
+        raise FssegError(
+            f"{where} normalises by {CT_SCHEME}, but holds no statistics of intensities ({STATISTICS}).\n"
+            "  Copy it again from where the model was trained."
+        )
+
+
 def patch_problem(architecture: dict[str, Any], patch_size: list[int]) -> str:
     """Return why a network cannot halve a patch often enough; "" if it can."""
     try:
