@@ -514,6 +514,10 @@ def test_an_empty_or_absent_folder_is_refused(site):
     (site.root / "Livers").mkdir()
     with pytest.raises(FssegError, match="no case found in"):
         site.assemble(spec)
+    (site.root / "Livers" / "imagesTr").mkdir()
+    (site.root / "Livers" / "imagesTr" / "a_0000.nrrd").touch()
+    with pytest.raises(FssegError, match=r"its images end in \.nrrd, and \.nii\.gz files are assembled"):
+        site.assemble(spec)
 
 
 def test_the_target_must_be_given_and_free(site, capsys, monkeypatch):

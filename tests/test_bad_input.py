@@ -216,6 +216,10 @@ def test_too_little_memory_is_a_message(
     monkeypatch.setattr("fsseg.stages.adapt.train", fails)
     assert_refused(fsseg(*expand("adapt OUT")), 1, "out of memory", "recipe.checkpoint_activations=true")
     assert not (tmp_path / "out").exists()
+    monkeypatch.setattr("fsseg.stages.predict.run_predict", fails)
+    assert_refused(
+        fsseg(*expand("predict --run RUN --input X --output OUT")), 1, "out of memory", "spacing of the plans"
+    )
 
 
 def test_no_command_prints_the_help() -> None:

@@ -38,9 +38,14 @@ _AFTER_STOP = {
 }
 
 
-_LESS_MEMORY = (
-    "  Training takes less with --set recipe.checkpoint_activations=true, a smaller recipe.batch_size, or a method that"
-    " trains less; pretraining with a smaller patch or batch size in the plans."
+_LESS_MEMORY = {
+    "adapt": "  Training takes less with --set recipe.checkpoint_activations=true, a smaller recipe.batch_size, or a"
+    " method that trains less.",
+    "pretrain": "  Training takes less with a smaller patch or batch size in the plans.",
+}
+_WHOLE_IMAGES = (
+    "  A whole image at the spacing of the plans has to fit, in a prediction with a score for every structure: look at"
+    " that spacing and at the size of the image, or take a machine with more memory (--device cpu uses the host's)."
 )
 
 
@@ -73,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not _is_out_of_memory(error):
             raise
         first_line = str(error).partition("\n")[0] or "the host has none left"
-        _report(f"fsseg {name}: out of memory: {first_line}\n{_LESS_MEMORY}", debug)
+        _report(f"fsseg {name}: out of memory: {first_line}\n{_LESS_MEMORY.get(name, _WHOLE_IMAGES)}", debug)
         return 1
 
 

@@ -105,6 +105,18 @@ def second_channel(files: CaseFiles) -> Path | None:
     return second if second.exists() else None
 
 
+def no_case_found(spec: DatasetSpec, folder: Path) -> str:
+    """Return what to say of a folder in which `find_cases` finds nothing: images of other formats are named."""
+    text = f"no case found in {folder} with layout {spec.layout.kind}"
+    others = {file.suffix for file in folder.glob("imagesTr/*_0000.*") if not file.name.endswith(FILE_ENDING)}
+    if not isinstance(spec.layout, NnunetRawLayout) or not others:
+        return text
+    return (
+        f"{text}: its images end in {', '.join(sorted(others))}, and {FILE_ENDING} files are assembled; convert them,"
+        " or give the dataset to `fsseg preprocess` as it is"
+    )
+
+
 def _nnunet_cases(folder: Path) -> dict[str, CaseFiles]:
     images, labels = folder / "imagesTr", folder / "labelsTr"
     cases = {path.name.removesuffix(FILE_ENDING) for path in listed(labels, f"*{FILE_ENDING}")}

@@ -20,7 +20,7 @@ from fsseg.data.assembly import (
     register_spec,
     require_representable,
 )
-from fsseg.data.case_files import CaseFiles, contradictions, find_cases
+from fsseg.data.case_files import CaseFiles, contradictions, find_cases, no_case_found
 from fsseg.data.case_labels import CaseReader, LabelledCase
 from fsseg.data.conflicts import Channels, half_defined, resolved_names
 from fsseg.data.joined_files import case_hashes, write_case
@@ -163,7 +163,7 @@ def _cases(
         excluded = set(spec.exclude).difference(files.case for files in cases)
         joined.warnings += [f"{spec.name}: excluded case {case!r} does not exist" for case in sorted(excluded)]
         if not cases:
-            joined.problems.append(f"{spec.name}: no case found in {folders[spec.name]} with layout {spec.layout.kind}")
+            joined.problems.append(f"{spec.name}: {no_case_found(spec, folders[spec.name])}")
         yield from ((spec, files) for files in cases if files.case not in spec.exclude)
 
 
