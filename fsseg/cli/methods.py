@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fsseg.cli.options import add_output_options, emit
+from fsseg.methods.registry import DEFAULT_DECODER, DEFAULT_METHOD
 
 EXAMPLES = """examples:
   fsseg methods
@@ -71,6 +72,8 @@ def _list(plans: Path | None, *, as_json: bool) -> int:
 def _method_text(facts: dict[str, Any]) -> str:
     choices = facts["decoder"]
     decoder = choices[0] if len(choices) == 1 else f"{' or '.join(choices)} (default: {choices[0]})"
+    if facts["name"] == DEFAULT_METHOD:
+        decoder += f"; {DEFAULT_DECODER} where --method is left out"
     rate = "no step is taken" if facts["learning_rate"] is None else f"learning rate {facts['learning_rate']:g}"
     lines = {
         "trains": f"{facts['trains']}; {rate}",
