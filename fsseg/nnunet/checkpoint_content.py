@@ -89,5 +89,6 @@ def checked_checkpoint(content: dict[str, Any], file: Path) -> NnunetCheckpoint:
         UsageError: it is none of nnU-Net: weights or arguments are missing, so another file was given.
         FssegError: it is one, and damaged.
     """
-    is_other = not all(isinstance(content.get(key), dict) for key in ("network_weights", "init_args"))
+    weights, arguments = content.get("network_weights"), content.get("init_args")
+    is_other = not isinstance(weights, dict) or not isinstance(arguments, dict) or "configuration" not in arguments
     return validated(NnunetCheckpoint, content, str(file), UsageError if is_other else FssegError)
