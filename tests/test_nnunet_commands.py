@@ -469,14 +469,13 @@ def test_stock_validation_alone_gives_the_same_scores(
 
 STOP_AFTER_TWO_STEPS = """
 from fsseg.training.fit_checkpoint import FitCheckpoint
-save, saved = FitCheckpoint.save_if_due, []
-def save_and_stop(self, state):
-    self.minutes = 0
-    save(self, state)
+save, saved = FitCheckpoint.save, []
+def save_and_stop(self, state, *, now):
+    save(self, state, now=True)
     saved.append(True)
     if len(saved) == 2:
         raise SystemExit(3)
-FitCheckpoint.save_if_due = save_and_stop
+FitCheckpoint.save = save_and_stop
 """
 COUNT_STEPS = """
 import atexit

@@ -141,7 +141,7 @@ def test_a_damaged_state_is_named(lab: Lab, tmp_path: Path, stopped: Any) -> Non
     outcome = fsseg(*words)
     assert outcome.code == 1
     assert "training.pt is no checkpoint" in outcome.err
-    assert "Delete it to start again" in outcome.err
+    assert f"Delete {staging_of(tmp_path / 'run') / 'training.pt'} to start again" in outcome.err
     shutil.rmtree(staging_of(tmp_path / "run"))
     assert json.loads(fsseg(*words, "--json").out)["steps"] == STEPS
 

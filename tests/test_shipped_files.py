@@ -43,7 +43,7 @@ def test_readme_shows_what_methods_prints_but_for_reasons() -> None:
     shown = re.search(r"```text\n(method  .*?)```", text, flags=re.DOTALL)
     assert shown
     header, rule, *lines = fsseg("methods", "--plans", REPOSITORY / "plans" / "headneck_cpu.json").out.splitlines()
-    lines = [re.sub(r"(not defined) .*", r"\1", line) for line in lines]
+    lines = [re.sub(r"(not defined) .*", r"\1", line) for line in lines[: lines.index("")]]  # then: where to start
     last = rule.rindex(" ") + 1  # the rule is as long as the longest description that is left
     rows = [line for line in lines if len(line) > last and line[last - 2 : last] == "  "]
     rule = rule[: max(map(len, rows))]

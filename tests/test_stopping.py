@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,14 @@ from fsseg.training.torch_file import read_torch_file
 
 STEPS = 5
 ADAPTER = "adapter.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def _heard() -> Iterator[None]:
+    """Let Ctrl-C through: a job that a script has put into the background ignores it, and so do its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def kill_in_step(patch: pytest.MonkeyPatch, module: Any, number: int, how: signal.Signals = signal.SIGTERM) -> list:
