@@ -324,7 +324,8 @@ def test_intensity_shift_on_a_base_that_scales_otherwise_is_said(lab: Lab, tmp_p
     words = ("--structure", NOVEL, "--recipe", "fseft", "--dry-run")
     assert any(said in note for note in succeed(*lab.adapt_words(tmp_path / "run", *words))["notes"])
     words = ("--structure", NOVEL, "--dry-run")
-    assert succeed(*lab.adapt_words(tmp_path / "run", *words))["notes"] == ["Paired: kidney_left/kidney_right; so no flips."]
+    (note,) = succeed(*lab.adapt_words(tmp_path / "run", *words))["notes"]
+    assert note == "Paired: kidney_left/kidney_right; so no flips."
     plans = ("nnunet", "plans", "--checkpoint", lab.base, "--dataset", "804", "--method", "lora")
     notes = succeed(*plans, "--recipe", "arena", "--name", "scaled_otherwise")["notes"]
     assert any(said in note for note in notes)
