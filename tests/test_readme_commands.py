@@ -82,7 +82,7 @@ def run_commands(lines: str, hospital: Lab) -> str:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 def test_page_for_nnunet_users(hospital: Lab) -> None:
