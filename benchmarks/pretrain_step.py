@@ -90,7 +90,7 @@ def _seconds(iteration: Callable[[], None]) -> float:
 
 
 def _our_iteration(arguments: argparse.Namespace, device: torch.device, folder: Path) -> Callable[[], None]:
-    from fsseg.nnunet.pretraining import make_trainer
+    from fsseg.nnunet.pretraining.make_trainer import make_trainer
 
     plans, dataset_json = _files(arguments)
     settings = {

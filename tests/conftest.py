@@ -180,7 +180,7 @@ def lab(lab_root: Path) -> Lab:
     """Write and assemble the phantoms, preprocess and pretrain."""
     import torch
 
-    from fsseg.data.phantom_datasets import write_phantom_datasets
+    from fsseg.demo.phantom_datasets import write_phantom_datasets
 
     torch.set_num_threads(min(2, torch.get_num_threads()))
     specs = write_phantom_datasets(lab_root / "sources", cases_per_source=2, target_cases=4)

@@ -11,11 +11,11 @@ import torch
 from conftest import KNOWN, NOVEL, Lab, fsseg, succeed
 from safetensors.torch import load_file, save_file
 
+from fsseg.adaptation.load_adapted import load_adapted
 from fsseg.config.staging import MARKER_NAME, staging_of
 from fsseg.methods.adapter_file import LabelMaps, load_adapter, sealed
 from fsseg.methods.stacked_networks import StackedNetworks
 from fsseg.nnunet.model_folder import read_model_folder
-from fsseg.stages.load_adapted import load_adapted
 
 STEPS = ("--set", "recipe.max_steps=6", "recipe.head_learning_rate=0.05")
 
@@ -222,7 +222,7 @@ def test_each_network_shares_the_base_before_the_next_is_built(
 ) -> None:
     import gc
 
-    from fsseg.stages import prediction_model
+    from fsseg.adaptation import prediction_model
 
     base = read_model_folder(lab.base)
     heaviest = max((p for p in base.build_network().parameters()), key=torch.numel)
@@ -296,7 +296,7 @@ def test_adapters_of_one_dataset_keep_its_integers(
 ) -> None:
     from types import SimpleNamespace
 
-    from fsseg.stages.prediction_model import _joined_integers
+    from fsseg.adaptation.prediction_model import _joined_integers
 
     infos: Any = [
         SimpleNamespace(integers={"a": (2, 5), "b": (5,)}, label_maps=LabelMaps(sha256="first", highest=9)),

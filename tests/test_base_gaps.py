@@ -10,13 +10,13 @@ import torch
 from conftest import Lab, fsseg, succeed
 from tiny import tiny_network
 
+from fsseg.adaptation.base_gaps import left_random, left_random_notes, trained_random_notes
 from fsseg.config.errors import FssegError
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.contract import DecoderChoice
 from fsseg.methods.registry import create_method
 from fsseg.models.parts import parts_of
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
-from fsseg.stages.base_gaps import left_random, left_random_notes, trained_random_notes
 
 RANDOM = "decoder.stages.0.convs.0.conv.weight"
 

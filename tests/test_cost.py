@@ -10,12 +10,13 @@ from conftest import KNOWN, Lab, fsseg, succeed
 from tiny import tiny_network
 from torch import Tensor
 
+from fsseg.adaptation import cost as adaptation_cost
 from fsseg.nnunet.preprocessing import CasePreprocessor
-from fsseg.stages import adaptation_cost, pretraining_cost
-from fsseg.stages.cost_advice import Demand, PlannedStep, Remedies, advice, said
+from fsseg.pretraining import cost as pretraining_cost
 from fsseg.training import memory
 from fsseg.training.activation_checkpointing import checkpointed
 from fsseg.training.cost import BatchClock, expected_step_mib, kept_for_backward, mib_of
+from fsseg.training.cost_advice import Demand, PlannedStep, Remedies, advice, said
 from fsseg.training.losses import PUBLISHED_LOSSES
 from fsseg.training.processes import Processes
 
@@ -110,7 +111,7 @@ def test_advice_names_what_saves_and_how_much() -> None:
 
 @pytest.mark.parametrize("checkpointing", ["checkpoint=true", None])
 def test_a_planned_step_names_what_its_command_has(monkeypatch: pytest.MonkeyPatch, checkpointing: str | None) -> None:
-    monkeypatch.setattr("fsseg.stages.cost_advice.has_bfloat16", lambda _: True)
+    monkeypatch.setattr("fsseg.training.cost_advice.has_bfloat16", lambda _: True)
     step = PlannedStep(tiny_network("plain").train(), 1, (32, 32, 32), 2, torch.device("cpu"), "auto")
     lines = step.less(Remedies(checkpointing, "bfloat", "batch 1", "patch {patch}"))
     ways = ["bfloat, in half the time or less", "batch 1", "patch 16 16 16"]
@@ -129,7 +130,7 @@ def test_a_dry_run_tells_the_cost_and_resamples_one_case_of_large_structures(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     monkeypatch.setattr("fsseg.stages.adapt.CACHE_NAME", "no_cache")
-    monkeypatch.setattr("fsseg.stages.support._SAFE_VOXELS", 1)
+    monkeypatch.setattr("fsseg.adaptation.support._SAFE_VOXELS", 1)
     made: list[str] = []
     volume = CasePreprocessor.volume
     monkeypatch.setattr(CasePreprocessor, "volume", lambda self, case, *w: made.append(case) or volume(self, case, *w))
@@ -161,7 +162,7 @@ def test_a_run_that_cannot_fit_is_warned_of_before_it_starts_and_not_tried_in_a_
 def test_a_pretraining_that_cannot_fit_is_warned_of_before_it_starts_and_not_tried_in_a_dry_run(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from fsseg.nnunet.partial_label_trainer import nnUNetTrainerPartialLabel
+    from fsseg.nnunet.pretraining.trainer import nnUNetTrainerPartialLabel
 
     def fail(*_: object) -> None:
         raise KeyboardInterrupt

@@ -15,12 +15,8 @@ from fsseg.cli.main import main
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.pretraining import PretrainSettings
 from fsseg.config.recipes import Recipe
-from fsseg.nnunet.planning import read_plans_file
-from fsseg.reporting.html import report_html
-from fsseg.stages import demo
-from fsseg.stages.demo import PLANS, DemoConfig, DemoSizes, run_demo
-from fsseg.stages.demo_report import meaning_section
-from fsseg.stages.demo_results import (
+from fsseg.demo.report import meaning_section
+from fsseg.demo.results import (
     BASELINE,
     JUDGED,
     METHODS,
@@ -33,6 +29,10 @@ from fsseg.stages.demo_results import (
     method_results,
     results_table,
 )
+from fsseg.nnunet.planning import read_plans_file
+from fsseg.reporting.html import report_html
+from fsseg.stages import demo
+from fsseg.stages.demo import PLANS, DemoConfig, DemoSizes, run_demo
 from fsseg.stages.list_methods import list_methods
 
 TINY = DemoSizes(

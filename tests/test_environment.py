@@ -76,8 +76,8 @@ def test_folders_that_fsseg_sets_for_itself_may_be_relative(monkeypatch: pytest.
 
 
 def test_trainers_check_where_nnunet_writes_their_results(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fsseg.nnunet.few_shot_trainer import FewShotTrainer
-    from fsseg.nnunet.partial_label_trainer import nnUNetTrainerPartialLabel
+    from fsseg.nnunet.few_shot.trainer import FewShotTrainer
+    from fsseg.nnunet.pretraining.trainer import nnUNetTrainerPartialLabel
 
     for variable in ("nnUNet_raw", "nnUNet_preprocessed"):
         monkeypatch.delenv(variable, raising=False)

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from conftest import KNOWN, NOVEL, Lab, fsseg, succeed
 
+from fsseg.adaptation import estimate
+from fsseg.adaptation.estimate import FoldScores
 from fsseg.config.errors import FssegError
 from fsseg.config.staging import staging_of
-from fsseg.stages import estimate
-from fsseg.stages.estimate import FoldScores
 
 
 def record_folds(patch: pytest.MonkeyPatch, stop_at: str = "") -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.few_shot import FewShotSettings
 from fsseg.nnunet.environment import trainers_folder, with_trainers_folder
-from fsseg.nnunet.few_shot_folds import fold_of_pool, pool_cases, restricted
+from fsseg.nnunet.few_shot.folds import fold_of_pool, pool_cases, restricted
 
 CASES = [f"case_{index:02d}" for index in range(12)]
 TWINS = [("case_00", "case_11"), ("case_01", "case_02")]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fsseg.nnunet.few_shot_log import EpochLog
+from fsseg.nnunet.few_shot.log import EpochLog
 
 RATES = {"method": 3e-3, "head": 1e-2}
 
@@ -15,7 +15,7 @@ RATES = {"method": 3e-3, "head": 1e-2}
 def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than all else here, so one test alone draws."""
     if "nnunet" not in request.node.name:
-        monkeypatch.setattr("fsseg.nnunet.few_shot_log.panels_figure", lambda panels, title: b"")
+        monkeypatch.setattr("fsseg.nnunet.few_shot.log.panels_figure", lambda panels, title: b"")
 
 
 def run(folder: Path, first: int, last: int, epoch_steps: int = 1, *, close: bool = True) -> list[str]:

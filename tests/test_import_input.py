@@ -18,9 +18,9 @@ from checkpoint_files import nnunet_file
 from conftest import KNOWN, NOVEL, TARGET, Lab, Outcome, fsseg, succeed, tiny_plans, tree
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
+from fsseg.adaptation.trainer import nnUNetTrainerFewShot
 from fsseg.config.errors import UsageError
 from fsseg.nnunet.model_folder import read_model_folder
-from fsseg.stages.few_shot_trainer import nnUNetTrainerFewShot
 
 FINAL = Path("fold_0") / "checkpoint_final.pth"
 

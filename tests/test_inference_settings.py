@@ -8,11 +8,11 @@ import pytest
 import torch
 from conftest import KNOWN, NOVEL, PLANS_NAME, Lab, fsseg, succeed
 
+from fsseg.adaptation.load_adapted import load_adapted
 from fsseg.config.json_files import read_json
 from fsseg.data.side_names import sides_of
 from fsseg.methods.adapter_file import load_adapter, save_adapter
 from fsseg.nnunet.model_folder import TILE_STEP_KEY, read_model_folder
-from fsseg.stages.load_adapted import load_adapted
 
 ALL_AXES = (0, 1, 2)
 
@@ -96,7 +96,7 @@ def test_an_adapter_that_allows_flips_of_a_side_is_not_believed(
 def test_the_estimate_predicts_as_the_run_will(
     lab: Lab, unsided: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fsseg.stages import estimate
+    from fsseg.adaptation import estimate
 
     seen = []
 
@@ -122,8 +122,8 @@ def test_a_pretraining_without_flips_is_not_mirrored(
     settings: dict[str, Any],
     axes: tuple[int, ...] | None,
 ) -> None:
-    from fsseg.nnunet import pretrain_loaders
-    from fsseg.nnunet.pretraining import make_trainer
+    from fsseg.nnunet.pretraining import loaders as pretrain_loaders
+    from fsseg.nnunet.pretraining.make_trainer import make_trainer
 
     monkeypatch.setattr("fsseg.nnunet.mirroring.sides_of", lambda _: sides_of(()))  # as if unsided
     flipped: list[tuple[int, ...]] = []

@@ -6,7 +6,7 @@ import pytest
 from conftest import fsseg
 
 from fsseg.config.pretraining import PretrainSettings
-from fsseg.data.phantom_datasets import write_phantom_datasets
+from fsseg.demo.phantom_datasets import write_phantom_datasets
 from fsseg.evaluation.label_folders import open_label_folder
 from fsseg.evaluation.label_maps import read_label_map
 from fsseg.stages.assemble import AssembleConfig, run_assemble

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from fsseg.checkpoints.family import Translation
+from fsseg.checkpoints.import_input import _mirroring_axes
 from fsseg.config.errors import UsageError
 from fsseg.config.pretraining import PretrainSettings
 from fsseg.config.recipes import Recipe
 from fsseg.nnunet.mirroring import ALL_AXES, flips_of_adaptation, flips_of_pretraining, kept_flips
 from fsseg.nnunet.model_folder import ModelFolder
-from fsseg.stages.import_input import _mirroring_axes
 
 
 def base_with(axes: tuple[int, ...] | None, *names: str) -> ModelFolder:

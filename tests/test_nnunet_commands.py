@@ -108,7 +108,7 @@ def test_stock_train_continues_and_validates_alone(
     folder, _ = trained
     env = environment(lab, tmp_path)
     words = (901, CONFIGURATION, 0, "-p", short_plans, "-tr", TRAINER, "-device", "cpu")
-    stop_after = "import fsseg.nnunet.partial_label_trainer as m\n_end = m.nnUNetTrainerPartialLabel.on_epoch_end\n"
+    stop_after = "import fsseg.nnunet.pretraining.trainer as m\n_end = m.nnUNetTrainerPartialLabel.on_epoch_end\n"
     stop_after += "def on_epoch_end(self):\n    _end(self)\n    raise SystemExit(3)\n"
     stop_after += "m.nnUNetTrainerPartialLabel.on_epoch_end = on_epoch_end\n"
     entry = f"{stop_after}from nnunetv2.run.run_training import run_training_entry\nrun_training_entry()\n"
@@ -146,7 +146,7 @@ def test_pretrained_weights_reach_the_network(
     import torch
     from nnunetv2.run.run_training import maybe_load_checkpoint
 
-    from fsseg.nnunet.partial_label_trainer import nnUNetTrainerPartialLabel
+    from fsseg.nnunet.pretraining.trainer import nnUNetTrainerPartialLabel
 
     for name, value in environment(lab, tmp_path).items():
         monkeypatch.setenv(name, value)
@@ -165,8 +165,8 @@ def test_pretrained_weights_reach_the_network(
 @pytest.mark.parametrize("trainer", ["PartialLabel", "FewShot"])
 def test_the_best_checkpoint_is_refused_with_a_reason(trainer: str, tmp_path: Path) -> None:
     from fsseg.config.errors import UsageError
-    from fsseg.nnunet.few_shot_trainer import FewShotTrainer
-    from fsseg.nnunet.partial_label_trainer import nnUNetTrainerPartialLabel
+    from fsseg.nnunet.few_shot.trainer import FewShotTrainer
+    from fsseg.nnunet.pretraining.trainer import nnUNetTrainerPartialLabel
 
     kind = {"PartialLabel": nnUNetTrainerPartialLabel, "FewShot": FewShotTrainer}[trainer]
     with pytest.raises(UsageError, match="Leave --val_best out"):
@@ -281,7 +281,7 @@ def few_shot_folder(site: tuple[Lab, dict[str, str]], method: str) -> Path:
 def test_stock_preprocessing_does_not_make_unknown_structures_background(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fsseg.nnunet.pretrain_data import structures_of_preprocessed
+    from fsseg.nnunet.pretraining.data import structures_of_preprocessed
 
     monkeypatch.setenv("nnUNet_raw", str(lab.root / "raw"))
     (tmp_path / SOURCES).mkdir()
@@ -363,10 +363,10 @@ def test_trainer_and_adapt_take_the_same_steps_on_the_same_batches(
     import torch
     from safetensors.torch import load_file
 
+    from fsseg.adaptation.support_cases import support_volumes
+    from fsseg.adaptation.trainer import nnUNetTrainerFewShot
     from fsseg.nnunet.preprocessing import CasePreprocessor
     from fsseg.nnunet.raw_dataset import read_raw_dataset
-    from fsseg.stages.few_shot_trainer import nnUNetTrainerFewShot
-    from fsseg.stages.support_cases import support_volumes
 
     lab, env = site
     for name in ("nnUNet_raw", "nnUNet_preprocessed"):
@@ -399,7 +399,7 @@ def test_test_cases_are_in_no_fold(
 ) -> None:
     import torch
 
-    from fsseg.stages.few_shot_trainer import nnUNetTrainerFewShot
+    from fsseg.adaptation.trainer import nnUNetTrainerFewShot
 
     lab, env = site
     for name in ("nnUNet_raw", "nnUNet_preprocessed"):

@@ -8,8 +8,8 @@ import pytest
 import SimpleITK
 import yaml
 
-from fsseg.data.phantom_anatomy import PHANTOM_STRUCTURES, Look, Phantom, make_phantom
-from fsseg.data.phantom_datasets import write_phantom_datasets
+from fsseg.demo.phantom_anatomy import PHANTOM_STRUCTURES, Look, Phantom, make_phantom
+from fsseg.demo.phantom_datasets import write_phantom_datasets
 
 COARSE = Look(spacing_zyx_mm=(6.0, 5.5, 5.5), pose_degrees=6)
 VOLUME_ML = {

@@ -17,6 +17,8 @@ import torch
 from conftest import KNOWN, NOVEL, PLANS_NAME, SOURCES, Lab, fsseg, start_fsseg, succeed, tree
 from safetensors.torch import load_file
 
+from fsseg.adaptation.job import Job, Target, build_adapted, frequency, make_target
+from fsseg.adaptation.support_cases import support_volumes
 from fsseg.config.errors import FssegError
 from fsseg.config.few_shot import few_shot_settings
 from fsseg.config.manifest import sha256_of_file
@@ -30,8 +32,6 @@ from fsseg.models.heads import NEW_ROW_STD
 from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
-from fsseg.stages.adaptation import Job, Target, build_adapted, frequency, make_target
-from fsseg.stages.support_cases import support_volumes
 from fsseg.training.torch_file import read_torch_file
 
 CPU = torch.device("cpu")
@@ -475,7 +475,7 @@ def test_a_pretraining_that_fails_at_its_very_end_is_not_lost(
     assert (staging_of(run) / FINAL).exists()
     trained: list[Any] = []
     monkeypatch.setattr(
-        "fsseg.nnunet.partial_label_trainer.optimisation_step",
+        "fsseg.nnunet.pretraining.trainer.optimisation_step",
         lambda *_, **__: trained.append(1) or (0.0, True),
     )
     succeed(*words, "--resume")
@@ -542,7 +542,7 @@ def test_what_a_kill_left_behind_does_not_get_into_the_next_run(lab: Lab, tmp_pa
 @pytest.fixture
 def trainer(lab: Lab, tmp_path: Path) -> Any:
     """Make a pretraining trainer with SGD and no weight decay: only a gradient moves a parameter."""
-    from fsseg.nnunet.pretraining import make_trainer
+    from fsseg.nnunet.pretraining.make_trainer import make_trainer
 
     settings = {"steps": 2, "steps_per_epoch": 2, "validation_crops": 6, "optimizer": "sgd", "weight_decay": 0.0}
     plans = read_json(lab.preprocessed / f"{PLANS_NAME}.json") | {"fsseg": {"pretrain": settings}}
@@ -568,7 +568,7 @@ def without(structures: Structures, case: str, name: str) -> Structures:
 
 
 def test_a_structure_that_a_case_does_not_annotate_is_no_foreground(lab: Lab, trainer: Any) -> None:
-    from fsseg.nnunet.pretrain_data import preprocessed_volume
+    from fsseg.nnunet.pretraining.data import preprocessed_volume
 
     folder = Path(str(trainer.preprocessed_dataset_folder))
     for case, annotation in trainer.structures.cases.items():
@@ -604,7 +604,7 @@ def test_a_step_on_a_case_leaves_the_rows_of_what_it_does_not_annotate(
 ) -> None:
     north = [case for case in trainer.structures.cases if "North" in case]
     trainer.do_split = lambda: (north, [])
-    monkeypatch.setattr("fsseg.nnunet.pretrain_loaders.require_every_structure", lambda *_: None)
+    monkeypatch.setattr("fsseg.nnunet.pretraining.loaders.require_every_structure", lambda *_: None)
     trainer.on_train_start()
     before = [tensor.clone() for tensor in head_of(trainer.network)]
     trainer.train_step(next(trainer.dataloader_train))

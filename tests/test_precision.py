@@ -14,7 +14,7 @@ from fsseg.config.base import Precision
 from fsseg.config.errors import UsageError
 from fsseg.config.json_files import read_json
 from fsseg.nnunet.environment import temporary_results_folder
-from fsseg.nnunet.partial_label_trainer import nnUNetTrainerPartialLabel
+from fsseg.nnunet.pretraining.trainer import nnUNetTrainerPartialLabel
 from fsseg.training.placement import computing_dtype, has_bfloat16, mixed_precision, place
 from fsseg.training.seeding import resolve_device
 from fsseg.training.step import gradient_scaler

@@ -18,7 +18,7 @@ from fsseg.data.splits import SUPPORT_KEY
 from fsseg.data.structures import load_structures
 from fsseg.models.parts import parts_of
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder, write_model_folder
-from fsseg.stages.pretrain_start import start_from
+from fsseg.pretraining.start import start_from
 
 TINY_RATE = "learning_rate=1e-12"
 

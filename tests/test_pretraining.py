@@ -26,10 +26,10 @@ from fsseg.models.parts import parts_of
 from fsseg.nnunet.augmentation import turn_and_shift
 from fsseg.nnunet.environment import SPLITS_NAME
 from fsseg.nnunet.model_folder import read_model_folder
-from fsseg.nnunet.partial_label_trainer import nnUNetTrainerPartialLabel
-from fsseg.nnunet.pretrain_data import source_weights, stratified_holdout
+from fsseg.nnunet.pretraining.data import source_weights, stratified_holdout
+from fsseg.nnunet.pretraining.trainer import nnUNetTrainerPartialLabel
 from fsseg.nnunet.softmax_head import with_background
-from fsseg.stages.pretrain_notes import (
+from fsseg.pretraining.notes import (
     PUBLISHED_INPUT,
     PublishedInput,
     fold_notes,
@@ -242,7 +242,7 @@ def test_a_plane_that_is_not_square_is_turned_by_halves() -> None:
 
 
 def test_averaged_weights_follow_their_formula(lab: Lab, tmp_path: Path) -> None:
-    from fsseg.nnunet.pretraining import make_trainer
+    from fsseg.nnunet.pretraining.make_trainer import make_trainer
 
     settings = {"steps": 4, "steps_per_epoch": 4, "validation_crops": 2, "ema": 0.75}
     plans = json.loads((lab.preprocessed / f"{PLANS_NAME}.json").read_text(encoding="utf-8")) | {
@@ -277,7 +277,7 @@ def step_of(trainer: Any, monkeypatch: pytest.MonkeyPatch, *, stepped: bool) -> 
         drawn.extend([torch.rand(()).item(), np.random.random(), random.random()])  # noqa: NPY002
         return 0.5, stepped
 
-    monkeypatch.setattr("fsseg.nnunet.partial_label_trainer.optimisation_step", step)
+    monkeypatch.setattr("fsseg.nnunet.pretraining.trainer.optimisation_step", step)
     nnUNetTrainerPartialLabel.train_step(trainer, {})
     return drawn
 
@@ -333,7 +333,7 @@ def test_accumulated_batches_are_averaged_into_one_step() -> None:
 
 def test_a_loss_of_classes_makes_a_network_of_classes(lab: Lab, tmp_path: Path) -> None:
     """Painted as regions, every class whose logit is above background's would hide the ones before it."""
-    from fsseg.nnunet.pretraining import make_trainer
+    from fsseg.nnunet.pretraining.make_trainer import make_trainer
 
     run = tmp_path / "run"
     succeed(*lab.pretrain_words(run, "loss=uniseg", "optimizer=sgd", "learning_rate=0.1", steps=6))
@@ -399,7 +399,7 @@ def test_a_run_killed_within_an_epoch_resumes_to_the_same_losses(
     run = tmp_path / "run"
     words[words.index(tmp_path / "whole")] = run
     words += of_the_killed
-    from fsseg.nnunet.partial_label_trainer import nnUNetTrainerPartialLabel
+    from fsseg.nnunet.pretraining.trainer import nnUNetTrainerPartialLabel
 
     step = nnUNetTrainerPartialLabel.train_step
 
@@ -424,7 +424,7 @@ def test_a_run_killed_within_an_epoch_resumes_to_the_same_losses(
 def test_a_killed_worker_is_named_and_a_checkpoint_stays(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps_before: int
 ) -> None:
-    from fsseg.nnunet.partial_label_trainer import nnUNetTrainerPartialLabel
+    from fsseg.nnunet.pretraining.trainer import nnUNetTrainerPartialLabel
 
     step = nnUNetTrainerPartialLabel.train_step
 
@@ -453,7 +453,7 @@ def test_dry_run_says_what_a_pretraining_will_cost(lab: Lab, tmp_path: Path, mon
     words = (*lab.pretrain_words(tmp_path / "run", steps=100), "--dry-run")
     facts = succeed(*words)
     assert facts["validation_seconds"] == 0  # no case is held out
-    monkeypatch.setattr("fsseg.stages.pretraining_cost._validation_seconds", lambda _: 36.0)
+    monkeypatch.setattr("fsseg.pretraining.cost._validation_seconds", lambda _: 36.0)
     averaged = succeed(*words, "--set", "ema=0.9", "workers=1")
     of_either = (averaged["network_seconds"], averaged["loading_seconds"])
     assert averaged["seconds_per_step"] == pytest.approx(max(of_either), abs=2e-4)
@@ -670,7 +670,7 @@ def refused(*words: object) -> str:
 
 def stop_before_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int, words: list[object]) -> None:
     """Run a command and stop it at the start of an epoch."""
-    from fsseg.nnunet.partial_label_trainer import nnUNetTrainerPartialLabel
+    from fsseg.nnunet.pretraining.trainer import nnUNetTrainerPartialLabel
 
     begin = nnUNetTrainerPartialLabel.on_train_epoch_start
 

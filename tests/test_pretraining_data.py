@@ -22,9 +22,9 @@ from fsseg.config.run_folder import new_run_folder
 from fsseg.data.crops import CropSampler
 from fsseg.data.structures import CaseAnnotation, Structures, load_structures
 from fsseg.data.volumes import Volume
-from fsseg.nnunet.pretrain_data import KEPT_LOCATIONS, preprocessed_volume, source_weights, stratified_holdout
-from fsseg.nnunet.pretrain_loaders import workers_for
-from fsseg.nnunet.pretraining import make_trainer
+from fsseg.nnunet.pretraining.data import KEPT_LOCATIONS, preprocessed_volume, source_weights, stratified_holdout
+from fsseg.nnunet.pretraining.loaders import workers_for
+from fsseg.nnunet.pretraining.make_trainer import make_trainer
 from fsseg.nnunet.stored_array import StoredArray
 from fsseg.training.crop_batches import worker_errors_named
 

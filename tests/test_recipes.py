@@ -17,6 +17,10 @@ from tiny import tiny_network
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from fsseg.adaptation.job import Job, build_adapted, make_target
+from fsseg.adaptation.notes import batch_statistics_notes
+from fsseg.adaptation.support_cases import support_volumes
+from fsseg.adaptation.training import train
 from fsseg.config.errors import UsageError
 from fsseg.config.recipes import Family, Recipe, named_recipe
 from fsseg.methods.adapted_network import AdaptedNetwork
@@ -27,10 +31,6 @@ from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.nnunet.normalization import range_beyond_unit
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import read_raw_dataset
-from fsseg.stages.adaptation import Job, build_adapted, make_target
-from fsseg.stages.adaptation_notes import batch_statistics_notes
-from fsseg.stages.adaptation_training import train
-from fsseg.stages.support_cases import support_volumes
 from fsseg.training import activation_checkpointing
 from fsseg.training.activation_checkpointing import checkpointed
 from fsseg.training.cost import kept_for_backward

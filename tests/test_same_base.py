@@ -10,10 +10,10 @@ import pytest
 import torch
 from conftest import NOVEL, TARGET, Lab, fsseg, succeed
 
+from fsseg.adaptation.trainer import nnUNetTrainerFewShot
 from fsseg.config.errors import UsageError
 from fsseg.models.weights_hash import hash_of_weights
 from fsseg.nnunet.model_folder import read_model_folder
-from fsseg.stages.few_shot_trainer import nnUNetTrainerFewShot
 
 
 def slope(plans: dict[str, Any], block: dict[str, Any]) -> None:

@@ -174,7 +174,7 @@ def test_seconds_before_a_stop_are_counted(lab: Lab, tmp_path: Path, monkeypatch
 def test_a_pretraining_stopped_by_sigterm_goes_on_at_the_next_step(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, at: int
 ) -> None:
-    from fsseg.nnunet import partial_label_trainer
+    from fsseg.nnunet.pretraining import trainer as partial_label_trainer
 
     words = lab.pretrain_words(tmp_path / "run", steps=5)
     with monkeypatch.context() as patch:

@@ -10,6 +10,9 @@ import pytest
 import SimpleITK
 from conftest import NOVEL, Lab, fsseg, succeed
 
+from fsseg.adaptation.estimate import _dsc, _spread
+from fsseg.adaptation.job import Target
+from fsseg.adaptation.support_cases import labels_of, negative_notes, require_learnable
 from fsseg.config.errors import FssegError
 from fsseg.data.structures import CaseAnnotation, Structures, load_structures
 from fsseg.data.volumes import SourceLabels, Volume, annotated_locations, annotation_zones, foreground_locations
@@ -19,9 +22,6 @@ from fsseg.nnunet import preprocessing
 from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.nnunet.preprocessing import CasePreprocessor, source_labels
 from fsseg.nnunet.raw_dataset import read_raw_dataset
-from fsseg.stages.adaptation import Target
-from fsseg.stages.estimate import _dsc, _spread
-from fsseg.stages.support_cases import labels_of, negative_notes, require_learnable
 
 INTEGERS: dict[str, tuple[int, ...]] = {"liver": (1, 2), "lesion": (2,)}
 SHAPE = (8, 6, 6)

@@ -8,10 +8,10 @@ import torch
 from conftest import KNOWN, NOVEL, Lab, fsseg
 from test_pipeline import job_and_volumes
 
+from fsseg.adaptation.job import build_adapted
+from fsseg.adaptation.support_check import silent_notes
 from fsseg.methods.registry import create_method
 from fsseg.models.parts import parts_of
-from fsseg.stages.adaptation import build_adapted
-from fsseg.stages.support_check import silent_notes
 
 
 def test_structures_that_are_predicted_nowhere_are_named(lab: Lab) -> None:

@@ -44,8 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _text(content: dict[str, Any], out: Path) -> str:
+    from fsseg.demo.results import results_table
     from fsseg.reporting.tables import seconds, text_table
-    from fsseg.stages.demo_results import results_table
 
     return "\n".join(
         [

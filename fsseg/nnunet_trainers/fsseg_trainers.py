@@ -3,9 +3,9 @@
 import sys
 from types import TracebackType
 
+from fsseg.adaptation.trainer import nnUNetTrainerFewShot
 from fsseg.config.errors import FssegError
-from fsseg.nnunet.partial_label_trainer import nnUNetTrainerPartialLabel
-from fsseg.stages.few_shot_trainer import nnUNetTrainerFewShot
+from fsseg.nnunet.pretraining.trainer import nnUNetTrainerPartialLabel
 
 __all__ = ["nnUNetTrainerFewShot", "nnUNetTrainerPartialLabel"]
 

@@ -7,6 +7,17 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from fsseg.adaptation.base_gaps import left_random
+from fsseg.adaptation.cost import adaptation_cost, memory_warnings
+from fsseg.adaptation.estimate import FoldScores, leave_one_out
+from fsseg.adaptation.job import Job, build_adapted, make_target, require_classes, require_rate
+from fsseg.adaptation.notes import notes_of, urgent_notes
+from fsseg.adaptation.run_files import adapter_info, training_facts, write_losses
+from fsseg.adaptation.support import Support, quick_support, read_support
+from fsseg.adaptation.support_cases import negative_notes
+from fsseg.adaptation.support_check import silent_notes
+from fsseg.adaptation.training import train
+from fsseg.checkpoints.base_channels import require_same_channels
 from fsseg.config.base import Seed, StrictModel
 from fsseg.config.errors import UsageError, require_known
 from fsseg.config.json_files import write_json
@@ -25,18 +36,7 @@ from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, raw_fo
 from fsseg.nnunet.model_folder import read_model_folder, write_model_folder
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
-from fsseg.stages.adaptation import Job, build_adapted, make_target, require_classes, require_rate
-from fsseg.stages.adaptation_cost import adaptation_cost, memory_warnings
-from fsseg.stages.adaptation_files import adapter_info, training_facts, write_losses
-from fsseg.stages.adaptation_notes import notes_of, urgent_notes
-from fsseg.stages.adaptation_training import train
-from fsseg.stages.base_channels import require_same_channels
-from fsseg.stages.base_gaps import left_random
-from fsseg.stages.estimate import FoldScores, leave_one_out
-from fsseg.stages.stored_orientation import orientation_notes
-from fsseg.stages.support import Support, quick_support, read_support
-from fsseg.stages.support_cases import negative_notes
-from fsseg.stages.support_check import silent_notes
+from fsseg.nnunet.stored_orientation import orientation_notes
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
 from fsseg.training.placement import require_precision
 from fsseg.training.seeding import resolve_device

@@ -12,6 +12,7 @@ from fsseg.config.errors import FssegError, UsageError, listed_problems
 from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest
 from fsseg.config.run_folder import new_run_folder
+from fsseg.data.assemble_report import Joined, assemble_report
 from fsseg.data.assembly import (
     Combinations,
     dataset_json,
@@ -28,7 +29,6 @@ from fsseg.data.spec_loading import load_specs
 from fsseg.data.specs import DatasetSpec
 from fsseg.data.structures import Structures
 from fsseg.nnunet.environment import dataset_id_of, folders_of_number, raw_folder
-from fsseg.stages.assemble_report import Joined, assemble_report
 
 
 class AssembleConfig(StrictModel):

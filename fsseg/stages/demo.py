@@ -16,15 +16,15 @@ from fsseg.config.manifest import Manifest
 from fsseg.config.pretraining import PretrainSettings
 from fsseg.config.recipes import Recipe
 from fsseg.config.run_folder import new_run_folder, require_new
-from fsseg.data import phantom_datasets
-from fsseg.data.phantom_datasets import write_phantom_datasets
+from fsseg.demo import phantom_datasets
+from fsseg.demo.files import DemoFiles, target_files
+from fsseg.demo.phantom_datasets import write_phantom_datasets
+from fsseg.demo.report import report_sections
+from fsseg.demo.results import METHODS, STRUCTURES, DemoMethod, judge, method_results
 from fsseg.nnunet.environment import nnunet_folders
 from fsseg.reporting.html import write_report
 from fsseg.stages.adapt import AdaptConfig, run_adapt
 from fsseg.stages.assemble import AssembleConfig, run_assemble
-from fsseg.stages.demo_files import DemoFiles, target_files
-from fsseg.stages.demo_report import report_sections
-from fsseg.stages.demo_results import METHODS, STRUCTURES, DemoMethod, judge, method_results
 from fsseg.stages.evaluate import EvaluateConfig, run_evaluate
 from fsseg.stages.predict import PredictConfig, run_predict
 from fsseg.stages.preprocess import PreprocessConfig, run_preprocess

@@ -10,6 +10,8 @@ from torch import nn
 from fsseg.checkpoints.completeness import require_enough
 from fsseg.checkpoints.container import Checkpoint, open_checkpoint
 from fsseg.checkpoints.family import Asked, Family, Translation
+from fsseg.checkpoints.import_input import with_input
+from fsseg.checkpoints.import_report import expectations, facts_of, summary_of
 from fsseg.checkpoints.input_channels import channel_map
 from fsseg.checkpoints.registry import AUTO, family_of
 from fsseg.checkpoints.transfer import TransferReport, transfer
@@ -22,8 +24,6 @@ from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.models.parts import parts_of
 from fsseg.nnunet.mirroring import kept_flips
 from fsseg.nnunet.model_folder import RANDOM_KEY, ModelFolder, checked_model, write_model_folder
-from fsseg.stages.import_input import with_input
-from fsseg.stages.import_report import expectations, facts_of, summary_of
 from fsseg.stages.zero_shot import prepare_zero_shot, run_zero_shot
 from fsseg.training.seeding import resolve_device, seeded
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from pydantic import Field
 
+from fsseg.adaptation.job import make_target, require_classes, require_rate
+from fsseg.adaptation.notes import batch_statistics_notes, idle_notes, recipe_notes, urgent_notes
+from fsseg.checkpoints.base_channels import require_same_channels
 from fsseg.config.base import Seed, StrictModel
 from fsseg.config.errors import UsageError, require_known
 from fsseg.config.few_shot import ADAPT_KEY, FewShotSettings
@@ -26,9 +29,6 @@ from fsseg.nnunet.mirroring import flips_of_adaptation
 from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
 from fsseg.nnunet.preprocessed_dataset import require_same_integers
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
-from fsseg.stages.adaptation import make_target, require_classes, require_rate
-from fsseg.stages.adaptation_notes import batch_statistics_notes, idle_notes, recipe_notes, urgent_notes
-from fsseg.stages.base_channels import require_same_channels
 
 DEFAULT_SHOTS = 5
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
+from fsseg.adaptation.prediction_model import PredictionModel, adapters_to_predict, run_to_predict
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import FssegError, UsageError, listed_problems, require_known
 from fsseg.config.json_files import write_json
@@ -22,8 +23,7 @@ from fsseg.nnunet.prediction import Predictor
 from fsseg.nnunet.prediction_files import checked
 from fsseg.nnunet.prediction_inputs import InputFinder, PredictionInputs
 from fsseg.nnunet.segmenting import Segmenting
-from fsseg.stages.prediction_model import PredictionModel, adapters_to_predict, run_to_predict
-from fsseg.stages.stored_orientation import mixed_orientations, stored_orientations
+from fsseg.nnunet.stored_orientation import mixed_orientations, stored_orientations
 from fsseg.training.seeding import resolve_device
 
 log = logging.getLogger(__name__)

@@ -26,9 +26,10 @@ from fsseg.nnunet.mirroring import flips_of_pretraining
 from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.nnunet.planning import CONFIGURATION, read_plans_file
 from fsseg.nnunet.preprocessed_dataset import require_all_cases
-from fsseg.nnunet.pretrain_data import preprocessed_structures
-from fsseg.nnunet.pretrain_objective import require_loss_fits
-from fsseg.stages.pretrain_notes import (
+from fsseg.nnunet.pretraining.data import preprocessed_structures
+from fsseg.nnunet.pretraining.objective import require_loss_fits
+from fsseg.pretraining.cost import memory_warnings, pretraining_cost
+from fsseg.pretraining.notes import (
     class_notes,
     data_notes,
     fold_notes,
@@ -37,9 +38,8 @@ from fsseg.stages.pretrain_notes import (
     recipe_notes,
     unvalidated,
 )
-from fsseg.stages.pretrain_resume import require_same_training, training_block
-from fsseg.stages.pretrain_start import inherited, require_fits, seen_cases, seen_notes, start_from, start_notes
-from fsseg.stages.pretraining_cost import memory_warnings, pretraining_cost
+from fsseg.pretraining.resume import require_same_training, training_block
+from fsseg.pretraining.start import inherited, require_fits, seen_cases, seen_notes, start_from, start_notes
 from fsseg.training.placement import require_precision
 from fsseg.training.processes import Processes, several_processes
 from fsseg.training.seeding import resolve_device
@@ -225,7 +225,7 @@ def _read_plans(preprocessed: Path, config: PretrainConfig) -> dict[str, Any]:
 
 def _trainer(job: _Job, folder: Path, device: torch.device) -> Any:
     """Return the trainer, with the weights that it starts from or goes on with."""
-    from fsseg.nnunet.pretraining import make_trainer
+    from fsseg.nnunet.pretraining.make_trainer import make_trainer
 
     config = job.config
     of_fold = folder / f"fold_{config.fold}"

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from fsseg.checkpoints.base_channels import require_channels
 from fsseg.config.errors import UsageError, require_known
 from fsseg.config.json_files import write_json
 from fsseg.data.assembly import renumbered
@@ -20,7 +21,6 @@ from fsseg.nnunet.environment import dataset_folder, raw_folder
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.prediction import Predictor
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
-from fsseg.stages.base_channels import require_channels
 from fsseg.stages.evaluate import EvaluateConfig, run_evaluate
 
 FOLDER_NAME = "zero_shot"

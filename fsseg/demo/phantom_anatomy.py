@@ -1,13 +1,13 @@
 """Schematic abdominal CTs made from a seed: trunk, skeleton and organs, their masks and their HU.
 
-Organs are fields in the standard body of `fsseg.data.phantom_body`; each case jitters every one of them.
+Organs are fields in the standard body of `fsseg.demo.phantom_body`; each case jitters every one of them.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from fsseg.data.phantom_body import FAR_MM, Body, Look, Painter, intersect
+from fsseg.demo.phantom_body import FAR_MM, Body, Look, Painter, intersect
 
 PHANTOM_STRUCTURES = (
     "liver",

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
 from fsseg.config.manifest import peak_memory_mib
-from fsseg.nnunet.pretrain_data import KEPT_LOCATIONS
-from fsseg.nnunet.pretrain_loaders import workers_for
-from fsseg.stages.cost_advice import Demand, PlannedStep, Remedies, said
+from fsseg.nnunet.pretraining.data import KEPT_LOCATIONS
+from fsseg.nnunet.pretraining.loaders import workers_for
 from fsseg.training.cost import BatchClock, mib_of
+from fsseg.training.cost_advice import Demand, PlannedStep, Remedies, said
 from fsseg.training.memory import MIB, device_available_mib, host_available_mib
 from fsseg.training.placement import cpu_threads
 from fsseg.training.processes import Processes, processes_of_host

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from fsseg import __version__
+from fsseg.adaptation.load_adapted import load_adapted
 from fsseg.config.errors import UsageError
 from fsseg.config.manifest import sha256_of_file
 from fsseg.data.assembly import containing_first, paintable, renumbered
@@ -19,7 +20,6 @@ from fsseg.methods.adapter_file import AdapterInfo
 from fsseg.methods.stacked_networks import StackedNetworks
 from fsseg.nnunet.model_checkpoints import fold_checkpoints, remarks_on
 from fsseg.nnunet.model_folder import ModelFolder, model_files, read_model_folder
-from fsseg.stages.load_adapted import load_adapted
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from fsseg.checkpoints.base_channels import require_channels
 from fsseg.checkpoints.same_architecture import require_same_meaning
 from fsseg.config.errors import FssegError, UsageError, first_of, shown
 from fsseg.config.json_files import read_json
@@ -21,7 +22,6 @@ from fsseg.nnunet.configurations import deciding_settings
 from fsseg.nnunet.model_folder import ModelFolder, network_of_plans
 from fsseg.nnunet.normalization import CT_SCHEME, STATISTICS
 from fsseg.nnunet.planning import CONFIGURATION
-from fsseg.stages.base_channels import require_channels
 from fsseg.training.seeding import seeded
 
 _NEW_ROW = 0.5  # as a frequency: a logit of zero, as heads of random networks start with

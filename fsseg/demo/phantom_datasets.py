@@ -15,7 +15,7 @@ import yaml
 
 from fsseg.config.json_files import write_json
 from fsseg.data.images import write_image
-from fsseg.data.phantom_anatomy import Look, Phantom, make_phantom
+from fsseg.demo.phantom_anatomy import Look, Phantom, make_phantom
 
 _FILE_ENDING = ".nii.gz"
 _SEEDS_PER_DATASET = 1000

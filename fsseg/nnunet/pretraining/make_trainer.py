@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from fsseg.nnunet.environment import temporary_results_folder
-from fsseg.nnunet.partial_label_trainer import nnUNetTrainerPartialLabel
 from fsseg.nnunet.planning import CONFIGURATION
+from fsseg.nnunet.pretraining.trainer import nnUNetTrainerPartialLabel
 from fsseg.nnunet.quiet import quiet
 
 

@@ -2,14 +2,14 @@
 
 from torch import nn
 
+from fsseg.adaptation.base_gaps import left_random_notes, trained_random_notes
+from fsseg.adaptation.job import Job
+from fsseg.checkpoints.base_channels import ignored_channel_notes
 from fsseg.config.recipes import Rates, Recipe
 from fsseg.data.channels import channel_names
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.nnunet.model_folder import TILE_STEP_SIZE, ModelFolder
 from fsseg.nnunet.normalization import ranges_beyond_unit
-from fsseg.stages.adaptation import Job
-from fsseg.stages.base_channels import ignored_channel_notes
-from fsseg.stages.base_gaps import left_random_notes, trained_random_notes
 
 _USED_WITHOUT_TRAINING = (
     "activation",

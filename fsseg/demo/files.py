@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fsseg.data.folder_listing import listed
-from fsseg.stages.demo_results import DemoMethod
+from fsseg.demo.results import DemoMethod
 
 _FILE_ENDING = ".nii.gz"
 

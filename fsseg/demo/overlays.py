@@ -7,12 +7,12 @@ import numpy as np
 import SimpleITK
 
 from fsseg.data.images import read_image
+from fsseg.demo.files import DemoFiles
+from fsseg.demo.results import METHODS, STRUCTURES
 from fsseg.evaluation.label_folders import open_label_folder
 from fsseg.evaluation.label_maps import ORIENTATION, read_label_map
 from fsseg.reporting.html import Picture
 from fsseg.reporting.overlays import comparison_figure, overlay_figure
-from fsseg.stages.demo_files import DemoFiles
-from fsseg.stages.demo_results import METHODS, STRUCTURES
 
 _WINDOW_HU = (-160.0, 240.0)
 _COMPARED_CASES = 2

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fsseg.adaptation.job import Target
 from fsseg.config.errors import FssegError
 from fsseg.data.volumes import SourceLabels, Volume
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import RawDataset
-from fsseg.stages.adaptation import Target
 
 
 @dataclass(frozen=True)

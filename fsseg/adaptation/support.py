@@ -5,11 +5,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fsseg.adaptation.job import Target
+from fsseg.adaptation.support_cases import CaseLabels, labels_of, require_learnable, support_volumes
 from fsseg.data.volumes import SourceLabels, Volume
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import RawDataset
-from fsseg.stages.adaptation import Target
-from fsseg.stages.support_cases import CaseLabels, labels_of, require_learnable, support_volumes
 
 _SAFE_VOXELS = 64  # of the base's spacing: a compact structure of so many does not vanish
 

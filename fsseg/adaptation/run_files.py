@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fsseg.adaptation.job import Job
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.adapter_file import AdapterInfo
-from fsseg.stages.adaptation import Job
 from fsseg.training.fit import FitResult
 
 _OF_THIS_MACHINE = ("fit_seconds", "resumed_at")  # and not of the result, so that equal trainings give equal files

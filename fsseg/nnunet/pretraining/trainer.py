@@ -33,12 +33,12 @@ from fsseg.nnunet.checkpoint_file import (
 )
 from fsseg.nnunet.environment import SPLITS_NAME, require_full_paths
 from fsseg.nnunet.mirroring import flips_of_pretraining
-from fsseg.nnunet.pretrain_data import preprocessed_structures, stratified_holdout, structures_of_preprocessed
-from fsseg.nnunet.pretrain_loaders import PretrainLoaders
-from fsseg.nnunet.pretrain_log import METRICS_NAME, PretrainLog
-from fsseg.nnunet.pretrain_objective import PretrainObjective
-from fsseg.nnunet.pretrain_optimizer import optimizer_and_schedule
-from fsseg.nnunet.pretrain_state import restore_training, training_state
+from fsseg.nnunet.pretraining.data import preprocessed_structures, stratified_holdout, structures_of_preprocessed
+from fsseg.nnunet.pretraining.loaders import PretrainLoaders
+from fsseg.nnunet.pretraining.log import METRICS_NAME, PretrainLog
+from fsseg.nnunet.pretraining.objective import PretrainObjective
+from fsseg.nnunet.pretraining.optimizer import optimizer_and_schedule
+from fsseg.nnunet.pretraining.state import restore_training, training_state
 from fsseg.nnunet.softmax_head import with_background, with_classes, without_background
 from fsseg.nnunet.validation import validate
 from fsseg.training.course import Course

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from fsseg.adaptation.job import Job, build_adapted
+from fsseg.adaptation.training import train
 from fsseg.config.base import StrictModel, validated
 from fsseg.config.errors import FssegError
 from fsseg.config.json_files import read_json, write_json
@@ -18,8 +20,6 @@ from fsseg.data.splits import leave_one_out as folds_without_one
 from fsseg.data.volumes import Volume
 from fsseg.evaluation.metrics import dice
 from fsseg.nnunet.prediction import Predictor
-from fsseg.stages.adaptation import Job, build_adapted
-from fsseg.stages.adaptation_training import train
 from fsseg.training.fit_checkpoint import FitCheckpoint
 
 logger = logging.getLogger(__name__)

@@ -27,10 +27,10 @@ from fsseg.nnunet.checkpoint_file import (
     refuse_best,
 )
 from fsseg.nnunet.environment import SPLITS_NAME, require_full_paths
-from fsseg.nnunet.few_shot_folds import FOLDS_OF_NNUNET, fold_of_pool, pool_cases, restricted
-from fsseg.nnunet.few_shot_log import PROGRESS_NAME
+from fsseg.nnunet.few_shot.folds import FOLDS_OF_NNUNET, fold_of_pool, pool_cases, restricted
+from fsseg.nnunet.few_shot.log import PROGRESS_NAME
 from fsseg.nnunet.preprocessing import source_labels
-from fsseg.nnunet.pretrain_data import preprocessed_volume, structures_of_preprocessed
+from fsseg.nnunet.pretraining.data import preprocessed_volume, structures_of_preprocessed
 from fsseg.nnunet.validation import REFERENCE_FOLDER, validate
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from fsseg.config.json_files import read_json
+from fsseg.demo.files import DemoFiles
+from fsseg.demo.overlays import overlay_pictures
+from fsseg.demo.results import METHODS, NOVEL, STEP_CAP, Result, distances_table, results_table
 from fsseg.reporting.curves import curves_figure
 from fsseg.reporting.html import Picture, Section, Table
 from fsseg.reporting.tables import seconds as duration
-from fsseg.stages.demo_files import DemoFiles
-from fsseg.stages.demo_overlays import overlay_pictures
-from fsseg.stages.demo_results import METHODS, NOVEL, STEP_CAP, Result, distances_table, results_table
 
 
 def report_sections(files: DemoFiles, content: Mapping[str, Any]) -> list[Section]:

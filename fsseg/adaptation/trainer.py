@@ -6,6 +6,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from fsseg.adaptation.base_gaps import left_random
+from fsseg.adaptation.job import Job, build_adapted, make_target, require_classes, require_rate
+from fsseg.adaptation.load_adapted import base_differences
+from fsseg.adaptation.notes import notes_of, urgent_notes
+from fsseg.adaptation.run_files import adapter_info, write_losses
+from fsseg.adaptation.support_cases import labels_of, negative_notes, require_learnable
+from fsseg.adaptation.support_check import silent_notes
+from fsseg.adaptation.training import train
+from fsseg.checkpoints.base_channels import require_channels
 from fsseg.config.errors import UsageError, require_known
 from fsseg.config.few_shot import few_shot_settings
 from fsseg.config.json_files import read_json, write_json
@@ -18,18 +27,9 @@ from fsseg.methods.registry import create_method
 from fsseg.models.networks import build_network
 from fsseg.nnunet.checkpoint_file import CHECKPOINT_NAME, LATEST_NAME, STOCK_TRAINER, save_checkpoint
 from fsseg.nnunet.configurations import deciding_settings
-from fsseg.nnunet.few_shot_log import EpochLog
-from fsseg.nnunet.few_shot_trainer import FewShotTrainer
+from fsseg.nnunet.few_shot.log import EpochLog
+from fsseg.nnunet.few_shot.trainer import FewShotTrainer
 from fsseg.nnunet.model_folder import TILE_STEP_KEY, read_model_folder
-from fsseg.stages.adaptation import Job, build_adapted, make_target, require_classes, require_rate
-from fsseg.stages.adaptation_files import adapter_info, write_losses
-from fsseg.stages.adaptation_notes import notes_of, urgent_notes
-from fsseg.stages.adaptation_training import train
-from fsseg.stages.base_channels import require_channels
-from fsseg.stages.base_gaps import left_random
-from fsseg.stages.load_adapted import base_differences
-from fsseg.stages.support_cases import labels_of, negative_notes, require_learnable
-from fsseg.stages.support_check import silent_notes
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
 from fsseg.training.placement import require_precision
 

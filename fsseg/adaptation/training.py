@@ -8,13 +8,13 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
+from fsseg.adaptation.job import Job
 from fsseg.config.recipes import Activation, Recipe
 from fsseg.data.crops import CropSampler
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.models.parts import parts_of
 from fsseg.nnunet.augmentation import crop_size_for, intensity_shift, training_augmentation
-from fsseg.stages.adaptation import Job
 from fsseg.training.cost import BatchClock
 from fsseg.training.crop_batches import Crops, batches
 from fsseg.training.feature_cache import cache_features

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import torch
 
+from fsseg.adaptation.job import Job
 from fsseg.data.crops import CropSampler
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork
-from fsseg.stages.adaptation import Job
 from fsseg.training.placement import mixed_precision
 
 

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from fsseg.adaptation.job import Job
+from fsseg.adaptation.training import train
 from fsseg.config.manifest import peak_memory_mib
 from fsseg.data.channels import channel_names
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork
-from fsseg.stages.adaptation import Job
-from fsseg.stages.adaptation_training import train
-from fsseg.stages.cost_advice import Demand, PlannedStep, Remedies, said
 from fsseg.training.cost import BatchClock
+from fsseg.training.cost_advice import Demand, PlannedStep, Remedies, said
 from fsseg.training.memory import MIB, device_available_mib, host_available_mib
 from fsseg.training.placement import mixed_precision
 

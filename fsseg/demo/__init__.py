@@ -1,0 +1,1 @@
+"""The phantom CTs of `fsseg demo`, and what its report shows."""

@@ -1,0 +1,1 @@
+"""nnU-Net's side of a few-shot adaptation: folds, folders and training log."""

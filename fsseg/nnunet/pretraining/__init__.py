@@ -1,0 +1,1 @@
+"""nnU-Net's trainer for partially labelled datasets, and its pieces."""
