@@ -173,8 +173,8 @@ def test_the_same_image_of_several_sources_is_one_group_however_it_is_stored(sit
     specs = [site.spec(name, {1: name.lower()}) for name in ("Livers", "Spleens", "Others", "Nerves")]
     report = site.assemble(*specs)
     structures = load_structures(site.out)
-    assert structures.twins == (("Livers_a", "Spleens_a", "Nerves_a"),)
-    assert structures.subset(("livers",)).twins == structures.twins
+    assert structures.duplicates == (("Livers_a", "Spleens_a", "Nerves_a"),)
+    assert structures.subset(("livers",)).duplicates == structures.duplicates
     assert sum("same image as Livers_a" in warning for warning in report["warnings"]) == 2
 
 
@@ -182,10 +182,10 @@ def test_structures_of_an_older_assembly_are_read(site):
     site.assemble(sections(site))
     file = site.out / "structures.json"
     content = json.loads(file.read_text(encoding="utf-8"))
-    del content["twins"], content["cases"]["Livers_a"]["collection"]
+    del content["duplicates"], content["cases"]["Livers_a"]["collection"]
     file.write_text(json.dumps(content), encoding="utf-8")
     older = load_structures(site.out)
-    assert (older.twins, older.cases["Livers_a"].collection) == ((), None)
+    assert (older.duplicates, older.cases["Livers_a"].collection) == ((), None)
 
 
 def test_files_are_linked_where_they_can_be(site):

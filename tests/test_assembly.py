@@ -72,3 +72,12 @@ def test_classes_are_numbered_as_the_rows_of_the_head() -> None:
 def test_simple_nesting_needs_no_added_integer() -> None:
     nested = {"whole": (1, 2, 3), "core": (2, 3), "enhancing": (3,)}
     assert paintable(nested) == nested
+
+
+def test_what_fsseg_0_1_called_twins_is_read_as_duplicates() -> None:
+    content = {"integers": {"liver": [1]}, "twins": [["a", "b"]]}
+
+    structures = Structures.model_validate(content)
+
+    assert structures.duplicates == (("a", "b"),)
+    assert "duplicates" in structures.model_dump()

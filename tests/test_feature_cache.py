@@ -296,11 +296,11 @@ def test_where_cases_have_turns_only_whole_rounds_are_kept(
     device: torch.device, expected: tuple[int, int], caplog: pytest.LogCaptureFixture
 ) -> None:
     gib = 49.5 * CROP_GIB
-    assert room_for(CROP, 120, gib=gib, device=device, of_a_round=30) == expected
+    assert room_for(CROP, 120, gib=gib, device=device, crops_per_turn=30) == expected
     (record,) = caplog.records
     assert f"Only {sum(expected)}, as many of each case, are trained on" in record.getMessage()
     with pytest.raises(UsageError, match=r"holds 49 of 120 crops.*\n.*At least 60 "):
-        room_for(CROP, 120, gib=gib, device=CPU, of_a_round=60)
+        room_for(CROP, 120, gib=gib, device=CPU, crops_per_turn=60)
 
 
 @pytest.mark.parametrize(("count", "holds"), [(20, FEWEST_CROPS - 1), (20, 0), (5, 4)])

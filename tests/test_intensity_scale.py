@@ -15,7 +15,7 @@ from fsseg.nnunet.model_folder import read_model_folder
 from fsseg.nnunet.normalization import scale_checks
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import read_raw_dataset
-from fsseg.nnunet.sound_cases import require_sound_dataset
+from fsseg.nnunet.usable_cases import require_usable_dataset
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 ABDOMEN = {"percentile_00_5": -175.0, "percentile_99_5": 250.0, "mean": -175.0, "std": 425.0, "median": 37.5}
@@ -182,7 +182,7 @@ def test_adapt_predict_and_preprocess_name_the_image(
     preprocessor.image([shifted.image(0)])  # as for --zero-shot, which says it at its end
     assert list(preprocessor.off_scale) == [shifted.image(0).name]
     assert said not in caplog.text
-    (note,) = require_sound_dataset(read_raw_dataset(shifted.target), 2, "ITK")
+    (note,) = require_usable_dataset(read_raw_dataset(shifted.target), 2, "ITK")
     assert note.startswith(said)
 
 

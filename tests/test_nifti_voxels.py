@@ -1,4 +1,4 @@
-"""NIfTI files of every legal form: what ITK reads as 0 or as other voxels is told, and what is sound is read alike."""
+"""NIfTI files of every legal form: what ITK reads as 0 or as other voxels is told, and what is valid is read alike."""
 
 import gzip
 from pathlib import Path

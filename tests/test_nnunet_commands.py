@@ -216,11 +216,11 @@ def test_folds_of_shots_are_nested_and_those_of_adapt(lab: Lab, few: Path, tmp_p
 
 @pytest.mark.parametrize("words", [(), ("--shots", 1, "--folds", 6)], ids=["leave-one-out", "shots"])
 def test_a_fold_validates_on_no_image_that_it_trains_on(lab: Lab, few: Path, words: tuple[object, ...]) -> None:
-    twins = (lab.case(0), lab.case(1))
-    load_structures(lab.target).model_copy(update={"twins": (twins,)}).save(few)
+    duplicates = (lab.case(0), lab.case(1))
+    load_structures(lab.target).model_copy(update={"duplicates": (duplicates,)}).save(few)
     splits = succeed("nnunet", "splits", "--dataset", 804, *words)["splits"]
-    assert any(set(twins) & set(split["train"]) for split in splits)
-    assert not any(set(twins) & set(split["train"]) and set(twins) & set(split["val"]) for split in splits)
+    assert any(set(duplicates) & set(split["train"]) for split in splits)
+    assert not any(set(duplicates) & set(split["train"]) and set(duplicates) & set(split["val"]) for split in splits)
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_a_case_whose_files_do_not_fit_is_a_problem_of_its_own(
     for file in files:
         (tmp_path / file).touch()
     inputs = find(models[model], tmp_path)
-    assert [case.name for case in inputs.sound] == ["b"]
+    assert [case.name for case in inputs.usable] == ["b"]
     assert inputs.problems.keys() == expected.keys()
     for case, text in expected.items():
         assert text in inputs.problems[case]
@@ -142,7 +142,7 @@ def test_dicom_folders_are_cases_wherever_their_series_lie_below(models: dict[st
     (tmp_path / "notes").mkdir()
     (tmp_path / "DICOMDIR").touch()
     inputs = find(models["turning"], tmp_path)
-    assert {case.name: case.files[0].name for case in inputs.sound} == {"flat": "flat", "deep": "series"}
+    assert {case.name: case.files[0].name for case in inputs.usable} == {"flat": "flat", "deep": "series"}
     assert "DICOM files in several folders" in inputs.problems["twice"]
     assert inputs.ignored == ("notes",)
     assert found(models["turning"], tmp_path / "flat") == {"flat": ["flat"]}

@@ -1,4 +1,4 @@
-"""fsseg preprocess: complete or absent, at any time again, and on sound cases only."""
+"""fsseg preprocess: complete or absent, at any time again, and on usable cases only."""
 
 import json
 import os
@@ -309,7 +309,7 @@ def test_cases_as_nnunet_stored_them_before_are_complete(tmp_path: Path, lab: La
         require_all_cases(tmp_path, plans, structures)
 
 
-# --- cases that are not sound -------------------------------------------------------------------------------------
+# --- cases that cannot be used ----------------------------------------------------------------------------------
 
 
 BAD_IMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {

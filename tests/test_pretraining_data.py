@@ -118,7 +118,7 @@ def test_too_many_open_files_are_not_a_full_disk(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-# Sources and twins
+# Sources and duplicates
 
 
 def structures_of(sources: dict[str, int], **more: object) -> Structures:
@@ -142,11 +142,11 @@ def test_sources_of_one_collection_are_balanced_as_one() -> None:
 
 
 def test_nothing_is_trained_on_that_is_the_same_image_as_a_held_out_case() -> None:
-    twins = tuple((f"a{i:02d}", f"b{i:02d}") for i in range(10))
-    alone, shared = structures_of({"a": 20, "b": 10}), structures_of({"a": 20, "b": 10}, twins=twins)
+    duplicates = tuple((f"a{i:02d}", f"b{i:02d}") for i in range(10))
+    alone, shared = structures_of({"a": 20, "b": 10}), structures_of({"a": 20, "b": 10}, duplicates=duplicates)
     training, held_out = stratified_holdout(list(shared.cases), shared, 0.2, seed=0)
     assert held_out == stratified_holdout(list(alone.cases), alone, 0.2, seed=0)[1]
-    images = {case: group for group in twins for case in group}
+    images = {case: group for group in duplicates for case in group}
     assert not {images.get(case, case) for case in training} & {images.get(case, case) for case in held_out}
     gone = set(shared.cases) - set(training) - set(held_out)
     assert gone == {other for case in held_out for other in images.get(case, ())} - set(held_out)
@@ -163,7 +163,7 @@ def test_folds_of_nnunet_lose_the_images_that_they_validate_on(
             (folder / path.name).symlink_to(path)
     structures = load_structures(lab.preprocessed)
     first, second, *rest = sorted(structures.cases)
-    structures.model_copy(update={"twins": ((first, rest[0]),)}).save(folder)
+    structures.model_copy(update={"duplicates": ((first, rest[0]),)}).save(folder)
     write_json(folder / "splits_final.json", [{"train": [second, *rest], "val": [first]}])
     monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
     trainer = make_trainer(
@@ -185,7 +185,7 @@ def test_an_adaptation_does_not_draw_the_image_of_a_test_case(
 ) -> None:
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
     copy = lab.copy_target(tmp_path / "raw")
-    load_structures(copy.target).model_copy(update={"twins": ((lab.case(0), lab.case(3)),)}).save(copy.target)
+    load_structures(copy.target).model_copy(update={"duplicates": ((lab.case(0), lab.case(3)),)}).save(copy.target)
     facts = succeed(*copy.adapt_words(tmp_path / "run", "--dry-run"))
     assert sorted(facts["support"]) == [lab.case(1), lab.case(2)]  # case 3 is the test case
     outcome = fsseg(*copy.adapt_words(tmp_path / "run", "--cases", lab.case(0), lab.case(1)))

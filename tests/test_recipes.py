@@ -190,7 +190,7 @@ def test_every_family_has_a_default_rate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "words", "idle"),
+    ("method", "words", "unused"),
     [
         (
             "lora",
@@ -216,11 +216,11 @@ def test_every_family_has_a_default_rate() -> None:
     ],
 )
 def test_settings_without_effect_are_said(
-    lab: Lab, tmp_path: Path, method: str, words: tuple[str, ...], idle: str
+    lab: Lab, tmp_path: Path, method: str, words: tuple[str, ...], unused: str
 ) -> None:
     notes = succeed(*lab.adapt_words(tmp_path / "run", *words, method=method), "--dry-run")["notes"]
     said = [note for note in notes if note.startswith("Without effect here")]
-    assert said == ([f"Without effect here: {idle}."] if idle else [])
+    assert said == ([f"Without effect here: {unused}."] if unused else [])
 
 
 def test_a_pool_of_a_published_recipe_has_as_many_crops_of_every_case(lab: Lab, tmp_path: Path) -> None:

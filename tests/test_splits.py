@@ -93,9 +93,11 @@ def test_impossible_splits_are_refused(arguments: dict[str, Any], message: str) 
 
 
 def test_the_image_of_a_test_case_is_not_drawn_under_another_name() -> None:
-    twins = [("case_00", TEST[0]), ("case_01", TEST[1], "case_02"), ("case_03", "case_04")]
+    duplicates = [("case_00", TEST[0]), ("case_01", TEST[1], "case_02"), ("case_03", "case_04")]
     drawn = {
-        case for seed in range(60) for case in make_split(CASES, shots=5, seed=seed, test=TEST, twins=twins).support
+        case
+        for seed in range(60)
+        for case in make_split(CASES, shots=5, seed=seed, test=TEST, duplicates=duplicates).support
     }
     assert drawn == set(CASES) - set(TEST) - {"case_00", "case_01", "case_02"}
 
@@ -103,7 +105,7 @@ def test_the_image_of_a_test_case_is_not_drawn_under_another_name() -> None:
 @pytest.mark.parametrize("arguments", [{"pool": CASES[:5]}, {"support": ["case_00", "case_05"]}])
 def test_the_image_of_a_test_case_is_refused_in_a_list(arguments: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="but the same image as a test case: case_00"):
-        make_split(CASES, **{"shots": 1, "seed": 0, "test": TEST, "twins": [("case_00", TEST[0])], **arguments})
+        make_split(CASES, **{"shots": 1, "seed": 0, "test": TEST, "duplicates": [("case_00", TEST[0])], **arguments})
 
 
 def test_leave_one_out_leaves_the_image_out() -> None:

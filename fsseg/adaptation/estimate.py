@@ -109,7 +109,7 @@ def leave_one_out(job: Job, volumes: Sequence[Volume], done: FoldScores) -> dict
     Raises:
         UsageError: all support cases are the same image.
     """
-    splits = folds_without_one([volume.case for volume in volumes], job.target.structures.twins)
+    splits = folds_without_one([volume.case for volume in volumes], job.target.structures.duplicates)
     for index, (held_out, split) in enumerate(zip(volumes, splits, strict=True)):
         if held_out.case not in done.folds:
             label = f"leave-one-out {index + 1}/{len(volumes)}"

@@ -26,7 +26,7 @@ _USED_WITHOUT_TRAINING = (
 
 def notes_of(job: Job, adapted: AdaptedNetwork) -> list[str]:
     """Return what the report is to say, of the method on this network first."""
-    of_settings = [*idle_notes(adapted, job.recipe), *batch_statistics_notes(adapted)]
+    of_settings = [*unused_settings_notes(adapted, job.recipe), *batch_statistics_notes(adapted)]
     of_job = [*_head_notes(job), *_background_notes(job), *_integer_notes(job), *recipe_notes(job.base, job.recipe)]
     random = trained_random_notes(job.base, adapted)
     return [*adapted.notes, *of_settings, job.flips.reason, *of_job, *random]
@@ -99,11 +99,11 @@ def _inference_notes(recipe: Recipe) -> list[str]:
     ]
 
 
-def idle_notes(adapted: AdaptedNetwork, recipe: Recipe) -> list[str]:
+def unused_settings_notes(adapted: AdaptedNetwork, recipe: Recipe) -> list[str]:
     """Say which settings were given although they have no effect on this adaptation."""
-    idle = [f"recipe.{name}" for name in _idle_fields(adapted, recipe) if getattr(recipe, name) != _default(name)]
-    idle += adapted.method.idle_options(adapted.network)
-    return [f"Without effect here: {', '.join(idle)}."] if idle else []
+    unused = [f"recipe.{name}" for name in _unused_fields(adapted, recipe) if getattr(recipe, name) != _default(name)]
+    unused += adapted.method.unused_options(adapted.network)
+    return [f"Without effect here: {', '.join(unused)}."] if unused else []
 
 
 def batch_statistics_notes(adapted: AdaptedNetwork) -> list[str]:
@@ -117,20 +117,20 @@ def batch_statistics_notes(adapted: AdaptedNetwork) -> list[str]:
     ]
 
 
-def _idle_fields(adapted: AdaptedNetwork, recipe: Recipe) -> list[str]:
+def _unused_fields(adapted: AdaptedNetwork, recipe: Recipe) -> list[str]:
     method = adapted.method
     if method.training_free:
         return [name for name in Recipe.model_fields if name not in _USED_WITHOUT_TRAINING]
     own = recipe.learning_rates.get(method.family)  # one rate for all, as published recipes have it, is no mistake
     tuned_besides = any(group["name"] == "decoder" for group in adapted.parameter_groups(Rates(1.0, 1.0, 1.0)))
-    idle = ["checkpoint_activations"] if method.reads_features_only else ["feature_crops", "feature_cache_gib"]
+    unused = ["checkpoint_activations"] if method.reads_features_only else ["feature_crops", "feature_cache_gib"]
     if (not tuned_besides or method.family == "decoder") and recipe.decoder_learning_rate != own:
-        idle.append("decoder_learning_rate")
+        unused.append("decoder_learning_rate")
     if recipe.augmentation != "nnunet":
-        idle.append("mirroring")
+        unused.append("mirroring")
     if method.family == "head" and recipe.head_learning_rate != own:
-        idle.append("head_learning_rate")
-    return idle
+        unused.append("head_learning_rate")
+    return unused
 
 
 def _default(field: str) -> object:

@@ -98,8 +98,8 @@ def _pool_size(recipe: Recipe, cases: int) -> int:
     """Return how many crops to make features of: where cases have turns, as many of each."""
     if recipe.crops_per_volume is None:
         return recipe.feature_crops
-    of_a_round = recipe.crops_per_volume * cases
-    return math.ceil(recipe.feature_crops / of_a_round) * of_a_round
+    crops_per_turn = recipe.crops_per_volume * cases
+    return math.ceil(recipe.feature_crops / crops_per_turn) * crops_per_turn
 
 
 def _crops(job: Job, volumes: Sequence[Volume], last: int, first: int = 0) -> Crops:

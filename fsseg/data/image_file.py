@@ -12,7 +12,7 @@ class UnreadableImageError(Exception):
 
 
 class NotByItkError(UnreadableImageError):
-    """An image that is sound, but that ITK does not read: a NIfTI-2 file, or one whose axes are not at right angles."""
+    """A valid image that ITK does not read: a NIfTI-2 file, or one whose axes are not at right angles."""
 
 
 def require_regular_file(path: Path) -> None:

@@ -90,7 +90,7 @@ def check_header(path: Path, reader: Reader = "ITK") -> ImageHeader:
 
 
 def is_for_nibabel(path: Path) -> bool:
-    """Return whether a sound image, or the folder of a series, is a file that nibabel reads and ITK does not."""
+    """Return whether a valid image, or the folder of a series, is a file that nibabel reads and ITK does not."""
     return path.is_file() and check_header(path, "either").by_nibabel
 
 

@@ -8,11 +8,11 @@ import numpy as np
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import UsageError, require_known
 from fsseg.config.json_files import write_json
-from fsseg.data.structures import twins_of
+from fsseg.data.structures import duplicates_of
 
 SPLIT_NAME = "split.json"
 SUPPORT_KEY = "support_cases"  # of a dataset.json: what the model was adapted to; it goes on to the predictions
-Twins = Sequence[Sequence[str]]  # groups of cases that are the same image
+Duplicates = Sequence[Sequence[str]]  # groups of cases that are the same image
 
 
 class Split(StrictModel):
@@ -29,19 +29,19 @@ class Split(StrictModel):
         write_json(folder / SPLIT_NAME, self.model_dump(mode="json"))
 
 
-def leave_one_out(cases: Sequence[str], twins: Twins = ()) -> list[dict[str, list[str]]]:
+def leave_one_out(cases: Sequence[str], duplicates: Duplicates = ()) -> list[dict[str, list[str]]]:
     """Return a fold for every case, as nnU-Net writes folds; a single case is its own validation.
 
     Args:
         cases: the cases.
-        twins: groups of cases that are the same image; a fold does not train on the image that it validates on.
+        duplicates: groups of cases that are the same image; a fold does not train on the image that it validates on.
 
     Raises:
         UsageError: several cases, and all of them are one image.
     """
     if len(cases) == 1:
         return [{"train": list(cases), "val": list(cases)}]
-    without = {case: {case, *twins_of([case], twins)} for case in cases}
+    without = {case: {case, *duplicates_of([case], duplicates)} for case in cases}
     folds = [{"train": [other for other in cases if other not in without[case]], "val": [case]} for case in cases]
     if not all(fold["train"] for fold in folds):
         raise UsageError(f"{', '.join(cases)} are the same image, so none can be held out.\n  Give other cases.")
@@ -81,7 +81,7 @@ def make_split(
     pool: Sequence[str] | None = None,
     test: Sequence[str] = (),
     support: Sequence[str] | None = None,
-    twins: Twins = (),
+    duplicates: Duplicates = (),
 ) -> Split:
     """Draw the support cases.
 
@@ -92,17 +92,17 @@ def make_split(
         cases: all cases of the dataset.
         shots: number of support cases.
         seed: decides the order of the pool.
-        pool: cases that may be drawn; default: all but the test cases and their twins.
+        pool: cases that may be drawn; default: all but the test cases and their duplicates.
         test: test cases; never drawn.
         support: support cases by name, instead of a draw.
-        twins: groups of cases that are the same image.
+        duplicates: groups of cases that are the same image.
 
     Raises:
-        UsageError: unknown cases, a test case or its twin in pool or support, more shots than pool cases.
+        UsageError: unknown cases, a test case or its duplicate in pool or support, more shots than pool cases.
     """
     for kind, names in (("pool case", pool or ()), ("test case", test), ("support case", support or ())):
         require_known(kind, names, cases, "The dataset's images with a label map are the cases.")
-    tested_images = twins_of(test, twins)
+    tested_images = duplicates_of(test, duplicates)
     pool = tuple(sorted(set(pool))) if pool is not None else tuple(sorted(set(cases) - set(test) - tested_images))
     _refuse({*pool, *(support or ())} & set(test), "test cases and training cases at once")
     _refuse({*pool, *(support or ())} & tested_images, "training cases, but the same image as a test case")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 
 from fsseg.config.base import StrictModel, validated
 from fsseg.config.errors import FssegError, UsageError, shown
@@ -58,15 +58,18 @@ class Structures(StrictModel):
 
     One integer of the label map stands for one occurring combination of structures, so a structure is the union
     of its integers. The order of `integers` is the channel order everywhere. Label maps may hold integers up to
-    `highest_integer` that belong to none of the listed structures, after `subset`. Each of the `twins` is a group of
-    cases that are the same image; a split that has them on both sides tests on what was trained on.
+    `highest_integer` that belong to none of the listed structures, after `subset`. Each of the `duplicates` is a group
+    of cases that are the same image; a split that has them on both sides tests on what was trained on.
     """
 
     format_version: int = FORMAT_VERSION
     integers: dict[str, Annotated[tuple[_Integer, ...], Field(min_length=1)]]
     highest_integer: int = Field(default=0, ge=0, le=HIGHEST_LABEL)
     cases: dict[str, CaseAnnotation] = Field(default_factory=dict)
-    twins: tuple[tuple[str, ...], ...] = ()
+    # Files of fsseg 0.1 say "twins". Unfinished trainings know their data by a hash in which it still does.
+    duplicates: tuple[tuple[str, ...], ...] = Field(
+        default=(), validation_alias=AliasChoices("duplicates", "twins"), serialization_alias="twins"
+    )
 
     @field_validator("integers")
     @classmethod
@@ -180,7 +183,7 @@ def structures_of_dataset_json(dataset_json: dict[str, Any], folder: Path) -> St
     return Structures(integers=integers, cases={file.name.removesuffix(ending): annotation for file in files})
 
 
-def twins_of(cases: Iterable[str], twins: Iterable[Sequence[str]]) -> set[str]:
+def duplicates_of(cases: Iterable[str], duplicates: Iterable[Sequence[str]]) -> set[str]:
     """Return the other cases that are the same image as one of `cases`, by the groups of such cases."""
     known = set(cases)
-    return {case for group in twins if known.intersection(group) for case in group} - known
+    return {case for group in duplicates if known.intersection(group) for case in group} - known

@@ -99,7 +99,7 @@ def save_adapter(folder: Path, state: dict[str, Tensor], info: AdapterInfo) -> N
         FssegError: a tensor holds NaN or infinite values.
         OSError: not all of it could be written.
     """
-    _require_sound(state, folder / ADAPTER_NAME)
+    _require_intact(state, folder / ADAPTER_NAME)
     temporary = folder / (ADAPTER_NAME + ".tmp")
     try:
         # save_file would make a file that only its owner can read, whatever the umask.
@@ -138,7 +138,7 @@ def load_adapter(path: Path) -> tuple[dict[str, Tensor], AdapterInfo]:
             f"{path} is damaged: its content is not what was written (its hash differs).\n"
             "  Copy it again from where it was made."
         )
-    _require_sound(state, path)
+    _require_intact(state, path)
     try:
         return state, validated(AdapterInfo, header, str(path))
     except UsageError as error:  # of whoever made the file
@@ -164,7 +164,7 @@ def _require_format(version: int, path: Path) -> None:
     raise UsageError(f"{path} has format {version}, this fsseg reads {readable}.\n  {advice}")
 
 
-def _require_sound(state: dict[str, Tensor], path: Path) -> None:
+def _require_intact(state: dict[str, Tensor], path: Path) -> None:
     problems = [f"{name} is of {tensor.dtype}" for name, tensor in state.items() if tensor.dtype not in _DTYPES]
     numbers = {name: tensor for name, tensor in state.items() if tensor.dtype in _DTYPES}
     problems += [f"{name} holds NaN or infinite values" for name, t in numbers.items() if not is_finite(t)]

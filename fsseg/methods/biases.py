@@ -11,7 +11,7 @@ from fsseg.models.tracing import LAYERS, NORMS, by_own_statistics, normalised_la
 def layer_biases(
     network: nn.Module, targets: Target, trained_whole: frozenset[nn.Parameter], *, norms: bool
 ) -> Iterator[tuple[str, nn.Parameter]]:
-    """Yield the biases of linear layers and convolutions, but for those that a normalisation makes idle.
+    """Yield the biases of linear layers and convolutions, but for those that a normalisation takes out again.
 
     In front of a normalisation by its own statistics a bias is dead, also of a batch normalisation that is trained and
     so follows the batches. In front of another one that is trained it shifts what the normalisation's own bias shifts.
@@ -21,10 +21,10 @@ def layer_biases(
         network, targets, trained_whole: the part of a network.
         norms: the method trains the biases of the norms there.
     """
-    idle = _idle_layers(network, targets, trained_whole, norms=norms)
+    without_effect = _layers_without_effect(network, targets, trained_whole, norms=norms)
     for name, module in targeted_modules(network, targets, trained_whole):
         bias = module.bias if isinstance(module, LAYERS) else None
-        if isinstance(bias, nn.Parameter) and module not in idle:
+        if isinstance(bias, nn.Parameter) and module not in without_effect:
             yield f"{name}.bias", bias
 
 
@@ -40,11 +40,13 @@ def norm_parameters(
                     yield f"{name}.{attribute}", parameter
 
 
-def idle_biases(network: nn.Module, targets: Target, trained_whole: frozenset[nn.Parameter], *, norms: bool) -> int:
+def biases_without_effect(
+    network: nn.Module, targets: Target, trained_whole: frozenset[nn.Parameter], *, norms: bool
+) -> int:
     """Return the number of biases that `layer_biases` leaves out."""
-    idle = _idle_layers(network, targets, trained_whole, norms=norms)
+    without_effect = _layers_without_effect(network, targets, trained_whole, norms=norms)
     modules = (module for _, module in targeted_modules(network, targets, trained_whole))
-    return sum(module in idle and module.bias is not None for module in modules if isinstance(module, LAYERS))
+    return sum(module in without_effect and module.bias is not None for module in modules if isinstance(module, LAYERS))
 
 
 def key_bias_notes(network: nn.Module, names: Iterable[str]) -> list[str]:
@@ -58,7 +60,7 @@ def key_bias_notes(network: nn.Module, names: Iterable[str]) -> list[str]:
     ]
 
 
-def _idle_layers(
+def _layers_without_effect(
     network: nn.Module, targets: Target, trained_whole: frozenset[nn.Parameter], *, norms: bool
 ) -> set[nn.Module]:
     trained = set(trained_whole)

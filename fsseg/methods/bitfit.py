@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from fsseg.methods import contract
-from fsseg.methods.biases import idle_biases, key_bias_notes, layer_biases, norm_parameters
+from fsseg.methods.biases import biases_without_effect, key_bias_notes, layer_biases, norm_parameters
 from fsseg.methods.targets import TargetOptions, targeted_modules, why_nothing
 
 _TABLE = "relative_position_bias_table"
@@ -50,16 +50,16 @@ class BitFit(contract.Method):
     def notes(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Say which biases are left out, and onto what the method collapses."""
         notes = []
-        idle = idle_biases(network, self.options.targets, trained_whole, norms=self.options.norms)
-        if idle:
-            notes.append(f"{idle} biases feed a normalisation, which takes them out again; they are not trained.")
+        left_out = biases_without_effect(network, self.options.targets, trained_whole, norms=self.options.norms)
+        if left_out:
+            notes.append(f"{left_out} biases feed a normalisation, which takes them out again; they are not trained.")
         names = [name for name, _ in self._selected(network, trained_whole)]
         norms = {name for name, _ in norm_parameters(network, self.options.targets, trained_whole, which=("bias",))}
         if set(names) == norms:
             notes.append("Only biases of norms are left: half of what affine trains.")
         return [*notes, *key_bias_notes(network, names)]
 
-    def idle_options(self, network: nn.Module) -> list[str]:
+    def unused_options(self, network: nn.Module) -> list[str]:
         """Return the option for relative-position tables where there is none to train."""
         tables = any(name.endswith(f".{_TABLE}") and p.requires_grad for name, p in network.named_parameters())
         return ["position_tables"] if self.options.position_tables and not tables else []

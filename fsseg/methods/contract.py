@@ -66,7 +66,7 @@ class Method:
         """Return what the user should know about the method on this network, such as onto what it collapses."""
         return []
 
-    def idle_options(self, network: nn.Module) -> list[str]:
+    def unused_options(self, network: nn.Module) -> list[str]:
         """Return the options that were given another value than their default and do nothing on an adapted network."""
         return []
 

@@ -56,7 +56,7 @@ class LowRankMethod(Method):
             return []
         return [f"{', '.join(undone)} only scales one channel in front of a norm, which undoes it: no update there."]
 
-    def idle_options(self, network: nn.Module) -> list[str]:
+    def unused_options(self, network: nn.Module) -> list[str]:
         """Return the option for joint projections where none gets an update."""
         updated = any(name.endswith(f".{_QKV}") for name in self.ranks(network))
         return ["projections"] if self.options.projections == "joint" and not updated else []

@@ -74,7 +74,7 @@ class PredictionInputs:
     ignored_because: str = ""
 
     @property
-    def sound(self) -> list[PredictionCase]:
+    def usable(self) -> list[PredictionCase]:
         """The cases without a known problem."""
         return [case for case in self.cases if not case.problem]
 

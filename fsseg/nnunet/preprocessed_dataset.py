@@ -120,7 +120,7 @@ def preprocess_dataset(dataset: RawDataset, preprocessed: Path, plans_name: str,
     """Preprocess every case of a raw dataset; return the number of cases.
 
     Args:
-        dataset: the raw dataset, whose cases are sound.
+        dataset: the raw dataset, whose cases can be used.
         preprocessed: its folder in nnUNet_preprocessed, which holds the plans.
         plans_name: name of the plans.
         workers: 1 works in this process, which is fastest for small cases; more start nnU-Net's worker processes.

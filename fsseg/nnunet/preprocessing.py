@@ -20,7 +20,7 @@ from fsseg.nnunet.image_readers import reader_of
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.normalization import STATISTICS, scale_checks
 from fsseg.nnunet.quiet import nnunet_failures, quiet
-from fsseg.nnunet.sound_cases import require_sound, require_sound_headers, unnamed_values
+from fsseg.nnunet.usable_cases import require_usable, require_usable_headers, unnamed_values
 
 # Properties of our own: what the label map holds before it is resampled, and how many voxels of each.
 _LABEL_VALUES, _LABEL_VOXELS = "label_values", "label_voxels"
@@ -98,7 +98,7 @@ class CasePreprocessor:
 
     def source(self, files: Sequence[Path], label: Path, structures: Structures) -> SourceLabels:
         """Return what a label map holds, without resampling; refuse and note what `volume` does of the files."""
-        require_sound(files, label, reader_of(self.model.plans))
+        require_usable(files, label, reader_of(self.model.plans))
         with nnunet_failures(f"Case {files[0].name} cannot be read"), quiet():
             data, _ = self.plans.image_reader_writer_class().read_images([str(file) for file in files])
         self._note_off_scale({_OFF_SCALE: self._off_scale(files, data)})
@@ -108,7 +108,7 @@ class CasePreprocessor:
 
     def is_cached(self, files: Sequence[Path], label: Path) -> bool:
         """Return whether a case is in the cache."""
-        require_sound_headers(files, label, reader_of(self.model.plans))  # a pipe could not even be hashed
+        require_usable_headers(files, label, reader_of(self.model.plans))  # a pipe could not even be hashed
         return self.cache is not None and self._entry(files, label).is_file()
 
     def _entry(self, files: Sequence[Path], label: Path) -> Path:
@@ -117,7 +117,7 @@ class CasePreprocessor:
     def _cached(self, files: Sequence[Path], label: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         if self.cache is None:
             return self._run(files, label)
-        require_sound_headers(files, label, reader_of(self.model.plans))  # a pipe could not even be hashed
+        require_usable_headers(files, label, reader_of(self.model.plans))  # a pipe could not even be hashed
         entry = self._entry(files, label)
         found = read_entry(entry)
         if found is not None:
@@ -146,7 +146,7 @@ class CasePreprocessor:
         return digest.hexdigest()
 
     def _run(self, files: Sequence[Path], label: Path | None) -> tuple[np.ndarray, Any, dict[str, Any]]:
-        require_sound(files, label, reader_of(self.model.plans))
+        require_usable(files, label, reader_of(self.model.plans))
         preprocessor = self.configuration.preprocessor_class(verbose=False)
         dataset_json = self.model.dataset_json
         with nnunet_failures(f"Case {files[0].name} cannot be read or preprocessed"), quiet():

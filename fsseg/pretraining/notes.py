@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from fsseg.config.pretraining import PretrainSettings
-from fsseg.data.structures import CaseAnnotation, Structures, twins_of
+from fsseg.data.structures import CaseAnnotation, Structures, duplicates_of
 from fsseg.nnunet.environment import SPLITS_NAME
 from fsseg.nnunet.normalization import ranges_beyond_unit
 from fsseg.nnunet.planning import CONFIGURATION
@@ -138,7 +138,7 @@ def data_notes(structures: Structures, held_out: Sequence[str]) -> list[str]:
     known = [(case.annotated, case.z_extent) for case in structures.cases.values()]
     if all(len(annotated) == len(structures.names) and not extents for annotated, extents in known):
         notes.append("Every structure counts as annotated in every case: what is not labelled is background.")
-    left_out = sorted(twins_of(held_out, structures.twins))
+    left_out = sorted(duplicates_of(held_out, structures.duplicates))
     if left_out:
         notes.append(f"Not trained on, because they are the same image as a held-out case: {', '.join(left_out)}.")
     return notes

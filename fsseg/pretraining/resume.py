@@ -28,7 +28,7 @@ def training_block(
         fold: "0", or "all".
         base: the model to start from.
     """
-    digest = hashlib.sha256(structures.model_dump_json().encode()).hexdigest()
+    digest = hashlib.sha256(structures.model_dump_json(by_alias=True).encode()).hexdigest()
     data = {"dataset": preprocessed.name, "fold": fold, "structures and annotated cases": f"sha256 {digest[:12]}"}
     if fold != "all" and (preprocessed / SPLITS_NAME).is_file():
         data[SPLITS_NAME] = f"sha256 {sha256_of_file(preprocessed / SPLITS_NAME)[:12]}"

@@ -244,8 +244,10 @@ def _fingerprint(config: AdaptConfig, job: Job, volumes: Sequence[Volume]) -> st
 
 def _split(config: AdaptConfig, dataset: RawDataset) -> Split:
     lists = read_case_lists(config.pool, config.test)
-    twins = dataset.structures.twins
-    return make_split(dataset.cases, shots=config.shots, seed=config.seed, support=config.cases, twins=twins, **lists)
+    duplicates = dataset.structures.duplicates
+    return make_split(
+        dataset.cases, shots=config.shots, seed=config.seed, support=config.cases, duplicates=duplicates, **lists
+    )
 
 
 def _write_estimate(folder: Path, estimate: dict[str, Any] | None) -> None:

@@ -199,5 +199,5 @@ def _structures(specs: Sequence[DatasetSpec], names: dict[str, dict[str, str]], 
     )
     require_representable(max(map(max, regions.values()), default=0))
     cases = {case: annotation.subset(regions) for case, annotation in joined.cases.items()}
-    twins = tuple(tuple(same) for same in joined.images.values() if len(same) > 1)
-    return Structures(integers=regions, cases=cases, twins=twins)
+    duplicates = tuple(tuple(same) for same in joined.images.values() if len(same) > 1)
+    return Structures(integers=regions, cases=cases, duplicates=duplicates)

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from fsseg.adaptation.job import make_target, require_classes, require_rate
-from fsseg.adaptation.notes import batch_statistics_notes, idle_notes, recipe_notes, urgent_notes
+from fsseg.adaptation.notes import batch_statistics_notes, recipe_notes, unused_settings_notes, urgent_notes
 from fsseg.checkpoints.base_channels import require_same_channels
 from fsseg.config.base import Seed, StrictModel
 from fsseg.config.errors import UsageError, require_known
@@ -140,7 +140,7 @@ def _split(config: NnunetPlansConfig, raw: RawDataset) -> Split:
     lists = read_case_lists(config.pool, config.test)
     if config.cases is not None:
         lists["pool"] = config.cases
-    return make_split(raw.cases, shots=1, seed=config.seed, twins=raw.structures.twins, **lists)
+    return make_split(raw.cases, shots=1, seed=config.seed, duplicates=raw.structures.duplicates, **lists)
 
 
 def _plans(base: ModelFolder, dataset: str, name: str, settings: FewShotSettings) -> dict[str, Any]:
@@ -156,5 +156,5 @@ def _notes(base: ModelFolder, config: NnunetPlansConfig, structures: int) -> lis
     network = base.build_network()
     replace_heads(network, [0.5] * structures)
     adapted = AdaptedNetwork(network, create_method(config.method, config.method_options), config.decoder)
-    of_settings = [*idle_notes(adapted, config.recipe), *batch_statistics_notes(adapted)]
+    of_settings = [*unused_settings_notes(adapted, config.recipe), *batch_statistics_notes(adapted)]
     return [*urgent_notes(base, adapted), *adapted.notes, *of_settings, *recipe_notes(base, config.recipe)]

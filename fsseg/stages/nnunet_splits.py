@@ -9,8 +9,8 @@ from pydantic import Field
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import write_json
-from fsseg.data.splits import Twins, leave_one_out, make_split, read_case_lists
-from fsseg.data.structures import load_structures, twins_of
+from fsseg.data.splits import Duplicates, leave_one_out, make_split, read_case_lists
+from fsseg.data.structures import duplicates_of, load_structures
 from fsseg.nnunet.environment import SPLITS_NAME, dataset_folder, preprocessed_folder, structures_folder
 
 _DEFAULT_FOLDS = 3
@@ -54,25 +54,25 @@ def run_splits(config: SplitsConfig) -> dict[str, Any]:
     cases = preprocessed_cases(folder)
     if not cases:
         raise FssegError(f"{folder} holds no preprocessed case.\n  Run `fsseg preprocess` first.")
-    twins, shots = _twins(folder), config.shots
+    duplicates, shots = _duplicates(folder), config.shots
     lists = read_case_lists(config.pool, config.test)
-    cases = list(make_split(cases, shots=1, seed=0, twins=twins, **lists).pool)
-    splits = leave_one_out(cases, twins) if shots is None else _few_shot(cases, shots, config.folds, twins)
+    cases = list(make_split(cases, shots=1, seed=0, duplicates=duplicates, **lists).pool)
+    splits = leave_one_out(cases, duplicates) if shots is None else _few_shot(cases, shots, config.folds, duplicates)
     write_json(out, splits)
     return {"out": str(out), "dataset": folder.name, "splits": splits}
 
 
-def _few_shot(cases: list[str], shots: int, folds: int | None, twins: Twins) -> list[dict[str, list[str]]]:
+def _few_shot(cases: list[str], shots: int, folds: int | None, duplicates: Duplicates) -> list[dict[str, list[str]]]:
     if shots >= len(cases):
         raise UsageError(
             f"{shots} shots leave none of {len(cases)} case(s) for validation.\n"
             "  Choose fewer, or leave --shots out: leave-one-out works from one case on."
         )
     drawn = [make_split(cases, shots=shots, seed=seed).support for seed in range(folds or _DEFAULT_FOLDS)]
-    tested = [set(cases) - set(few) - twins_of(few, twins) for few in drawn]
+    tested = [set(cases) - set(few) - duplicates_of(few, duplicates) for few in drawn]
     return [{"train": sorted(few), "val": sorted(rest)} for few, rest in zip(drawn, tested, strict=True)]
 
 
-def _twins(folder: Path) -> Twins:
+def _duplicates(folder: Path) -> Duplicates:
     source = structures_folder(folder)  # the raw cases may be gone
-    return load_structures(source).twins if source.is_dir() else ()
+    return load_structures(source).duplicates if source.is_dir() else ()

@@ -91,7 +91,7 @@ def run_predict(config: PredictConfig, *, dry_run: bool = False) -> dict[str, An
     predictor = Predictor(chosen.network, chosen.model, device, chosen.folds)
     with new_run_folder(config.output, checkpoints=FINISHED_NAME, resume=True) as staging:
         job = Segmenting(predictor, FinishedCases(staging, fingerprint), save_probabilities=config.save_probabilities)
-        job.run(inputs.sound)
+        job.run(inputs.usable)
         bad = {**inputs.problems, **job.bad}
         _require_rest(config, inputs, bad, staging)
         write_json(staging / "dataset.json", chosen.model.dataset_json)
@@ -141,10 +141,10 @@ def _inputs(config: PredictConfig, model: ModelFolder) -> PredictionInputs:
 
 def _require_usable(config: PredictConfig, inputs: PredictionInputs) -> None:
     """Refuse to begin with bad cases that are not to be skipped, or without a good one."""
-    if not inputs.problems or (config.skip_bad and inputs.sound):
+    if not inputs.problems or (config.skip_bad and inputs.usable):
         return
     problems = [f"{case}: {problem}" for case, problem in inputs.problems.items()]
-    others = ", or segment the others with --skip-bad" if inputs.sound else ""
+    others = ", or segment the others with --skip-bad" if inputs.usable else ""
     raise FssegError(
         f"{listed_problems(problems, f'{len(inputs.cases)} case(s) of {config.input}')}\n"
         f"  Repair or remove the files{others}."
@@ -171,10 +171,10 @@ def _listed(bad: dict[str, str]) -> str:
 
 def _say_orientations(model: ModelFolder, inputs: PredictionInputs) -> None:
     """Warn where a model that does not turn images will see some as it has seen none."""
-    orientations = stored_orientations(model, {case.name: case.first_file for case in inputs.sound})
+    orientations = stored_orientations(model, {case.name: case.first_file for case in inputs.usable})
     if len(orientations) > 1:
         log.warning("%s Some will be segmented as mirror images or turned.", mixed_orientations(orientations))
-    elif orientations and any(case.is_series for case in inputs.sound):
+    elif orientations and any(case.is_series for case in inputs.usable):
         log.warning(
             "The base reads images as they are stored, and DICOM series as %s: if its training images were stored"
             " otherwise, these will be segmented as mirror images or turned.",
@@ -202,5 +202,5 @@ def _plan(
     config: PredictConfig, chosen: PredictionModel, inputs: PredictionInputs, finished: FinishedCases
 ) -> dict[str, Any]:
     """Return what a run would do."""
-    done = sum(case.name in finished and finished.holds(case.name, case.hashes()) for case in inputs.sound)
+    done = sum(case.name in finished and finished.holds(case.name, case.hashes()) for case in inputs.usable)
     return {**_facts(config, chosen, inputs, inputs.problems), "finished_before": done, "out": str(config.output)}

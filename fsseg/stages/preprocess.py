@@ -45,7 +45,7 @@ def run_preprocess(config: PreprocessConfig, *, dry_run: bool = False) -> dict[s
     Raises:
         UsageError: unknown dataset, missing plans, environment variables not set, or cases of other plans that were
             made when the dataset had other integers.
-        FssegError: cases are not sound (all of them in one message), or cannot be preprocessed.
+        FssegError: cases cannot be used (all of them in one message), or cannot be preprocessed.
     """
     raw = read_raw_dataset(dataset_folder(raw_folder(), config.dataset))
     preprocessed = preprocessed_folder() / raw.path.name
@@ -60,11 +60,11 @@ def run_preprocess(config: PreprocessConfig, *, dry_run: bool = False) -> dict[s
         preprocess_dataset,
         require_same_integers,
     )
-    from fsseg.nnunet.sound_cases import require_sound_dataset
+    from fsseg.nnunet.usable_cases import require_usable_dataset
 
     first_image = next(iter(raw.images_of_cases().values()))[0]
     reader = reader_of_dataset(raw.dataset_json, first_image) if plans is None else reader_of(plans)
-    notes = [*require_sound_dataset(raw, config.workers, reader), *raw.unlabelled_notes()]
+    notes = [*require_usable_dataset(raw, config.workers, reader), *raw.unlabelled_notes()]
     facts = {"dataset": raw.path.name, "cases": len(raw.cases), "channels": channels, "notes": notes}
     if dry_run:
         planned = None if plans is None else plan_summary(plans, CONFIGURATION)  # the planner has yet to make its own

@@ -52,7 +52,7 @@ class Crops(Dataset[dict[str, Tensor]]):
         return self.count
 
     @property
-    def of_a_round(self) -> int:
+    def crops_per_turn(self) -> int:
         """How many crops it takes until every volume has had its turn; 1 without turns."""
         return 1 if self.crops_per_volume is None else self.crops_per_volume * len(self.sampler.volumes)
 

@@ -37,7 +37,7 @@ def cache_features(
     started = time.perf_counter()
     place(network, device).eval()
     first = _sample(network, crops[0], device, precision)
-    on_device, on_host = room_for(first, len(crops), gib=gib, device=device, of_a_round=crops.of_a_round)
+    on_device, on_host = room_for(first, len(crops), gib=gib, device=device, crops_per_turn=crops.crops_per_turn)
     pool = FeaturePool(first, on_device=on_device, on_host=on_host, device=device)
     pool.put(0, first)
     for number in tqdm(range(1, len(pool)), desc=f"{label}: features", unit="crop", disable=None):

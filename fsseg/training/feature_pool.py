@@ -92,7 +92,7 @@ class FeaturePool:
         return self._host_slabs, number - self.on_device
 
 
-def room_for(crop: Sample, count: int, *, gib: float, device: torch.device, of_a_round: int = 1) -> tuple[int, int]:
+def room_for(crop: Sample, count: int, *, gib: float, device: torch.device, crops_per_turn: int = 1) -> tuple[int, int]:
     """Return how many of `count` crops to keep on the device and how many on the host.
 
     Args:
@@ -101,7 +101,7 @@ def room_for(crop: Sample, count: int, *, gib: float, device: torch.device, of_a
         gib: what they may take of a CUDA device's memory, and as much again of the host's; without CUDA of the host's
             only. If that is too little, there are fewer crops, and a warning says so.
         device: where to train.
-        of_a_round: where cases have turns, how many crops one turn of all makes; only whole rounds are kept, so that
+        crops_per_turn: where cases have turns, how many crops one turn of all makes; only whole rounds are kept, so that
             every case has as many crops.
 
     Raises:
@@ -112,8 +112,8 @@ def room_for(crop: Sample, count: int, *, gib: float, device: torch.device, of_a
     held = on_device + min(count - on_device, fitting)
     kept = held
     if held < count:
-        kept -= held % of_a_round
-        needed = min(count, max(FEWEST_CROPS, of_a_round))
+        kept -= held % crops_per_turn
+        needed = min(count, max(FEWEST_CROPS, crops_per_turn))
         found = (
             f"The features of one crop take {_bytes(crop) / GIB:.3g} GiB, so recipe.feature_cache_gib={gib:g} holds"
             f" {held} of {count} crops."

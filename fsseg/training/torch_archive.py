@@ -27,12 +27,12 @@ def may_hold_weights(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except Exception:  # noqa: BLE001 - `require_sound_archive` says what is wrong with it
+    except Exception:  # noqa: BLE001 - `require_intact_archive` says what is wrong with it
         return True
     return any(name.endswith("/data.pkl") for name in names) and not any(map(is_of_program, names))
 
 
-def require_sound_archive(path: Path) -> None:
+def require_intact_archive(path: Path) -> None:
     """Refuse an archive that is damaged, or would unpack to more than it is.
 
     torch writes entries as they are, each with a checksum, and never looks at the checksum again.
@@ -52,7 +52,7 @@ def require_sound_archive(path: Path) -> None:
 
 
 def pickle_of(path: Path) -> bytes:
-    """Return the pickle of a sound archive, which says where its tensors belong; it is not executed."""
+    """Return the pickle of an intact archive, which says where its tensors belong; it is not executed."""
     with zipfile.ZipFile(path) as archive:
         name = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
         return b"" if name is None else archive.read(name)

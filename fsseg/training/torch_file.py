@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fsseg.config.errors import FssegError, first_of, shown_line
 from fsseg.config.file_kinds import kind_of_file, names_in_pickle, pickle_protocol
-from fsseg.training.torch_archive import is_archive, may_hold_weights, pickle_of, require_sound_archive
+from fsseg.training.torch_archive import is_archive, may_hold_weights, pickle_of, require_intact_archive
 
 _OPTIONS = (SimpleNamespace, "argparse.Namespace")  # of a training script; only this package's commands parse any
 _BEFORE_ARCHIVES = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how torch began its files before 1.6
@@ -58,7 +58,7 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     if not (may_hold_weights(path) if in_archive else _is_before_archives(path)):
         raise _no_checkpoint(path)
     if in_archive:
-        require_sound_archive(path)
+        require_intact_archive(path)
     content = _loaded(path, in_archive=in_archive)
     if not isinstance(content, dict):
         raise FssegError(f"{path} is not a checkpoint: it holds a {type(content).__name__}, not a mapping.")

@@ -85,8 +85,8 @@ class FewShotTrainer(nnUNetTrainer):
             self.initialize()
         identifiers = self.dataset_class.get_identifiers(str(self.preprocessed_dataset_folder))
         cases = sorted(name for name in identifiers if is_own(Path(name)))
-        twins = self.annotated.twins
-        pool = pool_cases(cases, self.settings, twins)
+        duplicates = self.annotated.duplicates
+        pool = pool_cases(cases, self.settings, duplicates)
         if self.fold == "all":
             return pool, []
         splits = Path(str(self.preprocessed_dataset_folder_base)) / SPLITS_NAME
@@ -94,11 +94,11 @@ class FewShotTrainer(nnUNetTrainer):
             require_splits(splits, cases)
         # nnU-Net writes the folds that it makes for all trainings of the dataset, whatever their pools.
         is_stock = splits.is_file() or (pool == cases and len(cases) >= FOLDS_OF_NNUNET)
-        training, held_out = super().do_split() if is_stock else fold_of_pool(pool, int(self.fold), twins)
+        training, held_out = super().do_split() if is_stock else fold_of_pool(pool, int(self.fold), duplicates)
         others = len({*training, *held_out} - set(pool))
         if others:
             self.print_to_log_file(f"{others} cases of the fold are left out: not of the pool, or test cases.")
-        return restricted(training, held_out, pool, twins)
+        return restricted(training, held_out, pool, duplicates)
 
     def run_training(self) -> None:
         """Adapt to support cases of the fold's training cases."""

@@ -9,7 +9,7 @@ import numpy as np
 from fsseg.config.errors import FssegError
 from fsseg.config.json_files import read_json
 from fsseg.data.dataset_json import named_labels
-from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures, twins_of
+from fsseg.data.structures import STRUCTURES_NAME, Structures, duplicates_of, load_structures
 from fsseg.data.volumes import Volume, annotated_locations
 from fsseg.nnunet.case_zones import case_zones, zone_axis
 from fsseg.nnunet.environment import structures_folder
@@ -115,7 +115,7 @@ def stratified_holdout(
         order = np.random.default_rng([seed, *source.encode()]).permutation(len(members))
         count = max(1, round(share * len(members))) if len(members) >= 5 and share > 0 else 0
         validation += [members[index] for index in np.roll(order, -fold * count)[:count]]
-    return sorted(set(cases) - set(validation) - twins_of(validation, structures.twins)), sorted(validation)
+    return sorted(set(cases) - set(validation) - duplicates_of(validation, structures.duplicates)), sorted(validation)
 
 
 def require_every_structure(volumes: Sequence[Volume], names: Sequence[str], folder: Path) -> None:

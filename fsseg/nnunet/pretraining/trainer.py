@@ -22,7 +22,7 @@ from fsseg.config.stopping import StopRequest, stops_after_step
 from fsseg.data.assembly import paintable, region_labels
 from fsseg.data.folder_listing import is_own
 from fsseg.data.splits_file import require_splits
-from fsseg.data.structures import twins_of
+from fsseg.data.structures import duplicates_of
 from fsseg.models.networks import build_network, set_deep_supervision, supports_deep_supervision
 from fsseg.nnunet.checkpoint_content import read_checkpoint
 from fsseg.nnunet.checkpoint_file import (
@@ -185,7 +185,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
         if splits.is_file():
             require_splits(splits, cases)
             training, held_out = super().do_split()
-            left_out = twins_of(held_out, self.structures.twins)
+            left_out = duplicates_of(held_out, self.structures.duplicates)
             return [case for case in training if case not in left_out], list(held_out)
         share, seed = self.settings.validation_share, self.settings.seed
         return stratified_holdout(cases, self.structures, share, seed, int(self.fold))
@@ -207,7 +207,7 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
     def get_dataloaders(self) -> tuple[Any, Any]:
         """Return the crops from the current step on; the validation crops are the same in every epoch."""
         training, held_out = self.do_split()
-        left_out = sorted(twins_of(held_out, self.structures.twins))
+        left_out = sorted(duplicates_of(held_out, self.structures.duplicates))
         if left_out:
             self.print_to_log_file(f"Not trained on, because they are the same image as a held-out case: {left_out}")
         self.validation_batches = self.crops.validation(held_out, self.num_val_iterations_per_epoch)

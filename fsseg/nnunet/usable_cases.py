@@ -21,7 +21,7 @@ _MOST_VALUES = 10
 Seen = Callable[[int, Path, SimpleITK.Image], None]  # of the number of a channel, its file and its image
 
 
-def require_sound_dataset(dataset: RawDataset, workers: int, reader: Reader) -> list[str]:
+def require_usable_dataset(dataset: RawDataset, workers: int, reader: Reader) -> list[str]:
     """Read every case of a raw dataset, several at once, and raise one `FssegError` with all that is wrong.
 
     Args:
@@ -57,13 +57,13 @@ def require_sound_dataset(dataset: RawDataset, workers: int, reader: Reader) -> 
     return scale_notes(dict(sorted(off_scale.items())))
 
 
-def require_sound(files: Sequence[Path], label: Path | None, reader: Reader) -> None:
+def require_usable(files: Sequence[Path], label: Path | None, reader: Reader) -> None:
     """Raise `FssegError` if the files of a case cannot be used; see `case_problems`."""
     problems, _ = case_problems(files, label, reader)
     _refuse(files[0].name, problems)
 
 
-def require_sound_headers(files: Sequence[Path], label: Path, reader: Reader) -> None:
+def require_usable_headers(files: Sequence[Path], label: Path, reader: Reader) -> None:
     """Raise `FssegError` if the headers of a case tell that it cannot be used; no voxel is read."""
     problems = header_problems(files, reader)
     try:
