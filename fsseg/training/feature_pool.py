@@ -101,8 +101,8 @@ def room_for(crop: Sample, count: int, *, gib: float, device: torch.device, crop
         gib: what they may take of a CUDA device's memory, and as much again of the host's; without CUDA of the host's
             only. If that is too little, there are fewer crops, and a warning says so.
         device: where to train.
-        crops_per_turn: where cases have turns, how many crops one turn of all makes; only whole rounds are kept, so that
-            every case has as many crops.
+        crops_per_turn: where cases have turns, how many crops one turn of all makes; only whole turns are kept, so
+            that every case has as many crops.
 
     Raises:
         UsageError: not even `FEWEST_CROPS` of the crops wanted would fit, or not a round of them.
