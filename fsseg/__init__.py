@@ -1,6 +1,15 @@
-"""fsseg: few-shot adaptation of pretrained 3D segmentation networks on nnU-Net conventions."""
+"""fsseg: few-shot adaptation of pretrained 3D segmentation networks on nnU-Net conventions.
 
+The names in `__all__` are the Python API. They are imported when they are first used, so that `import fsseg` and the
+command line import no torch before they need it.
+"""
+
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fsseg.api import load_model
 
 __version__ = "0.1.0"
 
@@ -9,3 +18,25 @@ __version__ = "0.1.0"
 # the package imports torch. A value that the user has set stays.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+# Name -> where it is defined.
+_API = {
+    "load_model": "fsseg.api:load_model",
+}
+
+__all__ = ["__version__", "load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of the API when it is first asked for."""
+    if name not in _API:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, attribute = _API[name].partition(":")
+    value = getattr(importlib.import_module(module), attribute)
+    globals()[name] = value  # asked for once
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the names of the module, those of the API among them."""
+    return sorted({*globals(), *_API})
