@@ -5,12 +5,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK
 from damaged_images import nifti_bytes
 
 from fsseg.data.image_header import Reader, UnreadableImageError, check_header
+from fsseg.data.nifti_geometry import stated_affines
 
 ARRAY = np.arange(6 * 7 * 8, dtype=np.int16).reshape(6, 7, 8)
 SHEARED = {"srow_y": [0, 2, 0.8, 0], "srow_z": [0, 0, 2.9, 0]}  # 15 degrees
@@ -142,3 +144,18 @@ def test_a_packed_file_that_is_cut_off_is_told_and_one_in_several_parts_is_taken
         check_header(file)
     file.write_bytes(gzip.compress(plain[:50_000]) + gzip.compress(plain[50_000:]))
     assert check_header(file).is_volume
+
+
+@pytest.mark.parametrize("degrees", [0.001, 0.05, 0.3, 1.0, 5.0])
+def test_a_small_turn_beside_half_a_turn_is_read_as_it_is(tmp_path: Path, degrees: float) -> None:
+    """Most images point to the left and back: half a turn to NIfTI, where rounding in a quaternion weighs most."""
+    angle = np.radians(degrees)
+    image = SimpleITK.GetImageFromArray(np.zeros((3, 512, 512), np.int16))
+    image.SetDirection([np.cos(angle), -np.sin(angle), 0, np.sin(angle), np.cos(angle), 0, 0, 0, 1])
+    file = tmp_path / "turned.nii.gz"
+    SimpleITK.WriteImage(image, str(file))
+
+    stated = stated_affines(nibabel.load(file).header, file)
+
+    assert np.abs(stated["qform"] - stated["sform"])[:3, :3].max() * 512 < 0.3
+    check_header(file)

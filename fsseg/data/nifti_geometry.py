@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 from nibabel.affines import from_matvec
-from nibabel.quaternions import fillpositive, quat2mat
+from nibabel.quaternions import quat2mat
 
 from fsseg.data.geometry import is_invertible
 from fsseg.data.image_file import UnreadableImageError
 
 _UNIT_MM = {1: 1000.0, 3: 0.001}  # NIfTI's codes of metre and micrometre; all others mean millimetres
-_QUATERNION_SLACK = 1e-4  # rounding may leave a quaternion a little too long
+_QUATERNION_SLACK = 1e-4  # rounding may leave the three stored parts of a quaternion a little too long
+_HALF_TURN = 1e-7  # the NIfTI library takes a squared fourth part below this for 0
 
 
 def stated_spacing_mm(header: Any, path: Path) -> tuple[float, ...]:
@@ -43,11 +44,12 @@ def stated_affines(header: Any, path: Path) -> dict[str, np.ndarray]:
 
 def _qform(header: Any, path: Path) -> np.ndarray:
     """Return what the quaternion says; unlike nibabel's, this takes the 0 in pixdim[0] that the standard allows."""
-    vector = [float(header[f"quatern_{name}"]) for name in "bcd"]
-    try:
-        rotation = quat2mat(fillpositive(vector, w2_thresh=-_QUATERNION_SLACK))
-    except ValueError:
-        raise UnreadableImageError(f"its qform is no rotation (quatern {_listing(vector)}): {path}") from None
+    parts = np.array([float(header[f"quatern_{name}"]) for name in "bcd"])
+    fourth_squared = 1.0 - float(parts @ parts)
+    if not fourth_squared >= -_QUATERNION_SLACK:  # NaN, too
+        raise UnreadableImageError(f"its qform is no rotation (quatern {_listing(parts)}): {path}")
+    fourth = np.sqrt(fourth_squared) if fourth_squared >= _HALF_TURN else 0.0
+    rotation = quat2mat([fourth, *parts])
     voxel_mm = header["pixdim"][1:4].astype(float)
     voxel_mm[2] *= -1 if header["pixdim"][0] < 0 else 1
     return from_matvec((rotation * voxel_mm).astype(float), [float(header[f"qoffset_{name}"]) for name in "xyz"])
