@@ -99,7 +99,7 @@ class Trainer:
         parameters = list(self.adapted.trainable().values())
         self.parameters = parameters
         self.optimizer = torch.optim.AdamW(parameters, RATE)
-        self.adapted.method.start(network, 10_000)
+        self.adapted.method.on_training_start(network, 10_000)
         self.precision = arguments.precision
         self.scaler = gradient_scaler(self.device, self.precision)
         self.variant = variant

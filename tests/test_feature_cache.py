@@ -375,7 +375,7 @@ def labelled_crops(count: int = 5, features: int = 4, size: int = 6) -> list[Lab
 
 def solved(made: list[Labelled], **options: Any) -> AdaptedNetwork:
     adapted = adapt("prototype", **options)
-    adapted.method.solve(head_of(adapted), lambda: iter(made), NAMES)
+    adapted.method.fit_closed_form(head_of(adapted), lambda: iter(made), NAMES)
     return adapted
 
 
@@ -470,7 +470,7 @@ def test_prototypes_find_an_easy_structure_in_other_cases(similarity: str) -> No
     with torch.enable_grad():
         network = deepcopy(pretrained())
     adapted = AdaptedNetwork(network, create_method("prototype", {"similarity": similarity}))
-    adapted.method.solve(head_of(adapted), partial(pool_of(adapted, crops(30)).labelled, TABLE), NAMES)
+    adapted.method.fit_closed_form(head_of(adapted), partial(pool_of(adapted, crops(30)).labelled, TABLE), NAMES)
     for seed in (7, 8, 9):
         other = volume("whole", seed)
         pixels, brightest = torch.from_numpy(other.image[None, ..., :16, :16, :16]), other.labels[0, :16, :16, :16] == 3

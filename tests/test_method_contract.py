@@ -135,7 +135,7 @@ def train(adapted: AdaptedNetwork, steps: int = 3) -> None:
     """Take AdamW steps without weight decay, in the order of the training loop; leave evaluation mode on."""
     optimizer = torch.optim.AdamW(adapted.trainable().values(), LEARNING_RATE, weight_decay=0.0)
     adapted.train_mode()
-    adapted.method.start(adapted.network, least_steps=1000)
+    adapted.method.on_training_start(adapted.network, least_steps=1000)
     for _ in range(steps):
         optimizer.zero_grad()
         loss_of(adapted).backward()
@@ -388,7 +388,7 @@ class NeverDefined(Method):
 
     family = "decoder"
 
-    def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
+    def unsupported_reason(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
         return "it has no windows; use bitfit"
 
 

@@ -216,7 +216,7 @@ def test_default_of_arena_finds_a_smaller_rank_within_a_training_of_the_default_
 
 def trained_adalora(steps: int, least_steps: int) -> AdaptedNetwork:
     network = adapted("adalora", rank=4, target_rank=2, budget_start=2, budget_end=10, interval=3)
-    network.method.start(network.network, least_steps)
+    network.method.on_training_start(network.network, least_steps)
     optimizer = torch.optim.AdamW(network.trainable().values(), 1e-2)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -325,7 +325,7 @@ def test_terms_of_separate_projections_return_to_their_places() -> None:
         for name, p in layer.named_parameters()
         if "gate" in name or "left" in name or "right" in name
     }
-    back = method.expanded(method.compacted(state), state)
+    back = method.expand_state(method.compact_state(state), state)
     weight = layer.weight.detach().clone()
     layer.load_state_dict(back, strict=False)
     torch.testing.assert_close(layer.weight, weight, rtol=0, atol=1e-7)

@@ -18,7 +18,7 @@ from fsseg.nnunet.augmentation import crop_size_for, intensity_shift, training_a
 from fsseg.training.cost import BatchClock
 from fsseg.training.crop_batches import Crops, batches
 from fsseg.training.feature_cache import cache_features
-from fsseg.training.fit import FitResult, OnStep, fit, solve, unreported
+from fsseg.training.fit import FitResult, OnStep, fit, fit_closed_form, unreported
 from fsseg.training.fit_checkpoint import FitCheckpoint
 from fsseg.training.losses import Formula, MaskedLoss, fseft, mean_bce_dice, softmax_ce_dice
 from fsseg.training.schedule import CosineEpochs, PlateauRule, Schedule, WarmupStableDecay
@@ -45,7 +45,7 @@ def train(
 ) -> FitResult:
     """Train an adapted network on volumes by the job's recipe, or go on from a checkpoint.
 
-    A method that reads the last features only is trained, or solved, on the features of a fixed pool of crops.
+    A method that reads the last features only is trained, or fitted, on the features of a fixed pool of crops.
 
     Args:
         job: what to adapt.
@@ -79,7 +79,7 @@ def train(
         label=label,
     )
     if job.method.training_free:
-        result = solve(adapted, pool, _table(job), job.channel_names)
+        result = fit_closed_form(adapted, pool, _table(job), job.channel_names)
     else:
 
         def features_from(step: int) -> Iterable[dict[str, Tensor]]:

@@ -87,7 +87,7 @@ class AdaLoRA(GatedMethod):
         self._importance: dict[nn.Parameter, _Importance] = {}
         return names
 
-    def start(self, network: nn.Module, least_steps: int) -> None:
+    def on_training_start(self, network: nn.Module, least_steps: int) -> None:
         """Fit the budget's schedule into the shortest training."""
         shrink = min(1.0, least_steps / (1.25 * self.options.budget_end))
         self._budget_start = round(shrink * self.options.budget_start)

@@ -53,7 +53,7 @@ class AdaptedNetwork:
         decoder_parameters = list(parts.decoder_parameters()) if decoder == "tuned" else []
 
         whole = frozenset([*heads, *decoder_parameters])
-        reason = method.undefined(network, whole)
+        reason = method.unsupported_reason(network, whole)
         if reason:
             raise UsageError(f"{plain_name(method)} is not defined on {type(network).__name__}: {reason}")
         self.notes = method.notes(network, whole)
@@ -62,7 +62,7 @@ class AdaptedNetwork:
         known = set(network.parameters())
         self._layers = method.inject(network, whole)
         inserted = [p for p in network.parameters() if p not in known]
-        self._own = [p for p in [*inserted, *method.selected(network, whole)] if p not in heads]
+        self._own = [p for p in [*inserted, *method.pretrained_to_train(network, whole)] if p not in heads]
         self._decoder = [p for p in decoder_parameters if p not in set(self._own)]
         self._head = list(parts.head.parameters(recurse=False))
         for parameter in (*self._head, *self._decoder, *self._own):
@@ -74,9 +74,9 @@ class AdaptedNetwork:
 
     def parameter_groups(self, rates: Rates) -> list[dict[str, Any]]:
         """Return optimiser groups: "method" (what it inserts or selects), "decoder" (what else is tuned), "head"."""
-        undecayed = set(self.method.undecayed(self.network))
-        decayed = [p for p in self._own if p not in undecayed]
-        rest = [p for p in self._own if p in undecayed]
+        without_decay = set(self.method.no_weight_decay(self.network))
+        decayed = [p for p in self._own if p not in without_decay]
+        rest = [p for p in self._own if p in without_decay]
         groups: list[dict[str, Any]] = [
             {"name": "method", "params": decayed, "lr": rates.method},
             {"name": "method", "params": rest, "lr": rates.method, "weight_decay": 0.0},
@@ -119,13 +119,13 @@ class AdaptedNetwork:
 
     def compact_state(self) -> dict[str, Tensor]:
         """Return `state` as it is saved: the method leaves out what has become zero."""
-        return self.method.compacted(self.state())
+        return self.method.compact_state(self.state())
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Load tensors made by `state` or `compact_state`; raise `FssegError` if names, shapes or kinds differ."""
         expected = self._changing()
         try:
-            state = self.method.expanded(state, expected)
+            state = self.method.expand_state(state, expected)
         except (KeyError, IndexError, RuntimeError) as error:
             raise FssegError(f"The adapter does not fit its network: {error}") from None
         problems = [f"missing {name}" for name in expected if name not in state]

@@ -25,14 +25,14 @@ class Affine(contract.Method):
     options: AffineOptions
     family = "selective"
 
-    def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
+    def unsupported_reason(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
         """Refuse a part of a network whose norms have no affine parameters."""
         otherwise = "its norms have no affine parameters.\n  Use bitfit, lora or spatial_adapter."
         if self.options.targets != "all":
             otherwise = f"the norms of targets={self.options.targets} have no affine parameters.\n  Use targets=all."
-        return why_nothing(lambda whole: self.selected(network, whole), trained_whole, otherwise)
+        return why_nothing(lambda whole: self.pretrained_to_train(network, whole), trained_whole, otherwise)
 
-    def selected(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
+    def pretrained_to_train(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
         """Yield scales and shifts."""
         found = norm_parameters(network, self.options.targets, trained_whole, which=("weight", "bias"))
         return (parameter for _, parameter in found)

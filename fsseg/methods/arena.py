@@ -48,7 +48,7 @@ class ARENA(GatedMethod):
             nn.init.uniform_(update.gate, -self.options.gate_range, self.options.gate_range)
         return names
 
-    def undecayed(self, network: nn.Module) -> Iterator[nn.Parameter]:
+    def no_weight_decay(self, network: nn.Module) -> Iterator[nn.Parameter]:
         """Yield the gates: what shrinks them is the L1 term alone."""
         return (update.gate for update in updates_of(network, GatedUpdate).values())
 

@@ -39,7 +39,7 @@ class BitFit(contract.Method):
     options: BitFitOptions
     family = "selective"
 
-    def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
+    def unsupported_reason(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
         """Refuse a part of a network without a bias that lives and that the options leave in."""
         otherwise = (
             "no bias there has an effect and is of the kinds that the options name: others feed a normalisation, or do"
@@ -64,7 +64,7 @@ class BitFit(contract.Method):
         tables = any(name.endswith(f".{_TABLE}") and p.requires_grad for name, p in network.named_parameters())
         return ["position_tables"] if self.options.position_tables and not tables else []
 
-    def selected(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
+    def pretrained_to_train(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
         """Yield the biases."""
         return (parameter for _, parameter in self._selected(network, trained_whole))
 

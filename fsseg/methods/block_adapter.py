@@ -14,7 +14,7 @@ class BlockAdapterMethod(Method):
     options: TargetOptions
     family = "adapter"
 
-    def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
+    def unsupported_reason(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
         """Refuse a part of a network without blocks."""
         otherwise = f"there is no block in targets={self.options.targets}.\n  Use targets=encoder."
         return why_nothing(lambda whole: self.blocks(network, whole), trained_whole, otherwise)

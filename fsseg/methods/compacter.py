@@ -60,7 +60,7 @@ class Compacter(BlockAdapterMethod):
                 add_behind(place, _NAME, Adapter(block, self.options.bottleneck, *shared))  # type: ignore[arg-type]
         return [block.name for block in blocks]
 
-    def selected(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
+    def pretrained_to_train(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
         """Yield the affine parameters of the norms."""
         found = norm_parameters(network, self.options.targets, trained_whole, which=("weight", "bias"))
         return (parameter for _, parameter in found)

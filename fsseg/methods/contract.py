@@ -7,6 +7,15 @@ in `adapted_network.py`. A method never looks at another method, and nothing out
 Two ways of inserting survive nnU-Net's aliased modules, deepcopy and stock key names: a parametrization of a weight,
 which also merges; and a submodule registered on the layer it belongs to, called by a forward hook that takes it from
 the module it is given. Neither puts a module in the place of another.
+
+Hooks in the order of their calls; all have a default that does nothing:
+
+    applied to a network   unsupported_reason, notes, inject, pretrained_to_train
+    before a training      on_training_start, no_weight_decay; load_training_state where it goes on
+    in every step          penalty, backward, before_step, the optimiser's step, after_step
+    in place of steps      fit_closed_form, where `training_free`
+    saved and loaded       training_state, compact_state, expand_state
+    reported               ranks, unused_options
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +42,7 @@ class Method:
         decoder_choices: what `--decoder` may be; the first is the default.
         uses_pretrained: starts from the pretrained weights and head rows; otherwise from a newly initialised network.
         reads_features_only: trains nothing in front of the last decoder features, so these can be computed once.
-        training_free: the head is set by `solve` from these features, and no step is taken.
+        training_free: the head is set by `fit_closed_form` from these features, and no step is taken.
         family: what the method trains itself; a recipe names a learning rate per family.
 
     Attributes (of the class, or properties that depend on the options):
@@ -53,7 +62,7 @@ class Method:
     def __init__(self, options: MethodOptions) -> None:
         self.options = options
 
-    def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
+    def unsupported_reason(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
         """Return why the method is not defined, or would be dead, on `network`, and what to use; "" if it is fine.
 
         Args:
@@ -74,18 +83,18 @@ class Method:
         """Insert new parameters in place; return the names of the changed layers, for the report."""
         return []
 
-    def selected(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
+    def pretrained_to_train(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
         """Yield the pretrained parameters that the method trains itself.
 
         A parameter of a tuned decoder that is yielded here takes the method's learning rate, not the decoder's.
         """
         return iter(())
 
-    def undecayed(self, network: nn.Module) -> Iterator[nn.Parameter]:
+    def no_weight_decay(self, network: nn.Module) -> Iterator[nn.Parameter]:
         """Yield the trained parameters on which weight decay must not act."""
         return iter(())
 
-    def solve(
+    def fit_closed_form(
         self, head: nn.Conv3d, crops: Callable[[], Iterator[LabelledFeatures]], structures: Sequence[str]
     ) -> None:
         """Set the head from labelled features; called in place of a training where `training_free`.
@@ -100,7 +109,7 @@ class Method:
         """
         raise NotImplementedError
 
-    def start(self, network: nn.Module, least_steps: int) -> None:
+    def on_training_start(self, network: nn.Module, least_steps: int) -> None:
         """Prepare for a training that cannot end before `least_steps` steps; called once before the first."""
 
     def penalty(self, network: nn.Module) -> Tensor | None:
@@ -118,16 +127,16 @@ class Method:
         return {}
 
     def load_training_state(self, network: nn.Module, state: dict[str, Any]) -> None:
-        """Go on from a `training_state`; called after `start`."""
+        """Go on from a `training_state`; called after `on_training_start`."""
 
     def ranks(self, network: nn.Module) -> dict[str, int]:
         """Return the effective rank of every layer that has a low-rank update, by layer name."""
         return {}
 
-    def compacted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def compact_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the trained tensors as they are saved, without what has become zero."""
         return state
 
-    def expanded(self, state: dict[str, Tensor], full: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Undo `compacted`: return `state` with the shapes of `full`, the trained tensors of a new adapted network."""
+    def expand_state(self, state: dict[str, Tensor], full: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Undo `compact_state`: return `state` with the shapes of `full`, the tensors of a new adapted network."""
         return state

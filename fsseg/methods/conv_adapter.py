@@ -34,7 +34,7 @@ class ConvAdapter(contract.Method):
     family = "adapter"
     not_merged_because = "its branches have a ReLU between their convolutions"
 
-    def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
+    def unsupported_reason(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
         """Refuse a part of a network that has no convolution with a spatial extent."""
         otherwise = "there is no convolution larger than 1x1x1 to adapt.\n  Use adaptformer."
         return why_nothing(lambda whole: self._targets(network, whole), trained_whole, otherwise)

@@ -29,7 +29,7 @@ class DoRA(LowRankMethod):
     Options = DoRAOptions
     options: DoRAOptions
 
-    def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
+    def unsupported_reason(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
         """Refuse a network on which no magnitude would live."""
         targets = targeted_layers(network, self.options, trained_whole, "DoRA")
         if {layer for _, layer in targets} <= scale_free_layers(network):

@@ -14,6 +14,6 @@ class FromScratch(Method):
     uses_pretrained = False
     family = "scratch"
 
-    def selected(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
+    def pretrained_to_train(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
         """Yield every parameter."""
         return network.parameters()

@@ -13,6 +13,6 @@ class Full(Method):
     decoder_choices = ("tuned",)
     family = "whole_network"
 
-    def selected(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
+    def pretrained_to_train(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
         """Yield every parameter."""
         return network.parameters()

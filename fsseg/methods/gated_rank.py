@@ -35,7 +35,7 @@ class GatedMethod(LowRankMethod):
         """Return how many gates of each layer are not zero."""
         return {name: int(update.gate.count_nonzero()) for name, update in updates_of(network, GatedUpdate).items()}
 
-    def compacted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def compact_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Cut out the terms whose gate is zero; `left` gets one row a term, as `right` has."""
         result = dict(state)
         for prefix in _prefixes(state):
@@ -47,7 +47,7 @@ class GatedMethod(LowRankMethod):
             result[prefix + _INDEX] = live
         return result
 
-    def expanded(self, state: dict[str, Tensor], full: dict[str, Tensor]) -> dict[str, Tensor]:
+    def expand_state(self, state: dict[str, Tensor], full: dict[str, Tensor]) -> dict[str, Tensor]:
         """Put terms back in their places; those that were cut out are zero."""
         result = dict(state)
         for prefix in _prefixes(full):

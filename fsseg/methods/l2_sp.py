@@ -42,7 +42,7 @@ class L2SP(contract.Method):
         self._head_names = {name for name, p in network.named_parameters() if p in heads}
         return []
 
-    def selected(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
+    def pretrained_to_train(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
         """Yield every parameter."""
         return network.parameters()
 

@@ -65,7 +65,7 @@ class Prototype(Method):
         return []
 
     @torch.no_grad()
-    def solve(self, head: nn.Conv3d, crops: Crops, structures: Sequence[str]) -> None:
+    def fit_closed_form(self, head: nn.Conv3d, crops: Crops, structures: Sequence[str]) -> None:
         """Write prototypes and threshold into the head."""
         outside, inside = (mean.to(head.weight.device) for mean in _prototypes(crops, structures))
         scale = 1.0

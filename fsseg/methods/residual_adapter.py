@@ -39,7 +39,7 @@ class ResidualAdapter(contract.Method):
         """Only from zero."""
         return self.options.start == "zero"
 
-    def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
+    def unsupported_reason(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
         """Refuse a part of a network without centred convolutions."""
         otherwise = "there is no centred convolution larger than 1x1x1 to adapt.\n  Use lora or adaptformer."
         return why_nothing(lambda whole: self._targets(network, whole), trained_whole, otherwise)

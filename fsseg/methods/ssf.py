@@ -29,7 +29,7 @@ class SSF(contract.Method):
     options: SSFOptions
     family = "selective"
 
-    def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
+    def unsupported_reason(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
         """Refuse a network without an operation whose scale lives."""
         otherwise = "every operation feeds a normalisation that takes scales and shifts out again.\n  Use lora."
         return why_nothing(lambda whole: self._targets(network, whole), trained_whole, otherwise)

@@ -25,19 +25,19 @@ class TinyTL(contract.Method):
     options: TinyTLOptions
     family = "selective"
 
-    def undefined(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
+    def unsupported_reason(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
         """Refuse networks with linear layers, and those without a bias that lives."""
         modules = targeted_modules(network, self.options.targets, trained_whole)
         if any(isinstance(module, nn.Linear) for _, module in modules):
             return "it is a method of convolutional networks, and this part has linear layers.\n  Use bitfit."
         otherwise = "no bias there has an effect.\n  Use affine or lora."
-        return why_nothing(lambda whole: self.selected(network, whole), trained_whole, otherwise)
+        return why_nothing(lambda whole: self.pretrained_to_train(network, whole), trained_whole, otherwise)
 
     def notes(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Say that it is BitFit here."""
         return ["On a convolutional network this is bitfit."]
 
-    def selected(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
+    def pretrained_to_train(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> Iterator[nn.Parameter]:
         """Yield the biases."""
         targets = self.options.targets
         yield from (bias for _, bias in layer_biases(network, targets, trained_whole, norms=True))

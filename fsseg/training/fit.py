@@ -105,7 +105,7 @@ def fit(
     scaler = gradient_scaler(device, precision)
     parameters = list(adapted.trainable().values())
     adapted.train_mode()
-    method.start(network, schedule.earliest_end)
+    method.on_training_start(network, schedule.earliest_end)
     state = None if checkpoint is None else checkpoint.load()
     if state is not None:
         restore_fit(adapted, optimizer, scaler, schedule, state)
@@ -155,7 +155,9 @@ def fit(
     return FitResult(schedule.losses, schedule.plateau, course.seconds, course.earlier_seconds, course.resumed_at)
 
 
-def solve(adapted: AdaptedNetwork, pool: FeaturePool, table: TargetTable, structures: Sequence[str]) -> FitResult:
+def fit_closed_form(
+    adapted: AdaptedNetwork, pool: FeaturePool, table: TargetTable, structures: Sequence[str]
+) -> FitResult:
     """Let a training-free method set the head from a pool of features; no step is taken.
 
     Args:
@@ -168,7 +170,7 @@ def solve(adapted: AdaptedNetwork, pool: FeaturePool, table: TargetTable, struct
         FssegError: the pool does not show what the method needs.
     """
     started = time.perf_counter()
-    adapted.method.solve(parts_of(adapted.network).head, partial(pool.labelled, table), structures)
+    adapted.method.fit_closed_form(parts_of(adapted.network).head, partial(pool.labelled, table), structures)
     return FitResult([], plateau=False, seconds=time.perf_counter() - started)
 
 
