@@ -41,8 +41,8 @@ from fsseg.methods.contract import DecoderChoice
 from fsseg.methods.registry import create_method, method_class, method_names
 from fsseg.models.heads import replace_heads
 from fsseg.models.parts import parts_of
-from fsseg.nnunet.model_folder import network_of_plans
 from fsseg.nnunet.planning import CONFIGURATION, read_plans_file
+from fsseg.nnunet.plans_network import network_of_plans
 from fsseg.reporting.tables import text_table
 from fsseg.training.activation_checkpointing import checkpointed
 from fsseg.training.cost import kept_for_backward, mib_of

@@ -15,7 +15,7 @@ from fsseg.adaptation.load_adapted import load_adapted
 from fsseg.config.staging import MARKER_NAME, staging_of
 from fsseg.methods.adapter_file import LabelMaps, load_adapter, sealed
 from fsseg.methods.stacked_networks import StackedNetworks
-from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 
 STEPS = ("--set", "recipe.max_steps=6", "recipe.head_learning_rate=0.05")
 
@@ -62,7 +62,7 @@ def test_show_tells_what_an_adapter_is(lab: Lab, novel: Path) -> None:
     assert facts["options"]["rank"] == 2
     assert facts["structures"] == {NOVEL: None}
     assert facts["support"] == split["support"]
-    assert facts["base_sha256"] == read_model_folder(lab.base).sha256
+    assert facts["base_sha256"] == ModelFolder.read(lab.base).sha256
     assert facts["training"]["steps"] == 6
     assert facts["ranks"] == manifest["ranks"]
     assert 0 < sum(facts["ranks"].values()) <= 2 * len(facts["ranks"])
@@ -72,7 +72,7 @@ def test_show_tells_what_an_adapter_is(lab: Lab, novel: Path) -> None:
 
 def test_show_reads_well(lab: Lab, known: Path, novel: Path) -> None:
     text = fsseg("adapter", "show", adapter(known)).out
-    assert f"{KNOWN} (head row {read_model_folder(lab.base).structures.names.index(KNOWN)} of the base)" in text
+    assert f"{KNOWN} (head row {ModelFolder.read(lab.base).structures.names.index(KNOWN)} of the base)" in text
     assert "decoder, decoder tuned" in text
     text = fsseg("adapter", "show", adapter(novel)).out
     assert f"{NOVEL} (new head row)" in text
@@ -99,8 +99,8 @@ def test_a_method_that_merges_names_no_other_command(lab: Lab, tmp_path: Path) -
 def test_merge_gives_the_weights_of_the_run(lab: Lab, known: Path, tmp_path: Path) -> None:
     succeed("adapter", "merge", adapter(known), "--base", lab.base, "--out", tmp_path / "merged")
     # An adapter that is trained on either fits the other.
-    assert read_model_folder(tmp_path / "merged").sha256 == read_model_folder(known).sha256
-    merged, run = read_model_folder(tmp_path / "merged"), read_model_folder(known)
+    assert ModelFolder.read(tmp_path / "merged").sha256 == ModelFolder.read(known).sha256
+    merged, run = ModelFolder.read(tmp_path / "merged"), ModelFolder.read(known)
     assert merged.dataset_json == run.dataset_json
     assert merged.plans == run.plans
     assert merged.mirroring_axes == run.mirroring_axes
@@ -124,8 +124,8 @@ def test_scale_goes_straight_from_the_base_to_the_adapted_network(lab: Lab, know
         folders[scale] = tmp_path / str(scale)
         words = ("adapter", "merge", adapter(known), "--base", lab.base, "--scale", scale, "--out", folders[scale])
         assert succeed(*words)["scale"] == scale
-    start, between, end = (read_model_folder(folder).weights for folder in folders.values())
-    base = read_model_folder(lab.base)
+    start, between, end = (ModelFolder.read(folder).weights for folder in folders.values())
+    base = ModelFolder.read(lab.base)
     row = base.structures.names.index(KNOWN)
     moved = [name for name in end if not torch.equal(start[name], end[name])]
     assert any("decoder.stages" in name for name in moved)
@@ -141,7 +141,7 @@ def test_scale_goes_straight_from_the_base_to_the_adapted_network(lab: Lab, know
 def test_head_row_of_a_novel_structure_stays_as_adapted_at_every_scale(lab: Lab, probe: Path, tmp_path: Path) -> None:
     words = ("adapter", "merge", adapter(probe), "--base", lab.base, "--scale", 0.5, "--out", tmp_path / "half")
     succeed(*words)
-    half, run = read_model_folder(tmp_path / "half").weights, read_model_folder(probe).weights
+    half, run = ModelFolder.read(tmp_path / "half").weights, ModelFolder.read(probe).weights
     head = next(name for name in run if name.endswith("seg_layers.1.weight"))
     assert torch.equal(half[head], run[head])
 
@@ -200,7 +200,7 @@ def test_wrong_words_are_refused(lab: Lab, known: Path, tmp_path: Path, words: t
 def test_stacked_networks_compute_what_each_computes_alone(
     lab: Lab, known: Path, novel: Path, probe: Path, tmp_path: Path
 ) -> None:
-    base = read_model_folder(lab.base)
+    base = ModelFolder.read(lab.base)
     image = torch.randn(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         alone = [load_adapted(base, adapter(run))[0].network.eval()(image) for run in (probe, novel, known)]
@@ -224,7 +224,7 @@ def test_each_network_shares_the_base_before_the_next_is_built(
 
     from fsseg.adaptation import prediction_model
 
-    base = read_model_folder(lab.base)
+    base = ModelFolder.read(lab.base)
     heaviest = max((p for p in base.build_network().parameters()), key=torch.numel)
     copies = []
 

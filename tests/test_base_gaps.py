@@ -16,7 +16,7 @@ from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.contract import DecoderChoice
 from fsseg.methods.registry import create_method
 from fsseg.models.parts import parts_of
-from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 
 RANDOM = "decoder.stages.0.convs.0.conv.weight"
 
@@ -27,7 +27,7 @@ def encoder_only(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
     folder = tmp_path_factory.mktemp("base")
     checkpoint_files.swin_ssl(folder / "file.pt")
     succeed("import", folder / "file.pt", "--out", folder / "run")
-    return read_model_folder(folder / "run")
+    return ModelFolder.read(folder / "run")
 
 
 def adapted_on(base: ModelFolder, method: str, decoder: DecoderChoice) -> AdaptedNetwork:
@@ -94,7 +94,7 @@ def partly_random(lab: Lab, tmp_path: Path) -> Path:
     file = base / "dataset.json"
     content = json.loads(file.read_text(encoding="utf-8")) | {"random_tensors": [RANDOM]}
     file.write_text(json.dumps(content), encoding="utf-8")
-    assert RANDOM in read_model_folder(base).weights
+    assert RANDOM in ModelFolder.read(base).weights
     return base
 
 
@@ -121,7 +121,7 @@ def test_what_stays_random_goes_on_through_adaptation_merging_and_import(
     succeed("adapter", "merge", run / "adapter.safetensors", "--base", partly_random, "--out", merged)
     succeed("import", run / "fold_0" / "checkpoint_final.pth", "--out", again)
     for folder in (run, merged, again):
-        model = read_model_folder(folder)
+        model = ModelFolder.read(folder)
         assert list(model.random_tensors) == left, folder
         assert model.dataset_json["support_cases"]
 
@@ -131,4 +131,4 @@ def test_a_damaged_list_of_names_is_one_message(partly_random: Path) -> None:
     content = json.loads(file.read_text(encoding="utf-8")) | {"random_tensors": 5}
     file.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(FssegError, match="random_tensors: Input should be a valid list, got 5"):
-        read_model_folder(partly_random)
+        ModelFolder.read(partly_random)

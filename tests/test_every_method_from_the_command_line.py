@@ -7,7 +7,7 @@ from conftest import NOVEL, Lab, fsseg, succeed
 from test_method_contract import CASES, FITTING_OPTIONS
 
 from fsseg.methods.registry import create_method, method_names
-from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 
 DEFINED = {case.method for case in CASES if case.network == "plain"}
 
@@ -21,7 +21,7 @@ def test_a_method_adapts_and_predicts(lab: Lab, tmp_path: Path, method: str) -> 
     assert facts["merged"] == (not create_method(method, FITTING_OPTIONS.get(method)).not_merged_because)
     shown = succeed("adapter", "show", run / "adapter.safetensors")
     assert shown["method"] == method
-    assert shown["base_sha256"] == read_model_folder(lab.base).sha256
+    assert shown["base_sha256"] == ModelFolder.read(lab.base).sha256
     images = tmp_path / "images"
     images.mkdir()
     (images / "case_0000.nii.gz").symlink_to(lab.image(1))

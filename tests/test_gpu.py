@@ -14,7 +14,7 @@ from tiny import image_for
 
 from fsseg.adaptation.load_adapted import load_adapted
 from fsseg.methods.registry import create_method, method_class, method_names
-from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.training.torch_file import read_torch_file
 
 pytestmark = pytest.mark.gpu
@@ -44,8 +44,8 @@ def test_a_method_trains_in_mixed_precision_and_merges_in_float32(lab: Lab, tmp_
     assert not any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in tensors.values())
     if create_method(method, FITTING_OPTIONS.get(method)).not_merged_because:
         return
-    adapted, _ = load_adapted(read_model_folder(lab.base), run / "adapter.safetensors")
-    merged = read_model_folder(run).build_network().eval()
+    adapted, _ = load_adapted(ModelFolder.read(lab.base), run / "adapter.safetensors")
+    merged = ModelFolder.read(run).build_network().eval()
     image = image_for(merged)
     with torch.no_grad():
         torch.testing.assert_close(merged(image), adapted.network.eval()(image), rtol=0, atol=1e-4)

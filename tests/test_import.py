@@ -22,7 +22,7 @@ from fsseg.checkpoints.registry import FAMILIES, OWN_NETWORKS, load_family
 from fsseg.data.plain_pickle import read_plain_pickle
 from fsseg.models.networks import set_deep_supervision
 from fsseg.models.parts import parts_of
-from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 
 ABDOMEN, FULL, ZSCORE = [-175.0, 250.0], [-1000.0, 1000.0], None
 # Class of the network, tensors matched, left out and missing, structures, spacing, HU window, axes.
@@ -79,7 +79,7 @@ def test_family_is_found_out_and_transferred(imported: Any, key: str) -> None:
     out, result = imported(key)
     class_name, matched, dropped, missing, structures, spacing, window, axes = EXPECTED[key]
     report = json.loads((out / "transfer.json").read_text(encoding="utf-8"))
-    model = read_model_folder(out)
+    model = ModelFolder.read(out)
     network = model.build_network()
     assert result["family"] == key.partition(":")[0]
     assert type(network).__name__ == class_name
@@ -118,7 +118,7 @@ def test_every_family_has_a_file_here() -> None:
     [("suprem_unet", "genesis_unet"), ("fseft", "swinunetr_fseft"), ("suprem_segresnet", "seg_resnet")],
 )
 def test_plans_are_those_that_are_shipped(imported: Any, key: str, plans: str) -> None:
-    ours = read_model_folder(imported(key)[0]).plans
+    ours = ModelFolder.read(imported(key)[0]).plans
     shipped = json.loads((REPOSITORY / "plans" / f"{plans}.json").read_text(encoding="utf-8"))
     widths = ("feature_size", "base_features", "init_filters")
     for content in (ours, shipped):
@@ -171,7 +171,7 @@ class PublishedMerging(PatchMergingV2):
 def test_swin_features_are_those_of_the_old_merging_order(imported: Any, key: str) -> None:
     reference = swin_network(1, downsample=PublishedMerging).eval()  # the seed of the weights in the file
     current = swin_network(1).eval()
-    ours = read_model_folder(imported(key)[0]).build_network().eval()
+    ours = ModelFolder.read(imported(key)[0]).build_network().eval()
     image = torch.randn(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         features = [network.swinViT(image, True) for network in (ours, reference, current)]  # type: ignore[operator]
@@ -185,7 +185,7 @@ def test_fseft_logits_are_those_of_its_head_on_the_old_network(imported: Any, fo
     reference = swin_network(29, downsample=PublishedMerging).eval()
     reference.out.conv.conv.weight.data = content["module.classifier.weight"]  # type: ignore[union-attr]
     reference.out.conv.conv.bias.data = content["module.classifier.bias"]  # type: ignore[union-attr]
-    ours = read_model_folder(imported("fseft")[0]).build_network().eval()
+    ours = ModelFolder.read(imported("fseft")[0]).build_network().eval()
     image = torch.randn(1, 1, 64, 32, 32)  # an instance norm needs more than one voxel at the lowest resolution
     with torch.no_grad():
         assert torch.allclose(ours(image), reference(image), atol=1e-5)
@@ -193,7 +193,7 @@ def test_fseft_logits_are_those_of_its_head_on_the_old_network(imported: Any, fo
 
 def test_btcv_logits_are_those_of_its_softmax_head_on_the_old_network(imported: Any) -> None:
     reference = swin_network(14, downsample=PublishedMerging).eval()
-    model = read_model_folder(imported("swin_btcv")[0])
+    model = ModelFolder.read(imported("swin_btcv")[0])
     assert model.activation == "softmax"
     assert model.head_rows()["kidney_right"] == 2  # behind background and spleen
     image = torch.randn(1, 1, 64, 32, 32)
@@ -203,7 +203,7 @@ def test_btcv_logits_are_those_of_its_softmax_head_on_the_old_network(imported: 
 
 def test_multitalent_v1_gives_the_same_logits_at_all_resolutions(imported: Any) -> None:
     reference = checkpoint_files.generic_unet(47)
-    ours = read_model_folder(imported("multitalent_v1")[0]).build_network()
+    ours = ModelFolder.read(imported("multitalent_v1")[0]).build_network()
     set_deep_supervision(ours, True)
     image = torch.randn(1, 1, 32, 64, 64)
     with torch.no_grad():
@@ -223,7 +223,7 @@ def test_a_fine_tuned_unet_is_not_taken_for_models_genesis(folder: Path) -> None
 @pytest.mark.parametrize("key", ["suprem_unet", "models_genesis"])
 def test_genesis_unet_normalises_by_the_batch_at_hand(imported: Any, folder: Path, key: str) -> None:
     weights = checkpoint_files.genesis_weights()
-    ours = read_model_folder(imported(key)[0]).build_network().eval()
+    ours = ModelFolder.read(imported(key)[0]).build_network().eval()
     image = torch.randn(2, 1, 16, 16, 16)
     expected = image
     for block in ("down_tr64.ops.0", "down_tr64.ops.1"):
@@ -243,7 +243,7 @@ def test_segresnet_logits_are_monais(imported: Any) -> None:
     width = checkpoint_files.SEG_RESNET_WIDTH
     reference = nets.SegResNet(init_filters=width, out_channels=32, blocks_down=(1, 2, 2, 4), blocks_up=(1, 1, 1))
     reference.load_state_dict(checkpoint_files.seg_resnet_weights())
-    ours = read_model_folder(imported("suprem_segresnet")[0]).build_network()
+    ours = ModelFolder.read(imported("suprem_segresnet")[0]).build_network()
     image = torch.randn(1, 1, 32, 32, 32)
     with torch.no_grad():
         assert torch.allclose(ours.eval()(image), reference.eval()(image), atol=1e-5)
@@ -256,7 +256,7 @@ def test_segresnet_logits_are_monais(imported: Any) -> None:
     ("key", "names"), [("suprem_segresnet", UNIVERSAL_32), ("fseft", FSEFT_29), ("multitalent_v1", MULTITALENT_47)]
 )
 def test_rows_of_the_head_are_structures_in_their_order(imported: Any, key: str, names: tuple[str, ...]) -> None:
-    model = read_model_folder(imported(key)[0])
+    model = ModelFolder.read(imported(key)[0])
     assert model.structures.names == names
     assert model.activation == "sigmoid"
     assert model.mirroring_axes is None  # left and right are among them
@@ -266,7 +266,7 @@ def test_rows_of_the_head_are_structures_in_their_order(imported: Any, key: str,
 
 
 def test_nested_regions_share_integers(imported: Any) -> None:
-    integers = read_model_folder(imported("multitalent_v1")[0]).structures.integers
+    integers = ModelFolder.read(imported("multitalent_v1")[0]).structures.integers
     assert integers["msd03_liver__liver"] == (1, 2)
     assert integers["msd07_pancreas__pancreas"] == (4, 5)
     assert integers["kits19__kidney"] == (42, 43)
@@ -277,7 +277,7 @@ def test_a_missing_head_is_zero_and_seeded_parts_are_equal(imported: Any, folder
     out, result = imported("swin_ssl")
     again = succeed("import", written(folder, "swin_ssl"), "--out", folder / "runs" / "again")
     other = succeed("import", written(folder, "swin_ssl"), "--out", folder / "runs" / "other", "--seed", 1)
-    head = parts_of(read_model_folder(out).build_network()).head
+    head = parts_of(ModelFolder.read(out).build_network()).head
     assert not head.weight.any()
     assert again["sha256"] == result["sha256"] != other["sha256"]
 
@@ -340,7 +340,7 @@ def test_v1_plans_say_how_images_are_scaled(tmp_path: Path, scheme: str, expecte
     plans = {"plans": checkpoint_files.v1_plans(scheme=scheme)}
     (tmp_path / f"{file.name}.pkl").write_bytes(pickle.dumps(plans))
     succeed("import", file, "--out", tmp_path / "run")
-    block = read_model_folder(tmp_path / "run").plans["configurations"]["3d_fullres"]
+    block = ModelFolder.read(tmp_path / "run").plans["configurations"]["3d_fullres"]
     assert (block["normalization_schemes"], block["use_mask_for_norm"]) == ([expected], [mask])
 
 
@@ -355,7 +355,7 @@ def test_a_stem_is_chosen(folder: Path) -> None:
     for stem, channels in {"035": 1, "351_5": 2}.items():
         out = folder / "runs" / f"stem_{stem}"
         result = succeed("import", file, "--out", out, "--stem", stem)
-        network = read_model_folder(out).build_network()
+        network = ModelFolder.read(out).build_network()
         found = network.encoder.stem.convs[0].conv.weight  # type: ignore[union-attr, index]
         assert found.shape[1] == channels
         assert torch.equal(found, content[f"encoder.stem.{stem}.convs.0.conv.weight"])
@@ -382,7 +382,7 @@ def test_an_encoder_without_spacing_needs_plans(folder: Path) -> None:
     other = folder / "other_strides.json"
     other.write_text(json.dumps(plans), encoding="utf-8")
     succeed("import", file, "--plans", other, "--out", folder / "runs" / "other_strides")
-    block = read_model_folder(folder / "runs" / "other_strides").plans["configurations"]["3d_fullres"]
+    block = ModelFolder.read(folder / "runs" / "other_strides").plans["configurations"]["3d_fullres"]
     assert block["architecture"]["arch_kwargs"]["strides"] == strides
     result = succeed("import", file, "--plans", small, "--out", folder / "runs" / "with_plans")
     assert result["transfer"]["encoder_share"] == 1
@@ -401,7 +401,7 @@ def test_of_two_copies_that_spark_leaves_the_one_that_ran_is_taken(
         assert "--plans FILE" in outcome.err
     plans = () if released else ("--plans", imported("nnssl")[0] / "plans.json")
     result = succeed("import", file, *plans, "--out", out)
-    weights = read_model_folder(out).weights
+    weights = ModelFolder.read(out).weights
     assert result["family"] == "nnssl"
     assert result["transfer"]["encoder_share"] == 1
     assert any("the one that ran is taken" in note for note in result["notes"])
@@ -423,7 +423,7 @@ def test_another_residual_encoder_needs_plans_of_its_own(
         assert words in outcome.err
     assert "damaged" not in outcome.err
     assert ("The file calls it ResEncL" in outcome.err) == (write is checkpoint_files.nnssl)
-    plans = read_model_folder(imported("nnssl")[0]).plans
+    plans = ModelFolder.read(imported("nnssl")[0]).plans
     (tmp_path / "own.json").write_text(json.dumps(with_blocks(plans, blocks)), encoding="utf-8")
     (tmp_path / "l.json").write_text(json.dumps(plans), encoding="utf-8")
     words = ("import", file, "--out", tmp_path / "run", "--plans")
@@ -452,7 +452,7 @@ def with_blocks(plans: dict[str, Any], blocks: tuple[int, ...]) -> dict[str, Any
 
 def test_nnunet_v2_checkpoint_comes_out_as_it_was(lab: Lab, tmp_path: Path) -> None:
     result = succeed("import", lab.base / "fold_0" / "checkpoint_final.pth", "--out", tmp_path / "run")
-    ours, theirs = read_model_folder(tmp_path / "run"), read_model_folder(lab.base)
+    ours, theirs = ModelFolder.read(tmp_path / "run"), ModelFolder.read(lab.base)
     assert result["family"] == "nnunet_v2"
     assert ours.weights.keys() == theirs.weights.keys()
     assert all(torch.equal(ours.weights[name], theirs.weights[name]) for name in theirs.weights)
@@ -463,9 +463,9 @@ def test_nnunet_v2_checkpoint_comes_out_as_it_was(lab: Lab, tmp_path: Path) -> N
 
 def test_nnunet_v2_with_plans_inside_and_a_softmax(lab: Lab, tmp_path: Path) -> None:
     file = tmp_path / "checkpoint_best.pth"
-    stock_checkpoint(read_model_folder(lab.base), file)
+    stock_checkpoint(ModelFolder.read(lab.base), file)
     succeed("import", file, "--out", tmp_path / "run")
-    model = read_model_folder(tmp_path / "run")
+    model = ModelFolder.read(tmp_path / "run")
     assert model.activation == "softmax"
     assert model.build_network()(torch.zeros(1, 1, 16, 16, 16)).shape[1] == len(model.structures.names) + 1
 
@@ -489,7 +489,7 @@ def small_plans(lab: Lab, folder: Path) -> Any:
     """Return a function that writes plans of an imported network for the phantoms, with voxels of 8 mm."""
 
     def make(run: Path, patch: tuple[int, ...] = (16, 16, 16)) -> Path:
-        plans = read_model_folder(run).plans
+        plans = ModelFolder.read(run).plans
         plans["configurations"]["3d_fullres"] |= {"spacing": [8.0, 8.0, 8.0], "patch_size": patch}
         file = folder / f"{run.name}_small.json"
         file.write_text(json.dumps(plans), encoding="utf-8")
@@ -504,7 +504,7 @@ def test_adapt_from_a_run_without_a_head(lab: Lab, imported: Any, folder: Path, 
     succeed("import", written(folder, "models_genesis"), "--plans", plans, "--out", base)
     result = succeed(*lab.adapt_words(out, base=base))
     assert result["structures"] == {NOVEL: "novel", KNOWN: "novel"}
-    assert read_model_folder(out).structures.names == (NOVEL, KNOWN)
+    assert ModelFolder.read(out).structures.names == (NOVEL, KNOWN)
     scratch = succeed(*lab.adapt_words(folder / "runs" / "scratch", base=base, method="from_scratch"))
     assert scratch["steps"] == 3
     outcome = fsseg("predict", "--run", base, "--input", lab.target / "imagesTr", "--output", folder / "predicted")
@@ -517,7 +517,7 @@ def test_adapt_from_any_modality(lab: Lab, imported: Any, folder: Path, small_pl
     """A z-scored encoder says "any" where others say "CT"; the number of channels must agree all the same."""
     plans, base = small_plans(imported("nnssl")[0], patch=(64, 32, 32)), folder / "runs" / "any"
     succeed("import", written(folder, "nnssl"), "--plans", plans, "--out", base)
-    assert read_model_folder(base).dataset_json["channel_names"] == {"0": "any"}
+    assert ModelFolder.read(base).dataset_json["channel_names"] == {"0": "any"}
     assert succeed(*lab.adapt_words(folder / "unwritten", "--dry-run", base=base))["structures"][KNOWN] == "novel"
     file = base / "plans.json"
     content = json.loads(file.read_text(encoding="utf-8"))
@@ -547,7 +547,7 @@ def test_zero_shot_and_adapt_from_a_run_with_a_head(lab: Lab, imported: Any, fol
     assert result["zero_shot"][KNOWN]["dsc"]["n"] == 2
     assert (base / "zero_shot.csv").is_file()
     assert (base / "zero_shot" / f"{lab.case(0)}.nii.gz").is_file()
-    assert read_model_folder(base).structures.names == UNIVERSAL_32  # the reduced head is not what is saved
+    assert ModelFolder.read(base).structures.names == UNIVERSAL_32  # the reduced head is not what is saved
     adapted = succeed(*lab.adapt_words(folder / "runs" / "adapted_head", base=base))
     assert adapted["structures"][KNOWN] == "known"
 

@@ -20,7 +20,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from fsseg.adaptation.trainer import nnUNetTrainerFewShot
 from fsseg.config.errors import UsageError
-from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 
 FINAL = Path("fold_0") / "checkpoint_final.pth"
 
@@ -79,7 +79,7 @@ def two_channel_base(site: Lab) -> tuple[Path, dict[str, Any]]:
 
 def test_what_was_done_is_reported(site: Lab, two_channel_base: tuple[Path, dict[str, Any]]) -> None:
     out, result = two_channel_base
-    model, old = read_model_folder(out), read_model_folder(site.base)
+    model, old = ModelFolder.read(out), ModelFolder.read(site.base)
     expected = {"start": {"CT": "CT / 2", "PET": "CT / 2"}, "left_out": []}
     assert json.loads((out / "transfer.json").read_text(encoding="utf-8"))["channels"] == expected
     assert json.loads((out / "manifest.json").read_text(encoding="utf-8"))["transfer"]["channels"] == expected
@@ -165,7 +165,7 @@ def test_runs_of_every_family_are_imported_again(tmp_path: Path) -> None:
         file.parent.mkdir()
         write(file)
         succeed("import", file, "--out", file.parent / "run")
-        old = read_model_folder(file.parent / "run").dataset_json["channel_names"]["0"]
+        old = ModelFolder.read(file.parent / "run").dataset_json["channel_names"]["0"]
         words = ("--channels", f"A={old}", f"B={old}", "--dry-run", "--out", tmp_path / "again")
         result = succeed("import", file.parent / "run" / FINAL, *words)
         assert result["family"] == "nnunet_v2"
@@ -193,7 +193,7 @@ def test_adapt_says_which_channel_it_ignores(
     assert bool(said) == ignored
     assert said == [record.getMessage() for record in caplog.records if "IGNORED" in record.getMessage()]
     assert ("IGNORED IMAGE CHANNEL" in (tmp_path / "run" / "manifest.json").read_text(encoding="utf-8")) == ignored
-    network = read_model_folder(tmp_path / "run").build_network().eval()
+    network = ModelFolder.read(tmp_path / "run").build_network().eval()
     image = torch.randn(1, 2, 16, 16, 16)
     other = torch.cat([image[:, :1], torch.randn(1, 1, 16, 16, 16)], dim=1)
     with torch.no_grad():
@@ -357,7 +357,7 @@ def test_a_shallower_network_keeps_every_level_it_has(tmp_path: Path) -> None:
     plans["configurations"]["3d_fullres"]["spacing"] = [5.0, 4.0, 4.0]
     out = tmp_path / "out"
     result = succeed("import", file, "--plans", written(plans, tmp_path / "three.json"), "--out", out)
-    new, old = read_model_folder(out).build_network(), torch.load(file, weights_only=False)["network_weights"]
+    new, old = ModelFolder.read(out).build_network(), torch.load(file, weights_only=False)["network_weights"]
     report = json.loads((out / "transfer.json").read_text(encoding="utf-8"))
     assert report["encoder_share"] == 1
     assert report["missing"] == []
@@ -382,7 +382,7 @@ def test_a_deeper_network_is_partly_random(tmp_path: Path) -> None:
     words = ("--plans", written(plans_of(4), tmp_path / "four.json"))
     refused(refused_import(tmp_path / "out", file, *words), "of the encoder come from it", "encoder.stages.3.0.convs")
     result = succeed("import", file, *words, "--allow-partial", "--out", tmp_path / "out")
-    new = read_model_folder(tmp_path / "out").weights
+    new = ModelFolder.read(tmp_path / "out").weights
     old = torch.load(file, weights_only=False)["network_weights"]
     assert torch.equal(new["decoder.stages.2.convs.0.conv.weight"], old["decoder.stages.1.convs.0.conv.weight"])
     assert torch.equal(new["decoder.transpconvs.1.weight"], old["decoder.transpconvs.0.weight"])
@@ -390,13 +390,13 @@ def test_a_deeper_network_is_partly_random(tmp_path: Path) -> None:
     assert any("The new levels are random" in note for note in result["notes"])
     report = json.loads((tmp_path / "out" / "transfer.json").read_text(encoding="utf-8"))
     assert {name.split(".")[2] for name in report["missing"] if name.startswith("decoder.stages")} == {"0"}
-    random = read_model_folder(tmp_path / "out").random_tensors
+    random = ModelFolder.read(tmp_path / "out").random_tensors
     assert set(random) == {name for name in report["missing"] if "seg_layers" not in name}
     again = tmp_path / "out" / "fold_0" / "checkpoint_final.pth"
     deepest = written(plans_of(5), tmp_path / "five.json")
     succeed("import", again, "--plans", deepest, "--allow-partial", "--out", tmp_path / "again")
     renumbered = {name.replace("decoder.stages.0.", "decoder.stages.1.") for name in random if "decoder.stages" in name}
-    assert renumbered <= set(read_model_folder(tmp_path / "again").random_tensors)
+    assert renumbered <= set(ModelFolder.read(tmp_path / "again").random_tensors)
 
 
 @pytest.mark.parametrize("stages", [3, 4])
@@ -441,7 +441,7 @@ def test_strides_of_an_encoder_without_a_decoder(tmp_path: Path) -> None:
     file = tmp_path / "encoder.pth"
     checkpoint_files.nnssl(file)
     succeed("import", file, "--out", tmp_path / "run")
-    plans = read_model_folder(tmp_path / "run").plans
+    plans = ModelFolder.read(tmp_path / "run").plans
     succeed("import", file, "--plans", written(plans, tmp_path / "same.json"), "--out", tmp_path / "same")
     plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["strides"][5] = [1, 2, 2]
     outcome = refused_import(tmp_path / "out", file, "--plans", written(plans, tmp_path / "other.json"))

@@ -12,7 +12,7 @@ from fsseg.adaptation.load_adapted import load_adapted
 from fsseg.config.json_files import read_json
 from fsseg.data.side_names import sides_of
 from fsseg.methods.adapter_file import load_adapter, save_adapter
-from fsseg.nnunet.model_folder import TILE_STEP_KEY, read_model_folder
+from fsseg.nnunet.model_folder import TILE_STEP_KEY, ModelFolder
 
 ALL_AXES = (0, 1, 2)
 
@@ -56,7 +56,7 @@ def settings_of(*words: object, images: Path, out: Path) -> tuple[list[int], flo
 
 def test_only_a_run_whose_training_had_flips_may_be_mirrored(flipped: Path, unflipped: Path) -> None:
     for run, axes, step in ((flipped, ALL_AXES, 0.5), (unflipped, (), 0.75)):
-        model, (_, info) = read_model_folder(run), load_adapter(run / "adapter.safetensors")
+        model, (_, info) = ModelFolder.read(run), load_adapter(run / "adapter.safetensors")
         assert (model.mirroring_axes or (), model.tile_step_size) == (axes, step)
         assert (info.mirroring_axes, info.tile_step_size) == (axes, step)
 
@@ -78,7 +78,7 @@ def test_prediction_takes_axes_and_step_of_the_run(
 def test_a_merged_adapter_keeps_axes_and_step(unsided: Path, unflipped: Path, tmp_path: Path) -> None:
     adapter = unflipped / "adapter.safetensors"
     succeed("adapter", "merge", adapter, "--base", unsided, "--out", tmp_path / "merged")
-    merged = read_model_folder(tmp_path / "merged")
+    merged = ModelFolder.read(tmp_path / "merged")
     assert (merged.mirroring_axes, merged.tile_step_size) == (None, 0.75)
 
 
@@ -89,7 +89,7 @@ def test_an_adapter_that_allows_flips_of_a_side_is_not_believed(
     ((_, row),), ((_, integers),) = info.structures.items(), info.integers.items()
     renamed = {"structures": {"Left kidney": row}, "integers": {"Left kidney": integers}}
     save_adapter(tmp_path, state, info.model_copy(update=renamed))
-    assert load_adapted(read_model_folder(unsided), tmp_path / "adapter.safetensors")[1].mirroring_axes == ()
+    assert load_adapted(ModelFolder.read(unsided), tmp_path / "adapter.safetensors")[1].mirroring_axes == ()
     assert "On one side: Left kidney; so no flips in predictions" in caplog.text
 
 

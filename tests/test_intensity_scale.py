@@ -11,7 +11,7 @@ from conftest import Lab, fsseg, succeed
 from phantom_collections import SHAPE, ct, image_of, save
 
 from fsseg.data.intensity_scale import OffScale, checks_of_channels, off_base, off_hounsfield, scale_notes
-from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.normalization import scale_checks
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import read_raw_dataset
@@ -157,7 +157,7 @@ def shifted(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
 def test_preprocessing_for_a_base_tells_it_also_from_its_cache(shifted: Lab, tmp_path: Path) -> None:
     dataset = read_raw_dataset(shifted.target)
     for _ in range(2):
-        preprocessor = CasePreprocessor(read_model_folder(shifted.base), cache=tmp_path / "cache")
+        preprocessor = CasePreprocessor(ModelFolder.read(shifted.base), cache=tmp_path / "cache")
         for index in (0, 1):
             case = shifted.case(index)
             structures = dataset.structures
@@ -178,7 +178,7 @@ def test_adapt_predict_and_preprocess_name_the_image(
     assert said in succeed("predict", "--run", shifted.base, *where)["notes"][0]
     assert caplog.text.count(said) == 1
     caplog.clear()
-    preprocessor = CasePreprocessor(read_model_folder(shifted.base), cache=None)
+    preprocessor = CasePreprocessor(ModelFolder.read(shifted.base), cache=None)
     preprocessor.image([shifted.image(0)])  # as for --zero-shot, which says it at its end
     assert list(preprocessor.off_scale) == [shifted.image(0).name]
     assert said not in caplog.text

@@ -9,7 +9,7 @@ import SimpleITK
 import torch
 from conftest import NOVEL, Lab, fsseg, succeed
 
-from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.planning import read_plans_file
 from fsseg.training.torch_file import read_torch_file
 
@@ -38,10 +38,10 @@ def test_networks_of_slices_and_cascades_are_refused(lab: Lab, base: Path, name:
 
 
 def test_the_fold_that_is_used_is_named(base: Path, caplog: pytest.LogCaptureFixture) -> None:
-    read_model_folder(base)
+    ModelFolder.read(base)
     assert not caplog.text
     shutil.copytree(base / "fold_0", base / "fold_1")
-    read_model_folder(base)
+    ModelFolder.read(base)
     assert "has fold_0, fold_1: only fold_0 is used" in caplog.text
 
 

@@ -15,7 +15,7 @@ import SimpleITK
 from conftest import KNOWN, NOVEL, PLANS_NAME, SOURCES, TARGET, Lab, fsseg, succeed
 
 from fsseg.data.structures import load_structures
-from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.training.torch_file import read_torch_file
 
 TRAINER = "nnUNetTrainerPartialLabel"
@@ -77,7 +77,7 @@ def trained(
 
 def test_stock_training_leaves_a_model_folder(trained: tuple[Path, dict[str, str]]) -> None:
     folder, _ = trained
-    model = read_model_folder(folder)
+    model = ModelFolder.read(folder)
     assert model.build_network() is not None
     steps = [
         json.loads(line)["step"]
@@ -592,7 +592,7 @@ def test_what_the_stock_trainer_left_is_a_base(
     (tmp_path / "preprocessed").mkdir()
     facts = succeed(*copy.adapt_words(tmp_path / "run", "--set", *FEW_SHOT_SETTINGS, base=stock))
     assert set(facts["structures"].values()) == {"known"}
-    assert read_model_folder(tmp_path / "run").plans["plans_name"] == "lora"
+    assert ModelFolder.read(tmp_path / "run").plans["plans_name"] == "lora"
 
 
 STOCK = "nnUNetTrainer_1epoch"

@@ -23,7 +23,7 @@ from fsseg.data.dataset_json import LabelsJson, checked_dataset_json
 from fsseg.data.splits_file import require_splits
 from fsseg.data.structures import Structures, load_structures
 from fsseg.nnunet.checkpoint_content import checked_checkpoint
-from fsseg.nnunet.model_folder import checked_model
+from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.planning import read_plans_file
 from fsseg.nnunet.plans_content import checked_plans
 from fsseg.nnunet.process_counts import require_process_counts
@@ -148,9 +148,9 @@ def test_a_model_can_normalise_images_and_write_label_maps(
     if statistics != "kept":
         plans["foreground_intensity_properties_per_channel"] = statistics
     dataset_json = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}, "file_ending": ending}
-    files = {"plans": plans, "dataset_json": dataset_json, "configuration": C, "weights": {}, "mirroring_axes": None}
+    model = ModelFolder(Path("model"), plans, dataset_json, C, weights={}, mirroring_axes=None)
     with pytest.raises(FssegError, match=re.escape(message)) if message else contextlib.nullcontext():
-        checked_model(Path("model"), **files)
+        model.checked()
 
 
 def test_all_problems_of_plans_are_said_at_once() -> None:

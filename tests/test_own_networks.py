@@ -16,7 +16,7 @@ from fsseg.checkpoints.container import open_checkpoint
 from fsseg.checkpoints.transfer import transfer
 from fsseg.config.errors import FssegError
 from fsseg.models.basic_unet import BasicUNet
-from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 
 SAID = ("--spacing", 2, 1, 1, "--hu", -160, 240, "--orientation", "SAR")
 NETWORKS: dict[str, tuple[Callable[[int], nn.Module], list[str]]] = {
@@ -57,7 +57,7 @@ def test_an_own_network_is_imported_with_its_own_head(tmp_path: Path, family: st
     assert result["expects"]["axes"] == "zyx"
     assert result["expects"]["spacing_mm"] == [2, 1, 1]
     assert result["expects"]["intensities"][0]["window_hu"] == [-160, 240]
-    model = read_model_folder(tmp_path / "run")
+    model = ModelFolder.read(tmp_path / "run")
     image = torch.randn(1, 1, 64, 64, 32)
     with torch.no_grad():
         assert torch.equal(model.build_network().eval()(image), network(image))
@@ -66,14 +66,14 @@ def test_an_own_network_is_imported_with_its_own_head(tmp_path: Path, family: st
 def test_the_axes_of_the_network_are_those_of_its_images(tmp_path: Path) -> None:
     saved(tmp_path / "mine.pt", "monai_unet", 1)
     words = ("--family", "monai_unet", "--labels", "liver", "--activation", "sigmoid", *SAID[:-1], "ARS")
-    plans = read_model_folder_plans(tmp_path, *words)
+    plans = imported_plans(tmp_path, *words)
     assert plans["transpose_forward"] == [1, 2, 0]  # of z, y, x: y, x, z
     assert plans["transpose_backward"] == [2, 0, 1]
 
 
-def read_model_folder_plans(folder: Path, *words: object) -> dict[str, Any]:
+def imported_plans(folder: Path, *words: object) -> dict[str, Any]:
     succeed("import", folder / "mine.pt", "--out", folder / "run", *words)
-    return read_model_folder(folder / "run").plans
+    return ModelFolder.read(folder / "run").plans
 
 
 def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from fsseg.data.volumes import Volume
 from fsseg.methods.adapter_file import load_adapter
 from fsseg.methods.registry import create_method
 from fsseg.models.heads import NEW_ROW_STD
-from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
 from fsseg.training.torch_file import read_torch_file
@@ -85,7 +85,7 @@ def test_adapted_run_holds_a_model_and_what_distinguishes_it_from_its_base(lab: 
         "split.json",
     }
     assert not staging_of(adapted).exists()
-    base = read_model_folder(lab.base)
+    base = ModelFolder.read(lab.base)
     state, info = load_adapter(adapted / "adapter.safetensors")
     manifest = read_json(adapted / "manifest.json")
     trained = manifest["parameters"]["trainable"] + manifest["parameters"]["head"]
@@ -95,7 +95,7 @@ def test_adapted_run_holds_a_model_and_what_distinguishes_it_from_its_base(lab: 
     assert "PhantomNorth: Apache-2.0" in info.base_licence
     assert info.structures == {NOVEL: None, KNOWN: base.structures.names.index(KNOWN)}
     assert manifest["structures"] == {NOVEL: "novel", KNOWN: "known"}
-    assert read_model_folder(adapted).structures.names == (NOVEL, KNOWN)
+    assert ModelFolder.read(adapted).structures.names == (NOVEL, KNOWN)
     assert [line["step"] for line in losses(adapted)] == [1, 2, 3, 4, 5]
     assert read_json(adapted / "split.json")["support"] == manifest["support"] == list(info.support)
 
@@ -107,7 +107,7 @@ def test_pretrained_run_holds_a_model_folder(lab: Lab) -> None:
     assert LATEST.as_posix() not in names
     assert [line["step"] for line in losses(lab.base)] == [2, 4, 6, 8, 10]
     assert all(len(line["losses"]) == 2 and np.isfinite(line["losses"]).all() for line in losses(lab.base))
-    model = read_model_folder(lab.base)
+    model = ModelFolder.read(lab.base)
     assert set(model.structures.names) == {*NORTH, "aorta", "inferior_vena_cava", *SIDED}
     assert model.mirroring_axes is None  # there are left and right kidneys
     assert lab.pretrained["parameters"] > 1000
@@ -188,7 +188,7 @@ def test_the_same_command_gives_the_same_adapter_and_another_seed_does_not(lab: 
     assert losses(tmp_path / "first") == losses(tmp_path / "second") != losses(tmp_path / "other")
     assert any(not torch.equal(first[name], other[name]) for name in first)
     assert all(torch.equal(first[name], second[name]) for name in first)
-    weights = [read_model_folder(tmp_path / name).sha256 for name in ("first", "second", "other")]
+    weights = [ModelFolder.read(tmp_path / name).sha256 for name in ("first", "second", "other")]
     assert weights[0] == weights[1] != weights[2]
 
 
@@ -295,7 +295,7 @@ def test_an_estimate_changes_nothing_of_what_a_method_with_a_state_trains(
 def job_and_volumes(
     lab: Lab, method: str, cases: Sequence[int] = (0, 1), head: HeadStart = "base"
 ) -> tuple[Job, list[Volume]]:
-    base = read_model_folder(lab.base)
+    base = ModelFolder.read(lab.base)
     dataset = read_raw_dataset(lab.target)
     target = make_target(base, dataset.dataset_json, dataset.structures, (NOVEL, KNOWN), head=head)
     volumes = support_volumes(dataset, target, [lab.case(i) for i in cases], CasePreprocessor(base, cache=None))
@@ -508,7 +508,7 @@ def test_a_killed_adaptation_leaves_no_run_and_can_be_run_again(lab: Lab, tmp_pa
         "fsseg.stages.adapt.train",
         "fsseg.data.splits.Split.save",
         "fsseg.stages.adapt.save_adapter",
-        "fsseg.stages.adapt.write_model_folder",
+        "fsseg.nnunet.model_folder.ModelFolder.write",
         "fsseg.nnunet.model_folder.save_checkpoint",
         "fsseg.config.manifest.Manifest.write",
         "fsseg.config.run_folder.os.replace",
@@ -644,7 +644,7 @@ def test_label_maps_are_written_as_the_image_is_stored(lab: Lab, adapted: Path, 
 
 
 def test_a_flipped_case_is_preprocessed_to_the_same_volume(lab: Lab, tmp_path: Path) -> None:
-    base, dataset = read_model_folder(lab.base), read_raw_dataset(lab.target)
+    base, dataset = ModelFolder.read(lab.base), read_raw_dataset(lab.target)
     target: Target = make_target(base, dataset.dataset_json, dataset.structures, (NOVEL, KNOWN))
     plain = support_volumes(dataset, target, [lab.case(0)], CasePreprocessor(base, cache=None))[0]
     copy = lab.copy_target(tmp_path / "raw")

@@ -15,7 +15,7 @@ from tiny_model import write_images, write_tiny_model
 
 from fsseg.config.errors import UsageError
 from fsseg.nnunet.model_checkpoints import checkpoint_file, fold_checkpoints
-from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 
 FINAL, BEST = "checkpoint_final.pth", "checkpoint_best.pth"
 
@@ -93,7 +93,7 @@ def test_nnunet_ensembles_the_probabilities(model: Path, images: Path, tmp_path:
     words = ("--input", images, "--cases", "a", "--save-probabilities", "--device", "cpu")
     for fold in ("0", "1"):
         succeed("predict", "--run", model, "--folds", fold, *words, "--output", tmp_path / fold)
-    read = read_model_folder(model, model / "fold_0" / FINAL)
+    read = ModelFolder.read(model, model / "fold_0" / FINAL)
     manager = read.plans_manager()
     labels = manager.get_label_manager(read.dataset_json)
     files = [str(tmp_path / fold / "a.npz") for fold in ("0", "1")]

@@ -11,7 +11,7 @@ from phantom_collections import save, save_series
 from tiny_model import small_image, write_images, write_tiny_model
 
 from fsseg.config.errors import UsageError
-from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.prediction_inputs import InputFinder, PredictionInputs
 
 SLICES = "i{:04d}.dcm"
@@ -30,7 +30,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def find(model: Path, path: Path) -> PredictionInputs:
-    return InputFinder(read_model_folder(model)).find(path)
+    return InputFinder(ModelFolder.read(model)).find(path)
 
 
 def found(model: Path, path: Path) -> dict[str, list[str]]:

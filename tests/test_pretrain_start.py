@@ -17,7 +17,7 @@ from tiny import ARCHITECTURES, SMOKE_ARCHITECTURES, tiny_network
 from fsseg.data.splits import SUPPORT_KEY
 from fsseg.data.structures import load_structures
 from fsseg.models.parts import parts_of
-from fsseg.nnunet.model_folder import ModelFolder, read_model_folder, write_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.pretraining.start import start_from
 
 TINY_RATE = "learning_rate=1e-12"
@@ -25,9 +25,7 @@ TINY_RATE = "learning_rate=1e-12"
 
 def copy_of(base: Path, out: Path, change: Callable[[ModelFolder], ModelFolder]) -> Path:
     """Write a changed copy of a model folder."""
-    model = change(read_model_folder(base))
-    names = ("plans", "dataset_json", "configuration", "weights", "mirroring_axes")
-    write_model_folder(out, **{name: getattr(model, name) for name in names})
+    change(ModelFolder.read(base)).write(out)
     return out
 
 
@@ -59,7 +57,7 @@ def with_arguments(**changes: Any) -> Callable[[ModelFolder], ModelFolder]:
 
 def test_the_weights_of_the_base_are_the_start(lab: Lab, tmp_path: Path) -> None:
     manifest = succeed(*lab.pretrain_words(tmp_path / "run", TINY_RATE, steps=2), "--checkpoint", lab.base)
-    base = read_model_folder(lab.base)
+    base = ModelFolder.read(lab.base)
     after = weights(tmp_path / "run")
     assert after.keys() == base.weights.keys()
     for name, before in base.weights.items():
@@ -71,11 +69,11 @@ def test_the_weights_of_the_base_are_the_start(lab: Lab, tmp_path: Path) -> None
 
 
 def test_structures_that_the_base_lacks_start_anew(lab: Lab, tmp_path: Path) -> None:
-    first, *known = read_model_folder(lab.base).structures.names
+    first, *known = ModelFolder.read(lab.base).structures.names
     base = copy_of(lab.base, tmp_path / "base", renamed({first: "another"}))
     manifest = succeed(*lab.pretrain_words(tmp_path / "run", TINY_RATE, steps=2), "--checkpoint", base)
     assert f"Starts from {base}, whose head knows {', '.join(known)}." in manifest["notes"]
-    new, old = (parts_of(read_model_folder(folder).build_network()).head for folder in (tmp_path / "run", base))
+    new, old = (parts_of(ModelFolder.read(folder).build_network()).head for folder in (tmp_path / "run", base))
     assert new.bias is not None
     torch.testing.assert_close(new.weight[1:], old.weight[1:], rtol=0, atol=1e-9)
     assert 0 < new.weight[0].abs().max() < 0.1 * old.weight.abs().max()
@@ -88,7 +86,7 @@ def started(lab: Lab, name: str, changes: dict[str, Any], names: list[str]) -> t
     with torch.no_grad():
         for tensor in network.state_dict(keep_vars=True).values():
             tensor.zero_()
-    model = read_model_folder(lab.base)
+    model = ModelFolder.read(lab.base)
     kept = {key: value for key, value in model.dataset_json.items() if key != "regions_class_order"}
     base = replace(model, dataset_json={**kept, **changes})
     object.__setattr__(base, "build_network", lambda: pretrained)
@@ -274,7 +272,7 @@ def test_a_public_checkpoint_is_trained_further_on_its_own_plans(lab: Lab, tmp_p
     manifest = succeed(*words, "--checkpoint", base, "--out", out, "--device", "cpu", "--set", TINY_RATE)
     assert f"Starts from {base}, whose head knows none of the structures." in manifest["notes"]
     assert not any("starts from random" in note for note in manifest["notes"])
-    before, after = read_model_folder(base).weights, weights(out)
+    before, after = ModelFolder.read(base).weights, weights(out)
     encoder = [name for name in before if name.startswith("down_") and before[name].is_floating_point()]
     assert encoder
     for name in encoder:

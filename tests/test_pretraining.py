@@ -25,7 +25,7 @@ from fsseg.models.networks import set_deep_supervision
 from fsseg.models.parts import parts_of
 from fsseg.nnunet.augmentation import turn_and_shift
 from fsseg.nnunet.environment import SPLITS_NAME
-from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.pretraining.data import source_weights, stratified_holdout
 from fsseg.nnunet.pretraining.trainer import nnUNetTrainerPartialLabel
 from fsseg.nnunet.softmax_head import with_background
@@ -337,7 +337,7 @@ def test_a_loss_of_classes_makes_a_network_of_classes(lab: Lab, tmp_path: Path) 
 
     run = tmp_path / "run"
     succeed(*lab.pretrain_words(run, "loss=uniseg", "optimizer=sgd", "learning_rate=0.1", steps=6))
-    model = read_model_folder(run)
+    model = ModelFolder.read(run)
     names = load_structures(lab.preprocessed).names
     assert model.activation == "softmax"
     assert model.head_rows() == {name: row for row, name in enumerate(names, start=1)}

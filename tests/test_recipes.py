@@ -27,7 +27,7 @@ from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.contract import DecoderChoice
 from fsseg.methods.registry import METHODS, create_method, method_class
 from fsseg.nnunet.augmentation import intensity_shift
-from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.normalization import range_beyond_unit
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import read_raw_dataset
@@ -129,7 +129,7 @@ Train = Callable[..., tuple[list[float], dict[str, Tensor]]]
 @pytest.fixture(scope="module")
 def trained(lab: Lab) -> Train:
     """Return a function that trains four steps on two cases and gives the losses and the trained tensors."""
-    base, dataset = read_model_folder(lab.base), read_raw_dataset(lab.target)
+    base, dataset = ModelFolder.read(lab.base), read_raw_dataset(lab.target)
     target = make_target(base, dataset.dataset_json, dataset.structures, (NOVEL,))
     cases = [lab.case(0), lab.case(1)]
     volumes = support_volumes(dataset, target, cases, CasePreprocessor(base, cache=None))

@@ -13,7 +13,7 @@ from conftest import NOVEL, TARGET, Lab, fsseg, succeed
 from fsseg.adaptation.trainer import nnUNetTrainerFewShot
 from fsseg.config.errors import UsageError
 from fsseg.models.weights_hash import hash_of_weights
-from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 
 
 def slope(plans: dict[str, Any], block: dict[str, Any]) -> None:
@@ -78,7 +78,7 @@ def test_equal_weights_with_other_plans_are_another_base(
     assert f"  - {CHANGES[change]}\n" in outcome.err
     assert outcome.err.count("  - ") == 1
     for folder in (lab.base, base):
-        assert read_model_folder(folder).sha256 in outcome.err
+        assert ModelFolder.read(folder).sha256 in outcome.err
     assert not (tmp_path / "out").exists()
 
 

@@ -11,8 +11,8 @@ import torch
 from conftest import fsseg
 
 from fsseg.cli.main import COMMANDS
-from fsseg.nnunet.model_folder import network_of_plans
 from fsseg.nnunet.planning import CONFIGURATION, read_plans_file
+from fsseg.nnunet.plans_network import network_of_plans
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PLANS = sorted((REPOSITORY / "plans").glob("*.json"))

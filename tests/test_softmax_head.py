@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from fsseg.adaptation.load_adapted import load_adapted
 from fsseg.models.heads import BACKGROUND, replace_heads, row_sources
 from fsseg.models.parts import parts_of
-from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.training.losses import MaskedLoss, fseft, softmax_ce_dice
 from fsseg.training.targets import TargetTable
 
@@ -97,7 +97,7 @@ def test_background_is_where_no_structure_is() -> None:
 
 
 def test_softmax_starts_as_the_sigmoid_of_each_row(lab: Lab) -> None:
-    network = read_model_folder(lab.base).build_network()
+    network = ModelFolder.read(lab.base).build_network()
     image = torch.randn(1, 1, 16, 16, 16)
     with torch.no_grad():
         before = network(image)[:, 0]
@@ -123,7 +123,7 @@ def test_run_says_what_it_is(run: Path) -> None:
 
 
 def test_stock_predictor_agrees_with_the_unmerged_network(lab: Lab, run: Path) -> None:
-    adapted, _ = load_adapted(read_model_folder(lab.base), adapter(run))
+    adapted, _ = load_adapted(ModelFolder.read(lab.base), adapter(run))
     predictor = nnUNetPredictor(perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(run), (0,), "checkpoint_final.pth")
     predictor.network.load_state_dict(predictor.list_of_parameters[0])
@@ -153,7 +153,7 @@ def test_merged_and_unmerged_predictions_are_equal(lab: Lab, run: Path, tmp_path
 
 def test_scale_zero_is_the_base_with_a_new_background(lab: Lab, run: Path, tmp_path: Path) -> None:
     succeed("adapter", "merge", adapter(run), "--base", lab.base, "--scale", 0, "--out", tmp_path / "merged")
-    base, merged = read_model_folder(lab.base), read_model_folder(tmp_path / "merged")
+    base, merged = ModelFolder.read(lab.base), ModelFolder.read(tmp_path / "merged")
     network = merged.build_network()
     channel = merged.structures.names.index(KNOWN) + 1
     row = base.structures.names.index(KNOWN)
@@ -173,7 +173,7 @@ def head_of(network: nn.Module) -> nn.Conv3d:
 def test_methods_on_cached_features_have_classes_too(lab: Lab, tmp_path: Path, method: str, loss: str) -> None:
     words = ("--set", *STEPS, f"recipe.loss={loss}", "recipe.feature_crops=8")
     succeed(*lab.adapt_words(tmp_path / "run", *words, method=method))
-    assert head_of(read_model_folder(tmp_path / "run").build_network()).out_channels == 3
+    assert head_of(ModelFolder.read(tmp_path / "run").build_network()).out_channels == 3
 
 
 # Bad input
@@ -207,7 +207,7 @@ def test_no_second_adapter_beside_a_softmax(lab: Lab, run: Path, tmp_path: Path)
 
 
 def test_classes_become_sigmoids_against_background(run: Path) -> None:
-    model = read_model_folder(run)
+    model = ModelFolder.read(run)
     network = model.build_network()
     image = torch.randn(1, 1, 16, 16, 16)
     with torch.no_grad():
@@ -221,7 +221,7 @@ def test_classes_become_sigmoids_against_background(run: Path) -> None:
 
 
 def test_classes_that_stay_classes_keep_all_their_rows(run: Path) -> None:
-    model = read_model_folder(run)
+    model = ModelFolder.read(run)
     network = model.build_network()
     image = torch.randn(1, 1, 16, 16, 16)
     rows = list(model.head_rows().values())

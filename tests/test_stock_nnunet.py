@@ -20,7 +20,7 @@ from fsseg.adaptation.load_adapted import load_adapted
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.methods.adapter_file import load_adapter, sealed
 from fsseg.models.parts import parts_of
-from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.prediction import Predictor
 from fsseg.training.torch_file import read_torch_file
 
@@ -58,7 +58,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="session")
 def base(lab: Lab) -> ModelFolder:
-    return read_model_folder(lab.base)
+    return ModelFolder.read(lab.base)
 
 
 @pytest.fixture(scope="session", params=METHODS.values(), ids=METHODS)
@@ -79,7 +79,7 @@ def stock_predictor(run: Path) -> nnUNetPredictor:
 
 
 def unmerged_predictor(run: Path, base: ModelFolder) -> Predictor:
-    model = replace(read_model_folder(run), mirroring_axes=None)  # as the stock predictor above
+    model = replace(ModelFolder.read(run), mirroring_axes=None)  # as the stock predictor above
     return Predictor(load_adapted(base, run / "adapter.safetensors")[0].network, model, CPU)
 
 
@@ -203,7 +203,7 @@ def test_stock_command_writes_the_label_maps_of_fsseg_predict(
 
 def test_a_rebuilt_network_holds_the_merged_weights_of_the_run(adapted: Path, base: ModelFolder) -> None:
     rebuilt = load_adapted(base, adapted / "adapter.safetensors")[0].merged_state_dict()
-    written = read_model_folder(adapted).weights
+    written = ModelFolder.read(adapted).weights
     assert set(rebuilt) == set(written)
     unused_heads = {name for name in written if "seg_layers.0" in name}
     assert unused_heads
@@ -223,7 +223,7 @@ def test_rebuilding_leaves_the_random_state_alone(adapted: Path, base: ModelFold
 
 
 def test_an_adapter_of_another_base_is_refused_naming_both(adapted: Path, base: ModelFolder) -> None:
-    other = read_model_folder(adapted)
+    other = ModelFolder.read(adapted)
     assert other.sha256 != base.sha256
     with pytest.raises(FssegError, match="another base") as caught:
         load_adapted(other, adapted / "adapter.safetensors")

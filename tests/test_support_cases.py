@@ -19,7 +19,7 @@ from fsseg.data.volumes import SourceLabels, Volume, annotated_locations, annota
 from fsseg.evaluation.metrics import dice
 from fsseg.methods.adapter_file import LabelMaps
 from fsseg.nnunet import preprocessing
-from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.preprocessing import CasePreprocessor, source_labels
 from fsseg.nnunet.raw_dataset import read_raw_dataset
 
@@ -110,7 +110,7 @@ def test_a_score_of_nothing_is_left_out_of_the_mean_and_named() -> None:
 
 
 def test_a_volume_knows_what_its_label_map_held(lab: Lab) -> None:
-    preprocessor = CasePreprocessor(read_model_folder(lab.base), cache=None)
+    preprocessor = CasePreprocessor(ModelFolder.read(lab.base), cache=None)
     image = SimpleITK.ReadImage(str(lab.label(0)))
     values, counts = np.unique(SimpleITK.GetArrayFromImage(image), return_counts=True)
     source = source_labels(lab.label(0), preprocessor.plans)
@@ -124,7 +124,7 @@ def test_a_case_is_hashed_once(lab: Lab, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(preprocessing, "sha256_of_file", lambda file: hashed.append(file) or of_file(file))
     dataset = read_raw_dataset(lab.target)
     files, label, structures = dataset.images(lab.case(0)), dataset.label(lab.case(0)), dataset.structures
-    preprocessor = CasePreprocessor(read_model_folder(lab.base), cache=tmp_path)
+    preprocessor = CasePreprocessor(ModelFolder.read(lab.base), cache=tmp_path)
     assert not preprocessor.is_cached(files, label)
     preprocessor.volume(lab.case(0), files, label, structures, structures.names)
     assert preprocessor.is_cached(files, label)

@@ -8,7 +8,8 @@ import torch
 from conftest import tiny_plans
 from phantom_collections import ct, image_of, save
 
-from fsseg.nnunet.model_folder import network_of_plans, write_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
+from fsseg.nnunet.plans_network import network_of_plans
 
 CONFIGURATION = "3d_fullres"
 STRUCTURES = ("liver", "stomach")
@@ -34,14 +35,8 @@ def write_tiny_model(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = network_of_plans(plans, CONFIGURATION, dataset_json, output_channels=len(STRUCTURES))
-        write_model_folder(
-            folder / "of_one_fold",
-            plans=plans,
-            dataset_json=dataset_json,
-            configuration=CONFIGURATION,
-            weights=network.state_dict(),
-            mirroring_axes=(0, 1, 2),
-        )
+        model = ModelFolder(folder, plans, dataset_json, CONFIGURATION, network.state_dict(), mirroring_axes=(0, 1, 2))
+        model.write(folder / "of_one_fold")
         (folder / "of_one_fold" / "fold_0").rename(folder / f"fold_{fold}")
     for file in (folder / "of_one_fold").iterdir():
         file.rename(folder / file.name)

@@ -18,8 +18,8 @@ from fsseg.data.structures import Structures
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.adapter_file import AdapterInfo
 from fsseg.methods.stacked_networks import StackedNetworks
-from fsseg.nnunet.model_checkpoints import fold_checkpoints, remarks_on
-from fsseg.nnunet.model_folder import ModelFolder, model_files, read_model_folder
+from fsseg.nnunet.model_checkpoints import fold_checkpoints, model_files, remarks_on
+from fsseg.nnunet.model_folder import ModelFolder
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def run_to_predict(run: Path, folds: Sequence[str] = (), checkpoint_name: str | 
     files = fold_checkpoints(run, folds, checkpoint_name)
     for remark in remarks_on(run, files):
         log.warning("%s", remark)
-    models = [read_model_folder(run, file) for file in files]
+    models = [ModelFolder.read(run, file) for file in files]
     if not models[0].has_head:
         raise UsageError(
             f"{run} has no head: its checkpoint was imported without structures, so it segments nothing"
@@ -105,7 +105,7 @@ def adapters_to_predict(folder: Path, adapters: Sequence[Path]) -> PredictionMod
         UsageError: two adapters have a structure in common, or do not go together.
         FssegError: an adapter is damaged or of another base.
     """
-    base = read_model_folder(folder)
+    base = ModelFolder.read(folder)
     infos: list[AdapterInfo] = []
     network = StackedNetworks(_adapted_one_by_one(base, adapters, infos))
     support = [case for info in infos for case in info.support]

@@ -29,7 +29,7 @@ from fsseg.nnunet.checkpoint_file import CHECKPOINT_NAME, LATEST_NAME, STOCK_TRA
 from fsseg.nnunet.configurations import deciding_settings
 from fsseg.nnunet.few_shot.log import EpochLog
 from fsseg.nnunet.few_shot.trainer import FewShotTrainer
-from fsseg.nnunet.model_folder import TILE_STEP_KEY, read_model_folder
+from fsseg.nnunet.model_folder import TILE_STEP_KEY, ModelFolder
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
 from fsseg.training.placement import require_precision
 
@@ -51,7 +51,7 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
         settings = self.settings
-        base = read_model_folder(settings.checkpoint)
+        base = ModelFolder.read(settings.checkpoint)
         if base.sha256 != settings.base_sha256:
             raise UsageError(
                 f"{settings.checkpoint} is not the base that the plans were made for.\n"

@@ -23,6 +23,11 @@ def checkpoint_file(path: Path) -> Path:
     return next(iter(_checkpoints(path, _default_name(path)).values()))
 
 
+def model_files(path: Path) -> list[Path]:
+    """Return the files of which a model folder consists; raise `UsageError` if the folder is none."""
+    return [checkpoint_file(path), path / "plans.json", path / "dataset.json"]
+
+
 def fold_checkpoints(path: Path, folds: Sequence[str] = (), name: str | None = None) -> list[Path]:
     """Return the checkpoints of a model folder that predict together.
 

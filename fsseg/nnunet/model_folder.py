@@ -8,21 +8,19 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 
 from fsseg.config.errors import FssegError
 from fsseg.config.json_files import read_json, write_json
+from fsseg.config.pretraining import PLANS_KEY
 from fsseg.config.recipes import Activation
 from fsseg.data.assembly import head_labels
-from fsseg.data.channels import channel_names
-from fsseg.data.dataset_json import checked_dataset_json, read_dataset_json
+from fsseg.data.dataset_json import read_dataset_json
 from fsseg.data.splits import SUPPORT_KEY
 from fsseg.data.structures import Structures, structures_of_dataset_json
-from fsseg.models.networks import build_network
 from fsseg.models.weights_hash import hash_of_weights
 from fsseg.nnunet.checkpoint_content import checked_checkpoint
 from fsseg.nnunet.checkpoint_file import (
@@ -30,10 +28,10 @@ from fsseg.nnunet.checkpoint_file import (
     require_intact_weights,
     save_checkpoint,
 )
-from fsseg.nnunet.configurations import deciding_settings, require_plain_3d, resolved
-from fsseg.nnunet.image_readers import require_file_ending
+from fsseg.nnunet.configurations import deciding_settings
 from fsseg.nnunet.model_checkpoints import checkpoint_file, remarks_on
-from fsseg.nnunet.plans_content import checked_plans, require_statistics
+from fsseg.nnunet.model_contents import checked_contents
+from fsseg.nnunet.plans_network import network_of_plans
 from fsseg.training.torch_file import read_torch_file
 
 logger = logging.getLogger(__name__)
@@ -65,6 +63,71 @@ class ModelFolder:
     weights: dict[str, Tensor] = field(repr=False)
     mirroring_axes: tuple[int, ...] | None
     tile_step_size: float = TILE_STEP_SIZE
+
+    @classmethod
+    def read(cls, path: Path, file: Path | None = None) -> Self:
+        """Read a model folder as `fsseg pretrain`, `fsseg import`, `fsseg adapt` and nnU-Net leave it.
+
+        Example:
+            >>> base = ModelFolder.read(Path("runs/universal"))
+            >>> base.structures.names
+            ('liver', 'spleen')
+
+        Args:
+            path: the folder.
+            file: the checkpoint in it; None takes that of the first fold, and says so where that was a choice.
+
+        Raises:
+            UsageError: the folder is no model folder, or is unfinished.
+            FssegError: a file is damaged.
+        """
+        if file is None:
+            file = checkpoint_file(path)
+            for remark in remarks_on(path, [file]):
+                logger.warning("%s", remark)
+        plans, dataset_json = read_json(path / "plans.json"), read_dataset_json(path / "dataset.json")
+        content = read_torch_file(file)
+        known = checked_checkpoint(content, file)
+        model = cls(
+            path=path,
+            plans=plans,
+            dataset_json=dataset_json,
+            configuration=known.init_args.configuration,
+            weights=known.network_weights,
+            mirroring_axes=known.inference_allowed_mirroring_axes or None,
+            tile_step_size=known.inference_tile_step_size,
+        ).checked()
+        require_intact_weights(content, file, model.weights_sha256)
+        return model
+
+    def write(self, folder: Path) -> None:
+        """Write a folder that stock `nnUNetv2_predict_from_modelfolder` loads where fsseg is not installed.
+
+        Raises:
+            OSError: not all of it could be written.
+        """
+        fold = folder / "fold_0"
+        fold.mkdir(parents=True, exist_ok=True)
+        # nnU-Net reads channels in the order of the keys of dataset.json, so the order is kept.
+        write_json(folder / "plans.json", self.plans)
+        write_json(folder / "dataset.json", self.dataset_json)
+        step = {TILE_STEP_KEY: self.tile_step_size}
+        save_checkpoint(fold / CHECKPOINT_NAME, self.weights, self.configuration, self.mirroring_axes, **step)
+
+    def checked(self) -> Self:
+        """Return the model with the defaults of its files filled in.
+
+        Raises:
+            UsageError: the plans have no such configuration.
+            FssegError: plans or labels cannot be read, or do not belong together.
+        """
+        plans, dataset_json = checked_contents(self.path, self.plans, self.dataset_json, self.configuration)
+        return replace(self, plans=plans, dataset_json=dataset_json)
+
+    @property
+    def stock_plans(self) -> dict[str, Any]:
+        """The plans without the settings of the training that made this model; a model made from it has others."""
+        return {key: value for key, value in self.plans.items() if key != PLANS_KEY}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -177,116 +240,3 @@ class ModelFolder:
                 f" {len(problems.missing_keys)} missing, {len(problems.unexpected_keys)} unexpected keys"
                 f" (first: {(problems.missing_keys + problems.unexpected_keys)[0]})."
             )
-
-
-def network_of_plans(
-    plans: dict[str, Any],
-    configuration: str,
-    dataset_json: dict[str, Any],
-    *,
-    output_channels: int,
-    deep_supervision: bool = False,
-) -> nn.Module:
-    """Build the untrained network that plans describe."""
-    block = resolved(plans, configuration)["architecture"]
-    manager = PlansManager(deepcopy(plans))
-    channels = determine_num_input_channels(manager, configuration, dataset_json)
-    return build_network(
-        block, input_channels=channels, output_channels=output_channels, deep_supervision=deep_supervision
-    )
-
-
-def read_model_folder(path: Path, file: Path | None = None) -> ModelFolder:
-    """Read a model folder as `fsseg pretrain`, `fsseg adapt` and nnU-Net leave it.
-
-    Args:
-        path: the folder.
-        file: the checkpoint in it; None takes that of the first fold, and says so where that was a choice.
-
-    Raises:
-        UsageError: the folder is no model folder, or is unfinished.
-        FssegError: a file is damaged.
-    """
-    if file is None:
-        file = checkpoint_file(path)
-        for remark in remarks_on(path, [file]):
-            logger.warning("%s", remark)
-    plans = read_json(path / "plans.json")
-    dataset_json = read_dataset_json(path / "dataset.json")
-    checkpoint = read_torch_file(file)
-    known = checked_checkpoint(checkpoint, file)
-    model = checked_model(
-        path,
-        plans=plans,
-        dataset_json=dataset_json,
-        configuration=known.init_args.configuration,
-        weights=known.network_weights,
-        mirroring_axes=known.inference_allowed_mirroring_axes or None,
-    )
-    model = replace(model, tile_step_size=known.inference_tile_step_size)
-    require_intact_weights(checkpoint, file, model.weights_sha256)
-    return model
-
-
-def checked_model(
-    path: Path,
-    *,
-    plans: dict[str, Any],
-    dataset_json: dict[str, Any],
-    configuration: str,
-    weights: dict[str, Tensor],
-    mirroring_axes: tuple[int, ...] | None,
-) -> ModelFolder:
-    """Return a model from the contents of its files, which are at `path` or will be.
-
-    Raises:
-        UsageError: the plans have no such configuration.
-        FssegError: plans or labels cannot be read.
-    """
-    file = path / "plans.json"
-    require_plain_3d(plans, configuration, str(path))
-    block = checked_plans(plans, configuration, file)
-    require_statistics(plans, block, file)
-    plans = {"label_manager": "LabelManager", **plans}  # nnU-Net's default, which it prints for plans without one
-    dataset_json = checked_dataset_json(dataset_json, path / "dataset.json")
-    schemes, channels = block["normalization_schemes"], channel_names(dataset_json)
-    if len(schemes) != len(channels):
-        raise FssegError(
-            f"{file} normalises {len(schemes)} image channel(s), but dataset.json names {len(channels)}:"
-            f" {', '.join(channels)}."
-        )
-    _require_labels(plans, dataset_json, path / "dataset.json")
-    require_file_ending(plans, dataset_json, path / "dataset.json")
-    return ModelFolder(path, plans, dataset_json, configuration, weights, mirroring_axes)
-
-
-def write_model_folder(
-    folder: Path,
-    *,
-    plans: dict[str, Any],
-    dataset_json: dict[str, Any],
-    configuration: str,
-    weights: dict[str, Tensor],
-    mirroring_axes: tuple[int, ...] | None,
-    tile_step_size: float = TILE_STEP_SIZE,
-) -> None:
-    """Write a folder that stock `nnUNetv2_predict_from_modelfolder` loads where fsseg is not installed."""
-    fold = folder / "fold_0"
-    fold.mkdir(parents=True, exist_ok=True)
-    # nnU-Net reads channels in the order of the keys of dataset.json, so the order is kept.
-    write_json(folder / "plans.json", plans)
-    write_json(folder / "dataset.json", dataset_json)
-    step = {TILE_STEP_KEY: tile_step_size}
-    save_checkpoint(fold / CHECKPOINT_NAME, weights, configuration, mirroring_axes, **step)
-
-
-def model_files(path: Path) -> list[Path]:
-    """Return the files of which a model folder consists; raise `UsageError` if the folder is none."""
-    return [checkpoint_file(path), path / "plans.json", path / "dataset.json"]
-
-
-def _require_labels(plans: dict[str, Any], dataset_json: dict[str, Any], where: Path) -> None:
-    try:
-        PlansManager(deepcopy(plans)).get_label_manager(dataset_json)
-    except (KeyError, TypeError, ValueError, AssertionError) as error:
-        raise FssegError(f"{where} is damaged: {error}") from None

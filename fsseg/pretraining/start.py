@@ -19,9 +19,10 @@ from fsseg.data.structures import STRUCTURES_NAME, load_structures
 from fsseg.models.heads import replace_heads, row_sources
 from fsseg.models.parts import parts_of
 from fsseg.nnunet.configurations import deciding_settings
-from fsseg.nnunet.model_folder import ModelFolder, network_of_plans
+from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.normalization import CT_SCHEME, STATISTICS
 from fsseg.nnunet.planning import CONFIGURATION
+from fsseg.nnunet.plans_network import network_of_plans
 from fsseg.training.seeding import seeded
 
 _NEW_ROW = 0.5  # as a frequency: a logit of zero, as heads of random networks start with

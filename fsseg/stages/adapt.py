@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +34,7 @@ from fsseg.methods.adapter_file import save_adapter
 from fsseg.methods.contract import DecoderChoice
 from fsseg.methods.registry import create_method
 from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, raw_folder
-from fsseg.nnunet.model_folder import read_model_folder, write_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
 from fsseg.nnunet.stored_orientation import orientation_notes
@@ -149,7 +150,7 @@ def _job(config: AdaptConfig) -> tuple[Job, RawDataset, Split]:
     require_rate(config.recipe, method)
     require_precision(device, config.recipe.precision)
     require_new_or_unfinished(config.out)
-    base = read_model_folder(config.checkpoint)
+    base = ModelFolder.read(config.checkpoint)
     dataset = read_raw_dataset(dataset_folder(raw_folder(), config.dataset))
     require_known(
         "structure", config.structures, dataset.structures.names, f"{dataset.path.name} annotates the allowed ones."
@@ -257,12 +258,4 @@ def _write_estimate(folder: Path, estimate: dict[str, Any] | None) -> None:
 
 def _write_merged(folder: Path, job: Job, adapted: AdaptedNetwork, support: Sequence[str]) -> None:
     model = job.model(support, left_random(job.base, adapted))
-    write_model_folder(
-        folder,
-        plans={key: value for key, value in model.plans.items() if key != "fsseg"},
-        dataset_json=model.dataset_json,
-        configuration=model.configuration,
-        weights=adapted.merged_state_dict(),
-        mirroring_axes=model.mirroring_axes,
-        tile_step_size=model.tile_step_size,
-    )
+    replace(model, plans=model.stock_plans, weights=adapted.merged_state_dict()).write(folder)

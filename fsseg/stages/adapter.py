@@ -1,6 +1,7 @@
 """Stage: look at an adapter file, or merge it into a model folder of its own."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from fsseg.config.manifest import Manifest
 from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.methods.adapter_file import load_adapter
 from fsseg.methods.interpolation import interpolated_state_dict
-from fsseg.nnunet.model_folder import read_model_folder, write_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 
 
 class MergeConfig(StrictModel):
@@ -58,7 +59,7 @@ def merge_adapter(config: MergeConfig) -> dict[str, Any]:
         FssegError: the adapter is damaged, or was made on another base.
     """
     require_new(config.out)
-    base = read_model_folder(config.base)
+    base = ModelFolder.read(config.base)
     adapted, info = load_adapted(base, config.adapter)
     if adapted.method.not_merged_because:
         raise UsageError(
@@ -78,9 +79,9 @@ def merge_adapter(config: MergeConfig) -> dict[str, Any]:
     manifest = Manifest("adapter merge", config.model_dump(mode="json"))
     manifest.add_inputs([config.adapter])
     with new_run_folder(config.out) as staging:
-        write_model_folder(
-            staging,
-            plans={key: value for key, value in base.plans.items() if key != "fsseg"},
+        replace(
+            base,
+            plans=base.stock_plans,
             dataset_json=base.dataset_json_with(
                 info.integers,
                 info.activation,
@@ -88,10 +89,9 @@ def merge_adapter(config: MergeConfig) -> dict[str, Any]:
                 left_random(base, adapted),
                 file_ending=info.file_ending,
             ),
-            configuration=base.configuration,
             weights=weights,
             mirroring_axes=info.mirroring_axes or None,
             tile_step_size=info.tile_step_size,
-        )
+        ).write(staging)
         manifest.add(structures=list(info.structures), method=info.method, base=base.sha256, scale=config.scale)
         return manifest.write(staging)

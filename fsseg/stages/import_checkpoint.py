@@ -23,7 +23,7 @@ from fsseg.config.recipes import Activation
 from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.models.parts import parts_of
 from fsseg.nnunet.mirroring import kept_flips
-from fsseg.nnunet.model_folder import RANDOM_KEY, ModelFolder, checked_model, write_model_folder
+from fsseg.nnunet.model_folder import RANDOM_KEY, ModelFolder
 from fsseg.stages.zero_shot import prepare_zero_shot, run_zero_shot
 from fsseg.training.seeding import resolve_device, seeded
 
@@ -112,7 +112,8 @@ def run_import(config: ImportConfig, *, dry_run: bool = False) -> dict[str, Any]
     manifest.add_inputs([config.file, *translation.inputs, *([config.plans] if config.plans else [])])
     manifest.add(**facts)
     with new_run_folder(config.out) as staging:
-        _write(staging, model, report)
+        model.write(staging)
+        write_json(staging / TRANSFER_NAME, report.as_dict())
         if check is not None:
             summary, notes = run_zero_shot(check, network, staging, resolve_device(config.device))
             manifest.add(zero_shot=summary, notes=[*facts["notes"], *notes])
@@ -160,14 +161,7 @@ def _model(config: ImportConfig, name: str, family: Family, translation: Transla
         "reference": family.reference,
         **translation.carried,
     }
-    model = checked_model(
-        config.out,
-        plans=plans,
-        dataset_json=dataset_json,
-        configuration=translation.configuration,
-        weights={},
-        mirroring_axes=None,
-    )
+    model = ModelFolder(config.out, plans, dataset_json, translation.configuration, {}, None).checked()
     flips = kept_flips(model.structures.names, translation.mirroring_axes or ())
     return replace(model, mirroring_axes=flips.axes or None), [flips.reason] if flips.reason else []
 
@@ -200,15 +194,3 @@ def _unfilled(network: nn.Module, report: TransferReport, translation: Translati
     names = {name for name, tensor in network.state_dict(keep_vars=True).items() if id(tensor) not in of_heads}
     found = [*report.missing, *report.reshaped, *(name for name in translation.random if name in report.matched)]
     return [name for name in found if name in names]
-
-
-def _write(folder: Path, model: ModelFolder, report: TransferReport) -> None:
-    write_model_folder(
-        folder,
-        plans=model.plans,
-        dataset_json=model.dataset_json,
-        configuration=model.configuration,
-        weights=model.weights,
-        mirroring_axes=model.mirroring_axes,
-    )
-    write_json(folder / TRANSFER_NAME, report.as_dict())

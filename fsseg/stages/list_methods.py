@@ -45,8 +45,8 @@ def counts_on_plans(name: str, plans: Path | None) -> dict[str, Any]:
 
 def _network_without_data(plans: Path) -> nn.Module:
     """Build the network for one structure, then drop its data: two dozen copies of a large one would not fit."""
-    from fsseg.nnunet.model_folder import network_of_plans
     from fsseg.nnunet.planning import CONFIGURATION, read_plans_file
+    from fsseg.nnunet.plans_network import network_of_plans
 
     dataset_json = {
         "channel_names": {"0": "CT"},

@@ -26,7 +26,7 @@ from fsseg.models.heads import replace_heads
 from fsseg.nnunet.configurations import plans_with
 from fsseg.nnunet.environment import dataset_folder, dataset_id_of, preprocessed_folder, raw_folder
 from fsseg.nnunet.mirroring import flips_of_adaptation
-from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.preprocessed_dataset import require_same_integers
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
 
@@ -73,7 +73,7 @@ def run_nnunet_plans(config: NnunetPlansConfig) -> dict[str, Any]:
     """
     method = create_method(config.method, config.method_options)
     require_rate(config.recipe, method)
-    base = read_model_folder(config.checkpoint)
+    base = ModelFolder.read(config.checkpoint)
     raw = read_raw_dataset(dataset_folder(raw_folder(), config.dataset))
     require_same_channels(base, raw)
     names = config.structures or raw.structures.names

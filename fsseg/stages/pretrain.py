@@ -23,7 +23,7 @@ from fsseg.data.splits_file import require_splits
 from fsseg.data.structures import STRUCTURES_NAME
 from fsseg.nnunet.environment import SPLITS_NAME, dataset_folder, preprocessed_folder, structures_folder
 from fsseg.nnunet.mirroring import flips_of_pretraining
-from fsseg.nnunet.model_folder import read_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.planning import CONFIGURATION, read_plans_file
 from fsseg.nnunet.preprocessed_dataset import require_all_cases
 from fsseg.nnunet.pretraining.data import preprocessed_structures
@@ -147,7 +147,7 @@ def _checked(config: PretrainConfig) -> _Job:
     flips = flips_of_pretraining(config.settings, structures.names)
     require_new(config.out, resume=config.resume)
     dataset_json = read_dataset_json(preprocessed / "dataset.json")
-    base = None if config.checkpoint is None else read_model_folder(config.checkpoint)
+    base = None if config.checkpoint is None else ModelFolder.read(config.checkpoint)
     notes, seen = random_start_notes(config.recipe, plans), set[str]()
     if base is not None:
         require_fits(base, plans, dataset_json, preprocessed.name)
@@ -241,7 +241,7 @@ def _trainer(job: _Job, folder: Path, device: torch.device) -> Any:
         resume_from=resume_from,
     )
     if config.checkpoint is not None and resume_from is None:
-        base = read_model_folder(config.checkpoint)
+        base = ModelFolder.read(config.checkpoint)
         start_from(trainer.plain_network, base, trainer.structures.names, config.settings.seed)
     return trainer
 
