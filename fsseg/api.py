@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from fsseg.nnunet.model_folder import ModelFolder, read_model_folder
+from fsseg.nnunet.model_folder import ModelFolder
 
 
 def load_model(path: str | os.PathLike[str]) -> ModelFolder:
@@ -21,4 +21,4 @@ def load_model(path: str | os.PathLike[str]) -> ModelFolder:
         >>> base.structures.names
         ('liver', 'spleen')
     """
-    return read_model_folder(Path(path))
+    return ModelFolder.read(Path(path))
