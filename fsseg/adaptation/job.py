@@ -10,13 +10,13 @@ import torch
 
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import UsageError
-from fsseg.config.recipes import HeadStart, Recipe
+from fsseg.config.recipes import DecoderChoice, HeadStart, Recipe
 from fsseg.data.assembly import HIGHEST_INTEGER, paintable, renumbered
 from fsseg.data.structures import Structures
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.adapter_file import LabelMaps
-from fsseg.methods.contract import DecoderChoice, Method
+from fsseg.methods.contract import Method
 from fsseg.models.heads import BACKGROUND, RANDOM, replace_heads, row_sources
 from fsseg.nnunet.configurations import resolved
 from fsseg.nnunet.mirroring import Flips, flips_of_adaptation

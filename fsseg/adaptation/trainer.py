@@ -71,7 +71,7 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
         )
         require_rate(settings.recipe, method)
         require_precision(self.device, settings.recipe.precision)
-        decoder = require_decoder_choice(method, settings.decoder)  # type: ignore[arg-type]
+        decoder = require_decoder_choice(method, settings.decoder)
         self.job = Job(base, target, method, decoder, settings.recipe, settings.seed, self.device)
         self.structures = target.structures
         self.dataset_json = self.job.model().dataset_json
@@ -95,7 +95,7 @@ class nnUNetTrainerFewShot(FewShotTrainer):  # noqa: N801 - nnU-Net finds traine
             deep_supervision=False,
         )
         method = create_method(settings.method, settings.method_options)
-        return AdaptedNetwork(network, method, settings.decoder).network  # type: ignore[arg-type]
+        return AdaptedNetwork(network, method, settings.decoder).network
 
     def adapt(self, volumes: list[Volume]) -> None:
         """Adapt, and write checkpoint, adapter and losses."""

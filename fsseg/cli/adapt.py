@@ -40,8 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the stage."""
+    from fsseg.config.adaptation import DEFAULT_SHOTS
     from fsseg.config.base import validated
-    from fsseg.stages.adapt import DEFAULT_SHOTS, AdaptConfig, run_adapt
+    from fsseg.stages.adapt import AdaptConfig, run_adapt
 
     names = ("checkpoint", "dataset", "out", "estimate", "device")
     values = {name: getattr(arguments, name) for name in names} | case_values(arguments)

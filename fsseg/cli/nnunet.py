@@ -70,12 +70,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _plans(arguments: argparse.Namespace) -> int:
+    from fsseg.config.adaptation import DEFAULT_SHOTS
     from fsseg.config.base import validated
-    from fsseg.stages.nnunet_plans import DEFAULT_SHOTS, NnunetPlansConfig, run_nnunet_plans
+    from fsseg.stages.nnunet_plans import NnunetPlansConfig, run_nnunet_plans
 
     values = {name: getattr(arguments, name) for name in ("checkpoint", "dataset", "name")} | case_values(arguments)
     shots = number_of_shots(arguments, DEFAULT_SHOTS)
-    values |= {"structures": arguments.structure, **method_settings(arguments, shots)}
+    values |= {"structures": arguments.structure or (), **method_settings(arguments, shots)}
     result = run_nnunet_plans(validated(NnunetPlansConfig, values, "the options"))
     number, plans, configuration = (result[key] for key in ("dataset_id", "plans", "configuration"))
     # nnU-Net's own preprocessing fails where an image has no label map.

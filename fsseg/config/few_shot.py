@@ -5,42 +5,30 @@ from typing import Any
 
 from pydantic import Field
 
-from fsseg.config.base import Seed, StrictModel, validated
+from fsseg.config.adaptation import AdaptationSettings
+from fsseg.config.base import validated
 from fsseg.config.errors import UsageError
 from fsseg.config.pretraining import PLANS_KEY, own_block
-from fsseg.config.recipes import HeadStart, Recipe
 
 ADAPT_KEY = "adapt"
 
 
-class FewShotSettings(StrictModel):
-    """What the trainer needs besides nnU-Net's plans; the fields mean what they mean for `fsseg adapt`.
+class FewShotSettings(AdaptationSettings):
+    """What the trainer needs besides nnU-Net's plans.
+
+    Support cases are drawn from the training cases of the fold; all of these are taken where they are fewer.
 
     Attributes:
         checkpoint: model folder of the base.
         base_sha256: hash of its weights and of what in its plans decides what its network computes.
-        structures: structures to adapt to.
-        shots: support cases, drawn from the training cases of the fold; all of these where they are fewer.
         pool: cases that folds are made of; None takes all but the test cases.
         test: cases that are in no fold, as neither are others of the same image.
-        seed: decides the draw, new weights and crops.
-        method, method_options, decoder: the adaptation method.
-        head: where head rows of known structures start.
-        recipe: how it is trained.
     """
 
     checkpoint: Path
     base_sha256: str
-    structures: tuple[str, ...] = Field(min_length=1)
-    shots: int = Field(ge=1)
     pool: tuple[str, ...] | None = Field(default=None, min_length=1)
     test: tuple[str, ...] = ()
-    seed: Seed = 0
-    method: str
-    method_options: dict[str, Any] = Field(default_factory=dict)
-    decoder: str | None = None
-    head: HeadStart = "base"
-    recipe: Recipe = Recipe()
 
 
 def few_shot_settings(plans: dict[str, Any]) -> FewShotSettings:

@@ -8,6 +8,7 @@ from fsseg.config.base import Mirroring, Precision, StrictModel
 from fsseg.config.errors import UsageError, unknown_name
 
 Activation = Literal["sigmoid", "softmax"]
+DecoderChoice = Literal["frozen", "tuned"]
 HeadStart = Literal["base", "new"]  # of the head rows of structures that the base knows; others are new anyway
 # What a method trains itself; decides its learning rate.
 Family = Literal["whole_network", "scratch", "decoder", "head", "black_box", "selective", "low_rank", "adapter"]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from fsseg.config.errors import FssegError, UsageError
-from fsseg.config.recipes import Rates
-from fsseg.methods.contract import DecoderChoice, Method
+from fsseg.config.recipes import DecoderChoice, Rates
+from fsseg.methods.contract import Method
 from fsseg.methods.registry import plain_name
 from fsseg.models.parts import parts_of
 

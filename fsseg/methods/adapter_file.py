@@ -14,9 +14,8 @@ from torch import Tensor
 from fsseg.config.base import StrictModel, validated
 from fsseg.config.bounded_text import parse_json
 from fsseg.config.errors import FssegError, UsageError
-from fsseg.config.recipes import LEAST_TILE_STEP, Activation
+from fsseg.config.recipes import LEAST_TILE_STEP, Activation, DecoderChoice
 from fsseg.data.assembly import HIGHEST_INTEGER
-from fsseg.methods.contract import DecoderChoice
 from fsseg.models.finite import is_finite
 from fsseg.models.weights_hash import hash_of_weights
 

@@ -19,14 +19,13 @@ Hooks in the order of their calls; all have a default that does nothing:
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from fsseg.config.base import StrictModel
-from fsseg.config.recipes import Family
+from fsseg.config.recipes import DecoderChoice, Family
 
-DecoderChoice = Literal["frozen", "tuned"]
 # Features (B, features, D, H, W), and target and validity (B, structures, D, H, W) bool.
 LabelledFeatures = tuple[Tensor, Tensor, Tensor]
 

@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
-
 from fsseg.adaptation.base_gaps import left_random
 from fsseg.adaptation.cost import adaptation_cost, memory_warnings
 from fsseg.adaptation.estimate import FoldScores, leave_one_out
@@ -19,11 +17,10 @@ from fsseg.adaptation.support_cases import negative_notes
 from fsseg.adaptation.support_check import silent_notes
 from fsseg.adaptation.training import train
 from fsseg.checkpoints.base_channels import require_same_channels
-from fsseg.config.base import Seed, StrictModel
+from fsseg.config.adaptation import AdaptationRequest
 from fsseg.config.errors import UsageError, require_known
 from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest
-from fsseg.config.recipes import HeadStart, Recipe
 from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.config.staging import clear_staging
 from fsseg.data.intensity_scale import scale_notes
@@ -31,7 +28,6 @@ from fsseg.data.splits import Split, make_split, read_case_lists
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork, require_decoder_choice
 from fsseg.methods.adapter_file import save_adapter
-from fsseg.methods.contract import DecoderChoice
 from fsseg.methods.registry import create_method
 from fsseg.nnunet.environment import dataset_folder, preprocessed_folder, raw_folder
 from fsseg.nnunet.model_folder import ModelFolder
@@ -48,45 +44,19 @@ CACHE_NAME = "fsseg_cache"
 TRAINING_NAME = "training.pt"  # the state of a training that has not ended
 FOLDS_NAME = "training_estimate.json"  # the folds of a leave-one-out that has not ended
 _UNFINISHED = "training*"  # both
-DEFAULT_SHOTS = 5
 
 
-class AdaptConfig(StrictModel):
-    """What to adapt.
+class AdaptConfig(AdaptationRequest):
+    """What to adapt, and where to.
 
     Attributes:
-        checkpoint: model folder of the base.
-        dataset: number or name of a dataset in nnUNet_raw.
-        structures: structures of the dataset to adapt to, together in one network.
-        shots: number of support cases to draw; with `cases` their number.
-        method: name of the method, with its options.
-        decoder: frozen or tuned; None takes the method's default.
-        head: "base" starts the head rows of structures that the base knows from its own; "new" starts all anew, for a
-            structure that only has the name in common.
-        seed: decides the support draw, new weights and crops.
         out: run folder to make.
-        pool, test: files with one case a line.
-        cases: support cases by name.
         estimate: "loo" also runs leave-one-out over the support cases.
-        recipe: learning rates, schedule, stop rule.
         device: auto, cpu, cuda, cuda:N or mps.
     """
 
-    checkpoint: Path
-    dataset: str
-    structures: tuple[str, ...] = Field(min_length=1)
-    shots: int = Field(default=DEFAULT_SHOTS, ge=1)
-    method: str
-    method_options: dict[str, Any] = Field(default_factory=dict)
-    decoder: DecoderChoice | None = None
-    head: HeadStart = "base"
-    seed: Seed = 0
     out: Path
-    pool: Path | None = None
-    test: Path | None = None
-    cases: tuple[str, ...] | None = None
     estimate: Literal["loo"] | None = None
-    recipe: Recipe = Recipe()
     device: str = "auto"
 
 

@@ -11,16 +11,14 @@ from pydantic import Field
 from fsseg.adaptation.job import make_target, require_classes, require_rate
 from fsseg.adaptation.notes import batch_statistics_notes, recipe_notes, unused_settings_notes, urgent_notes
 from fsseg.checkpoints.base_channels import require_same_channels
-from fsseg.config.base import Seed, StrictModel
+from fsseg.config.adaptation import AdaptationRequest
 from fsseg.config.errors import UsageError, require_known
 from fsseg.config.few_shot import ADAPT_KEY, FewShotSettings
 from fsseg.config.json_files import write_json
 from fsseg.config.pretraining import PLANS_KEY
-from fsseg.config.recipes import HeadStart, Recipe
 from fsseg.data.splits import Split, make_split, read_case_lists
 from fsseg.data.structures import STRUCTURES_NAME
 from fsseg.methods.adapted_network import AdaptedNetwork
-from fsseg.methods.contract import DecoderChoice
 from fsseg.methods.registry import create_method
 from fsseg.models.heads import replace_heads
 from fsseg.nnunet.configurations import plans_with
@@ -30,34 +28,16 @@ from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.preprocessed_dataset import require_same_integers
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
 
-DEFAULT_SHOTS = 5
 
-
-class NnunetPlansConfig(StrictModel):
-    """What the plans say.
+class NnunetPlansConfig(AdaptationRequest):
+    """What the plans say: as of `fsseg adapt`, but that named cases are a pool, of which all are shots.
 
     Attributes:
-        checkpoint: model folder of the base.
-        dataset: number or name of a dataset in nnUNet_raw.
-        structures: structures to adapt to; None takes all that the dataset annotates.
-        shots, seed, pool, test, method, method_options, decoder, head, recipe: as of `fsseg adapt`.
-        cases: support cases by name: a pool of them, of which all are shots.
+        structures: structures to adapt to; none takes all that the dataset annotates.
         name: name of the plans; None makes one of method and shots.
     """
 
-    checkpoint: Path
-    dataset: str
-    structures: tuple[str, ...] | None = Field(default=None, min_length=1)
-    shots: int = Field(default=DEFAULT_SHOTS, ge=1)
-    seed: Seed = 0
-    pool: Path | None = None
-    test: Path | None = None
-    cases: tuple[str, ...] | None = Field(default=None, min_length=1)
-    method: str
-    method_options: dict[str, Any] = Field(default_factory=dict)
-    decoder: DecoderChoice | None = None
-    head: HeadStart = "base"
-    recipe: Recipe = Recipe()
+    structures: tuple[str, ...] = ()
     name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_]+$")
 
 
