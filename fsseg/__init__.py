@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fsseg.api import load_model
+    from fsseg.methods.contract import Method, MethodOptions
+    from fsseg.methods.registration import register_method
 
 __version__ = "0.1.0"
 
@@ -21,10 +23,13 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 # Name -> where it is defined.
 _API = {
+    "Method": "fsseg.methods.contract:Method",
+    "MethodOptions": "fsseg.methods.contract:MethodOptions",
     "load_model": "fsseg.api:load_model",
+    "register_method": "fsseg.methods.registration:register_method",
 }
 
-__all__ = ["__version__", "load_model"]
+__all__ = ["Method", "MethodOptions", "__version__", "load_model", "register_method"]
 
 
 def __getattr__(name: str) -> Any:

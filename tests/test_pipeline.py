@@ -22,7 +22,8 @@ from fsseg.adaptation.support_cases import support_volumes
 from fsseg.config.errors import FssegError
 from fsseg.config.few_shot import few_shot_settings
 from fsseg.config.manifest import sha256_of_file
-from fsseg.config.recipes import HeadStart, Recipe, named_recipe
+from fsseg.config.published_recipes import named_recipe
+from fsseg.config.recipes import HeadStart, Recipe
 from fsseg.config.staging import MARKER_NAME, staging_of
 from fsseg.data.structures import CaseAnnotation, Structures, load_structures
 from fsseg.data.volumes import Volume
@@ -326,7 +327,7 @@ def test_known_structure_starts_from_its_row_and_novel_one_from_its_frequency(la
 def test_published_recipes_start_novel_rows_as_any_new_convolution(lab: Lab) -> None:
     """At their head rate of 1e-4 a bias at the logit of a rare structure would never come back."""
     job, volumes = job_and_volumes(lab, "decoder")
-    settings = named_recipe("fseft", method="decoder", family="decoder", decoder="tuned", shots=2)
+    settings = named_recipe("fseft", family="decoder", decoder="tuned", shots=2)
     adapted = build_adapted(replace(job, recipe=Recipe(**settings)), volumes)
     weight, bias = head_of(adapted.network)
     channel = {name: index for index, name in enumerate(job.target.names)}

@@ -22,7 +22,8 @@ from fsseg.adaptation.notes import batch_statistics_notes
 from fsseg.adaptation.support_cases import support_volumes
 from fsseg.adaptation.training import train
 from fsseg.config.errors import UsageError
-from fsseg.config.recipes import Family, Recipe, named_recipe
+from fsseg.config.published_recipes import named_recipe
+from fsseg.config.recipes import Family, Recipe
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.contract import DecoderChoice
 from fsseg.methods.registry import METHODS, create_method, method_class
@@ -41,7 +42,8 @@ from fsseg.training.seeding import seeded
 def recipe(
     name: str, *, method: str = "lora", family: Family = "low_rank", decoder: str = "frozen", shots: int = 5
 ) -> Recipe:
-    return Recipe(**named_recipe(name, method=method, family=family, decoder=decoder, shots=shots))
+    own = method_class(method).published_rate
+    return Recipe(**named_recipe(name, family=family, decoder=decoder, shots=shots, published_rate=own))
 
 
 # Settings

@@ -89,6 +89,6 @@ def _say_values(action: argparse.Action, command: str) -> None:
 
 
 def _recipes(command: str) -> list[str]:
-    from fsseg.config import pretraining, recipes
+    from fsseg.config import pretraining, published_recipes
 
-    return list(pretraining.RECIPES if command == "pretrain" else recipes.RECIPES)
+    return list(pretraining.RECIPES if command == "pretrain" else published_recipes.RECIPES)

@@ -40,17 +40,17 @@ def method_settings(arguments: argparse.Namespace, shots: int) -> dict[str, Any]
         arguments: of `add_method_options`; method and decoder are filled in where there was no --method.
         shots: support cases, by which published recipes count their steps.
     """
-    from fsseg.config.recipes import named_recipe
+    from fsseg.config.published_recipes import named_recipe
     from fsseg.methods.registry import method_class
 
     _fill_in_default(arguments)
     method = method_class(arguments.method)
     recipe = named_recipe(
         arguments.recipe,
-        method=arguments.method.partition(":")[0],
         family=method.family,
         decoder=arguments.decoder or method.decoder_choices[0],
         shots=max(shots, 1),  # what is wrong with fewer is said of --shots alone
+        published_rate=method.published_rate,
     )
     settings = parse_set(arguments.set)
     _require_places(settings, method)

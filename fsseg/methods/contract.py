@@ -43,6 +43,7 @@ class Method:
         reads_features_only: trains nothing in front of the last decoder features, so these can be computed once.
         training_free: the head is set by `fit_closed_form` from these features, and no step is taken.
         family: what the method trains itself; a recipe names a learning rate per family.
+        published_rate: learning rate of published recipes with a frozen decoder; None takes that of the family.
 
     Attributes (of the class, or properties that depend on the options):
         identity_at_start: the adapted network equals the pretrained one before the first step.
@@ -55,6 +56,7 @@ class Method:
     reads_features_only: ClassVar[bool] = False
     training_free: ClassVar[bool] = False
     family: ClassVar[Family]
+    published_rate: ClassVar[float | None] = None
     identity_at_start: bool = True
     not_merged_because: str = ""
 

@@ -33,6 +33,7 @@ class SpatialAdapter(Method):
     decoder_choices = ("frozen",)
     reads_features_only = True
     family = "black_box"
+    published_rate = 1e-4
     not_merged_because = "between its convolutions is a ReLU, so no weights of a 1x1x1 head compute the same"
 
     def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fsseg.config.described import as_yaml, described_fields
 from fsseg.config.recipes import Recipe
-from fsseg.methods.registry import METHODS, create_method, preset_options
+from fsseg.methods.registry import create_method, method_entry, preset_options
 from fsseg.stages.list_methods import counts_on_plans
 
 # What a family trains itself, besides the head.
@@ -47,14 +47,14 @@ def describe_method(name: str, plans: Path | None) -> dict[str, Any]:
     trains = "nothing by steps: the head is set from features" if method.training_free else _TRAINS[method.family]
     return {
         "name": name,
-        "summary": METHODS[plain].summary,
+        "summary": method_entry(name).summary,
         "text": inspect.cleandoc(type(method).__doc__ or ""),
         "trains": trains,
         "learning_rate": None if method.training_free else Recipe().learning_rates[method.family],
         "mergeable": not method.not_merged_because,
         "not_merged_because": method.not_merged_because,
         "decoder": list(method.decoder_choices),
-        "presets": {f"{plain}:{preset}": dict(values) for preset, values in METHODS[plain].presets.items()},
+        "presets": {f"{plain}:{preset}": dict(values) for preset, values in method_entry(name).presets.items()},
         "options": options,
         **counts_on_plans(name, plans),
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fsseg.config.errors import FssegError
-from fsseg.methods.registry import METHODS, create_method, method_names, preset_options
+from fsseg.methods.registry import create_method, method_entry, method_names, preset_options
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,7 +26,7 @@ def list_methods(plans: Path | None) -> list[dict[str, Any]]:
     network = None if plans is None else _network_without_data(plans)
     rows = []
     for name in method_names():
-        entry = METHODS[name.partition(":")[0]]
+        entry = method_entry(name)
         row: dict[str, Any] = {
             "name": name,
             "summary": entry.summary,
