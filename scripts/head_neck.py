@@ -14,6 +14,7 @@ last 15. Resumable at any moment: what is finished is not run again.
 
 import argparse
 import json
+import logging
 import os
 import shlex
 import sys
@@ -25,11 +26,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from head_neck_table import write_tables
-from tqdm import tqdm
 
 from fsseg.cli.options import parse_set
 from fsseg.config.base import Precision
 from fsseg.config.errors import FssegError
+from fsseg.config.progress import Progress
 from fsseg.methods.registry import create_method
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -83,6 +84,7 @@ class Job:
 def main() -> None:
     """Run what is missing, then write the tables."""
     arguments = _arguments()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")  # how far it is, where there is no terminal
     out = arguments.out.resolve()
     os.environ["nnUNet_raw"] = str(out / "nnUNet_raw")
     os.environ["nnUNet_preprocessed"] = str(out / "nnUNet_preprocessed")
@@ -186,8 +188,9 @@ def run_all(work: Callable[[Job, str], None], jobs: list[Job], arguments: argpar
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
         waiting = [pool.submit(work, job, arguments.score) for job in jobs]
         try:
-            for done in tqdm(as_completed(waiting), total=len(waiting), desc=work.__name__, unit="job", disable=None):
-                done.result()
+            with Progress(work.__name__, len(waiting), "job") as progress:
+                for done in progress.over(as_completed(waiting)):
+                    done.result()
         finally:
             pool.shutdown(cancel_futures=True)  # a failure is seen at once, not after all other jobs
 

@@ -11,6 +11,7 @@ purpose: at 1,000 steps even from-scratch has caught up (README), and encoders c
 """
 
 import argparse
+import logging
 import os
 import shlex
 import sys
@@ -23,9 +24,9 @@ from typing import Any, get_args
 
 import head_neck
 from head_neck_pretraining_table import write_tables
-from tqdm import tqdm
 
 from fsseg.config.base import Precision
+from fsseg.config.progress import Progress
 
 SEEDS = 3
 SHOTS = 5
@@ -86,6 +87,7 @@ class Encoder:
 def main() -> None:
     """Run what is missing, then write the tables."""
     arguments = _arguments()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")  # how far it is, where there is no terminal
     out = arguments.out.resolve()
     os.environ |= {name: str(out / name) for name in ("nnUNet_raw", "nnUNet_preprocessed")}
     os.environ["OMP_NUM_THREADS"] = "1"  # processes with one thread each are faster than one process with two
@@ -134,8 +136,9 @@ def _run(work: Callable[..., None], jobs: list[tuple], workers: int) -> None:
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         waiting = [pool.submit(work, *job) for job in jobs]
         try:
-            for done in tqdm(as_completed(waiting), total=len(waiting), desc=work.__name__, unit="job", disable=None):
-                done.result()
+            with Progress(work.__name__, len(waiting), "job") as progress:
+                for done in progress.over(as_completed(waiting)):
+                    done.result()
         finally:
             pool.shutdown(cancel_futures=True)  # a failure is seen at once, not after all other jobs
 

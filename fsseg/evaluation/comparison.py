@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from fsseg.config.errors import FssegError
+from fsseg.config.progress import Progress
 from fsseg.data.structures import Structures
 from fsseg.evaluation.aggregation import CaseRow
 from fsseg.evaluation.label_folders import LabelFolder
@@ -42,14 +41,15 @@ def compare(
     """
     rows: list[CaseRow] = []
     problems: list[str] = []
-    for case in tqdm(cases, desc="evaluate", unit="case", disable=None):
-        try:
-            pair = _read_pair(prediction, reference, case, structures)
-        except FssegError as error:
-            problems.append(str(error))
-            continue
-        if not problems:  # else the run fails anyway, and the remaining cases are only checked
-            rows += _score(pair, case, prediction.structures, reference.structures, tolerance_mm)
+    with Progress("evaluate", len(cases), "case") as progress:
+        for case in progress.over(cases):
+            try:
+                pair = _read_pair(prediction, reference, case, structures)
+            except FssegError as error:
+                problems.append(str(error))
+                continue
+            if not problems:  # else the run fails anyway, and the remaining cases are only checked
+                rows += _score(pair, case, prediction.structures, reference.structures, tolerance_mm)
     if problems:
         listing = "\n".join(problems)
         raise FssegError(f"{len(problems)} of {len(cases)} cases cannot be compared:\n{listing}")

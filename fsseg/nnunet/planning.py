@@ -1,6 +1,5 @@
 """Plans of a dataset: made by nnU-Net's planner, or shipped with the architecture already decided."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 
 from fsseg.config.errors import UsageError, unknown_name
 from fsseg.config.json_files import read_json, write_json
+from fsseg.config.progress import LogLines, on_terminal
 from fsseg.nnunet.normalization import STATISTICS
 from fsseg.nnunet.plans_content import checked_plans
 from fsseg.nnunet.preprocessed_dataset import CONFIGURATION
@@ -96,5 +96,5 @@ def read_plans_file(file: Path, otherwise: str = "") -> dict[str, Any]:
 
 
 def _extract_fingerprint(dataset_id: int) -> None:
-    with nnunet_failures("The dataset has no fingerprint"), quiet():
-        extract_fingerprints([dataset_id], num_processes=2, show_progress_bar=sys.stderr.isatty())
+    with nnunet_failures("The dataset has no fingerprint"), quiet(), LogLines("fingerprint of the dataset"):
+        extract_fingerprints([dataset_id], num_processes=2, show_progress_bar=on_terminal())

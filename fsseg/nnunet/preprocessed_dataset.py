@@ -2,7 +2,6 @@
 
 import filecmp
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 
 from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from tqdm import tqdm
 
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import read_json, write_json
 from fsseg.config.manifest import MANIFEST_NAME
+from fsseg.config.progress import LogLines, Progress, on_terminal
 from fsseg.config.staging import clear_staging, locked_staging
 from fsseg.data.dataset_json import read_dataset_json
 from fsseg.data.folder_listing import listed
@@ -127,23 +126,25 @@ def preprocess_dataset(dataset: RawDataset, preprocessed: Path, plans_name: str,
     """
     write_json(preprocessed / "dataset.json", dataset.dataset_json)
     name, cases = dataset.path.name, dataset.images_of_cases()
-    if workers > 1:
-        show = sys.stderr.isatty()
-        with nnunet_failures(f"{name} cannot be preprocessed"), quiet():
-            preprocess([dataset_id_of(preprocessed)], plans_name, (CONFIGURATION,), (workers,), show_progress_bar=show)
-        return len(cases)
     plans = PlansManager(read_json(preprocessed / f"{plans_name}.json"))
     configuration = plans.get_configuration(CONFIGURATION)
     out = preprocessed / configuration.data_identifier
+    if workers > 1:
+        lines = LogLines("preprocess", lambda: len(list(out.glob("*.pkl"))), len(cases), "case")
+        with nnunet_failures(f"{name} cannot be preprocessed"), quiet(), lines:
+            identifier, show = dataset_id_of(preprocessed), on_terminal()
+            preprocess([identifier], plans_name, (CONFIGURATION,), (workers,), show_progress_bar=show)
+        return len(cases)
     for folder in (out, preprocessed / REFERENCE_FOLDER):
         folder.mkdir()
     preprocessor = configuration.preprocessor_class(verbose=False)
-    for case, images in tqdm(cases.items(), desc="preprocess", unit="case", disable=None):
-        files, label = [str(image) for image in images], dataset.label(case)
-        with nnunet_failures(f"Case {case!r} of {name} cannot be preprocessed"), quiet():
-            preprocessor.run_case_save(str(out / case), files, str(label), plans, configuration, dataset.dataset_json)
-        # Where nnU-Net's validation looks for it; its own preprocessing copies it, too.
-        shutil.copyfile(label, preprocessed / REFERENCE_FOLDER / label.name)
+    with Progress("preprocess", len(cases), "case") as progress:
+        for case, images in progress.over(cases.items()):
+            files, label, file = [str(image) for image in images], dataset.label(case), str(out / case)
+            with nnunet_failures(f"Case {case!r} of {name} cannot be preprocessed"), quiet():
+                preprocessor.run_case_save(file, files, str(label), plans, configuration, dataset.dataset_json)
+            # Where nnU-Net's validation looks for it; its own preprocessing copies it, too.
+            shutil.copyfile(label, preprocessed / REFERENCE_FOLDER / label.name)
     return len(cases)
 
 

@@ -5,9 +5,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from fsseg.config.errors import FssegError
+from fsseg.config.progress import Progress
 from fsseg.data.images import UnreadableImageError
 from fsseg.data.intensity_scale import scale_notes
 from fsseg.nnunet.finished_cases import FinishedCases
@@ -55,12 +54,13 @@ class Segmenting:
             log.warning("Going on: %d of %d cases were finished before.", kept, len(cases))
         work = self.finished.folder / _WORK_NAME
         work.mkdir()
-        for case in tqdm(cases, desc="predict", unit="case", disable=None):
-            try:
-                self._add(case, work)
-            except UnreadableImageError as error:
-                self.bad[case.name] = str(error)
-                log.warning("%s cannot be segmented: %s", case.name, error)
+        with Progress("predict", len(cases), "case") as progress:
+            for case in progress.over(cases):
+                try:
+                    self._add(case, work)
+                except UnreadableImageError as error:
+                    self.bad[case.name] = str(error)
+                    log.warning("%s cannot be segmented: %s", case.name, error)
         work.rmdir()
 
     def _add(self, case: PredictionCase, work: Path) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK
-from tqdm import tqdm
 
 from fsseg.config.errors import FssegError, first_of, listed_problems
+from fsseg.config.progress import Progress
 from fsseg.data.case_checks import checked_channel, checked_labels, header_problems
 from fsseg.data.channels import channel_names
 from fsseg.data.image_header import Reader, check_header
@@ -42,12 +42,11 @@ def require_usable_dataset(dataset: RawDataset, workers: int, reader: Reader) ->
     problems = [f"{file.name}: not named CASE_0000{dataset.file_ending}" for file in dataset.ignored_images()]
     cases = sorted(images.keys() | dataset.structures.cases.keys())
     # Threads, not processes: nearly all the time goes into unpacking and comparing, outside of Python.
-    with ThreadPool(workers) as pool:
+    with ThreadPool(workers) as pool, Progress("check", len(cases), "case") as progress:
         checked = pool.imap(
             lambda case: _dataset_case_problems(dataset, case, images.get(case, []), reader, seen), cases
         )
-        shown = tqdm(checked, total=len(cases), desc="check", unit="case", disable=None)
-        for case, found in zip(cases, shown, strict=True):
+        for case, found in progress.over(zip(cases, checked, strict=True)):
             problems += [f"{case}: {problem}" for problem in found]
     if problems:
         raise FssegError(

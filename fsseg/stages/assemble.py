@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
-from tqdm import tqdm
 
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import FssegError, UsageError, listed_problems
 from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest
+from fsseg.config.progress import Progress
 from fsseg.config.run_folder import new_run_folder
 from fsseg.data.assemble_report import Joined, assemble_report
 from fsseg.data.assembly import (
@@ -138,11 +138,12 @@ def _join(
         register_spec(joined.combinations, spec, names[spec.name])
     require_representable(len(joined.combinations))
     cases = list(_cases(specs, folders, joined))
-    for spec, files in tqdm(cases, desc="cases", disable=None):
-        labelled = CaseReader(spec, names[spec.name], joined.combinations, repair=repair).read(files)
-        _add(joined, f"{spec.name}_{files.case}", files, labelled)
-        if staging and not joined.problems:
-            write_case(staging, f"{spec.name}_{files.case}", files, labelled)
+    with Progress("assemble", len(cases), "case") as progress:
+        for spec, files in progress.over(cases):
+            labelled = CaseReader(spec, names[spec.name], joined.combinations, repair=repair).read(files)
+            _add(joined, f"{spec.name}_{files.case}", files, labelled)
+            if staging and not joined.problems:
+                write_case(staging, f"{spec.name}_{files.case}", files, labelled)
     _refuse(joined.problems, len(cases))
     return joined
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from fsseg.checkpoints.base_channels import require_channels
 from fsseg.config.errors import UsageError, require_known
 from fsseg.config.json_files import write_json
+from fsseg.config.progress import Progress
 from fsseg.data.assembly import renumbered
 from fsseg.data.channels import channel_names
 from fsseg.data.intensity_scale import scale_notes
@@ -108,17 +108,20 @@ def run_zero_shot(
         {check.model.structures.names[row]: (index + 1,) for index, row in enumerate(rows)}
     )
     predictor = Predictor(network, replace(check.model, dataset_json=labels), device)
-    for case in tqdm(check.cases, desc="zero-shot", unit="case", disable=None):
-        image, properties = predictor.preprocessor.image(check.dataset.images(case))
-        logits = predictor.logits(image)
-        for group in check.groups:
-            integers = renumbered(check.dataset.structures, tuple(check.groups[group]))
-            channels = [rows.index(check.groups[group][structure]) for structure in integers]
-            dataset_json = check.model.dataset_json_with(integers)
-            out = folder / _with_group(FOLDER_NAME, group)
-            out.mkdir(exist_ok=True)
-            write_json(out / "dataset.json", dataset_json)
-            predictor.write(logits[channels], properties, out / f"{case}{dataset_json['file_ending']}", dataset_json)
+    with Progress("zero-shot", len(check.cases), "case") as progress:
+        for case in progress.over(check.cases):
+            image, properties = predictor.preprocessor.image(check.dataset.images(case))
+            logits = predictor.logits(image)
+            for group in check.groups:
+                integers = renumbered(check.dataset.structures, tuple(check.groups[group]))
+                channels = [rows.index(check.groups[group][structure]) for structure in integers]
+                dataset_json = check.model.dataset_json_with(integers)
+                out = folder / _with_group(FOLDER_NAME, group)
+                out.mkdir(exist_ok=True)
+                write_json(out / "dataset.json", dataset_json)
+                predictor.write(
+                    logits[channels], properties, out / f"{case}{dataset_json['file_ending']}", dataset_json
+                )
     summary = {name: row for group in check.groups for name, row in _evaluated(check, group, folder).items()}
     return summary, scale_notes(predictor.preprocessor.off_scale)
 

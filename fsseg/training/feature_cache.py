@@ -9,9 +9,9 @@ import time
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from fsseg.config.base import Precision
+from fsseg.config.progress import Progress
 from fsseg.models.parts import parts_of
 from fsseg.training.crop_batches import Crops
 from fsseg.training.feature_pool import FeaturePool, Sample, room_for
@@ -32,7 +32,7 @@ def cache_features(
         gib: bound on the memory, see `room_for`.
         device: where to compute.
         precision: in which the network computes.
-        label: text of the progress bar.
+        label: what the progress is called.
     """
     started = time.perf_counter()
     place(network, device).eval()
@@ -40,8 +40,9 @@ def cache_features(
     on_device, on_host = room_for(first, len(crops), gib=gib, device=device, crops_per_turn=crops.crops_per_turn)
     pool = FeaturePool(first, on_device=on_device, on_host=on_host, device=device)
     pool.put(0, first)
-    for number in tqdm(range(1, len(pool)), desc=f"{label}: features", unit="crop", disable=None):
-        pool.put(number, _sample(network, crops[number], device, precision))
+    with Progress(f"{label}, features", len(pool), "crop", done=1) as progress:
+        for number in progress.over(range(1, len(pool))):
+            pool.put(number, _sample(network, crops[number], device, precision))
     pool.seconds = time.perf_counter() - started
     return pool
 

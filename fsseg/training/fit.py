@@ -9,10 +9,10 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from fsseg.config.base import Precision
 from fsseg.config.errors import FssegError
+from fsseg.config.progress import Progress
 from fsseg.config.stopping import stops_after_step
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.models.parts import parts_of
@@ -94,7 +94,7 @@ def fit(
         checkpoint_activations: compute activations again in the backward pass instead of keeping them.
         checkpoint: keeps the state; a training of which it has one goes on.
         on_step: called after every step with the losses of all steps so far and the learning rates by group.
-        label: text of the progress bar.
+        label: what the progress is called.
 
     Raises:
         FssegError: the loss is not finite.
@@ -119,7 +119,7 @@ def fit(
     with (
         stops_after_step() as stop,
         checkpointed(network, enabled=checkpoint_activations),
-        tqdm(total=schedule.max_steps, initial=done, desc=label, unit="step", disable=None) as progress,
+        Progress(label, schedule.max_steps, "step", done=done) as progress,
     ):
         for batch in () if schedule.ended else batches(done):
             factor = schedule.factor()
@@ -142,8 +142,7 @@ def fit(
                 raise FssegError(
                     f"The loss became {value} at step {len(schedule.losses) + 1}; lower the learning rate."
                 )
-            progress.update()
-            progress.set_postfix(loss=f"{value:.3f}", refresh=False)
+            progress.advance(value)
             ended = schedule.record(value)
             on_step(schedule.losses, {group["name"]: group["lr"] for group in optimizer.param_groups})
             if checkpoint is not None and (stop.number or not ended):

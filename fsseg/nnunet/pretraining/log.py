@@ -1,4 +1,4 @@
-"""What a pretraining reports while it runs: metrics.jsonl, a line an epoch, and the progress bar."""
+"""What a pretraining reports while it runs: metrics.jsonl, a line an epoch, and the progress."""
 
 import json
 from collections.abc import Sequence
@@ -6,28 +6,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+
+from fsseg.config.progress import Progress
 
 METRICS_NAME = "metrics.jsonl"
 
 
 class PretrainLog:
-    """Metrics file and progress bar of one training; only the first of several processes starts it."""
+    """Metrics file and progress of one training; only the first of several processes starts it."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.progress: tqdm | None = None
+        self.progress: Progress | None = None
 
     def start(self, steps_done: int, steps: int) -> None:
-        """Drop the metrics of epochs that will run again, and show the progress bar on a terminal."""
+        """Drop the metrics of epochs that will run again, and show the progress."""
         keep_metrics_until(self.file, steps_done)
-        self.progress = tqdm(total=steps, initial=steps_done, desc="pretrain", unit="step", disable=None)
+        self.progress = Progress("pretrain", steps, "step", done=steps_done)
+        self.progress.start()
 
     def step(self, loss: float) -> None:
         """Advance by one step."""
         if self.progress is not None:
-            self.progress.update()
-            self.progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            self.progress.advance(loss)
 
     def epoch(self, step: int, losses: Sequence[float], dice: dict[str, float], learning_rate: float) -> None:
         """Append what an epoch came to; a structure without a Dice (NaN) has null."""
@@ -43,7 +44,7 @@ class PretrainLog:
             file.write(json.dumps(line) + "\n")
 
     def close(self) -> None:
-        """End the progress bar."""
+        """Show the progress no longer."""
         if self.progress is not None:
             self.progress.close()
 

@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -219,11 +220,11 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
 
         Ctrl-C and SIGTERM wait for the end of a step, or of the epoch whose last step it is, and its state is saved.
         """
-        with stops_after_step() as self.stop, worker_errors_named():
+        with stops_after_step() as self.stop, worker_errors_named(), closing(self.metrics):
             super().run_training()
 
     def on_train_start(self) -> None:
-        """Write what makes the folder a model folder, and start the progress bar."""
+        """Write what makes the folder a model folder, and start to show the progress."""
         if not self.was_initialized:
             self.initialize()
         self.dataloader_train, self.dataloader_val = self.get_dataloaders()
@@ -357,7 +358,6 @@ class nnUNetTrainerPartialLabel(nnUNetTrainer):  # noqa: N801 - nnU-Net finds tr
 
     def on_train_end(self) -> None:
         """Write the final checkpoint in the form that stock nnU-Net predicts with."""
-        self.metrics.close()
         folder = Path(str(self.output_folder))
         self.save_checkpoint(str(folder / CHECKPOINT_NAME))
         if self.processes.writes:
