@@ -171,7 +171,7 @@ def pretrain(encoder: Encoder) -> None:
 def score_held_out(encoder: Encoder, out: Path) -> None:
     """Score the encoder's own head on the cases that its pretraining held out."""
     from fsseg.data.structures import load_structures
-    from fsseg.nnunet.pretraining.data import stratified_holdout
+    from fsseg.nnunet.pretraining.holdout import stratified_holdout
 
     (raw,) = (out / "nnUNet_raw").glob(f"Dataset{encoder.dataset}_*")
     structures = load_structures(raw)

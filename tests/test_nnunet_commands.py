@@ -281,7 +281,7 @@ def few_shot_folder(site: tuple[Lab, dict[str, str]], method: str) -> Path:
 def test_stock_preprocessing_does_not_make_unknown_structures_background(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fsseg.nnunet.pretraining.data import structures_of_preprocessed
+    from fsseg.nnunet.preprocessed_structures import structures_of_preprocessed
 
     monkeypatch.setenv("nnUNet_raw", str(lab.root / "raw"))
     (tmp_path / SOURCES).mkdir()

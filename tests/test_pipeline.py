@@ -476,7 +476,7 @@ def test_a_pretraining_that_fails_at_its_very_end_is_not_lost(
     assert (staging_of(run) / FINAL).exists()
     trained: list[Any] = []
     monkeypatch.setattr(
-        "fsseg.nnunet.pretraining.trainer.optimisation_step",
+        "fsseg.nnunet.pretraining.seeded_trainer.optimisation_step",
         lambda *_, **__: trained.append(1) or (0.0, True),
     )
     succeed(*words, "--resume")
@@ -569,7 +569,7 @@ def without(structures: Structures, case: str, name: str) -> Structures:
 
 
 def test_a_structure_that_a_case_does_not_annotate_is_no_foreground(lab: Lab, trainer: Any) -> None:
-    from fsseg.nnunet.pretraining.data import preprocessed_volume
+    from fsseg.nnunet.preprocessed_volume import preprocessed_volume
 
     folder = Path(str(trainer.preprocessed_dataset_folder))
     for case, annotation in trainer.structures.cases.items():

@@ -33,7 +33,7 @@ from fsseg.config.errors import FssegError
 from fsseg.data.structures import load_structures
 from fsseg.nnunet.environment import SPLITS_NAME
 from fsseg.nnunet.preprocessed_dataset import new_preprocessed, require_all_cases
-from fsseg.nnunet.pretraining.data import preprocessed_structures
+from fsseg.nnunet.preprocessed_structures import preprocessed_structures
 from fsseg.nnunet.raw_dataset import read_raw_dataset
 
 DATA = f"{PLANS_NAME}_3d_fullres"

@@ -26,7 +26,8 @@ from fsseg.models.parts import parts_of
 from fsseg.nnunet.augmentation import turn_and_shift
 from fsseg.nnunet.environment import SPLITS_NAME
 from fsseg.nnunet.model_folder import ModelFolder
-from fsseg.nnunet.pretraining.data import source_weights, stratified_holdout
+from fsseg.nnunet.pretraining.holdout import stratified_holdout
+from fsseg.nnunet.pretraining.sampling import source_weights
 from fsseg.nnunet.pretraining.trainer import nnUNetTrainerPartialLabel
 from fsseg.nnunet.softmax_head import with_background
 from fsseg.pretraining.notes import (
@@ -277,7 +278,7 @@ def step_of(trainer: Any, monkeypatch: pytest.MonkeyPatch, *, stepped: bool) -> 
         drawn.extend([torch.rand(()).item(), np.random.random(), random.random()])  # noqa: NPY002
         return 0.5, stepped
 
-    monkeypatch.setattr("fsseg.nnunet.pretraining.trainer.optimisation_step", step)
+    monkeypatch.setattr("fsseg.nnunet.pretraining.seeded_trainer.optimisation_step", step)
     nnUNetTrainerPartialLabel.train_step(trainer, {})
     return drawn
 

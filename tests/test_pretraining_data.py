@@ -22,9 +22,11 @@ from fsseg.config.run_folder import new_run_folder
 from fsseg.data.crops import CropSampler
 from fsseg.data.structures import CaseAnnotation, Structures, load_structures
 from fsseg.data.volumes import Volume
-from fsseg.nnunet.pretraining.data import KEPT_LOCATIONS, preprocessed_volume, source_weights, stratified_holdout
+from fsseg.nnunet.preprocessed_volume import KEPT_LOCATIONS, preprocessed_volume
+from fsseg.nnunet.pretraining.holdout import stratified_holdout
 from fsseg.nnunet.pretraining.loaders import workers_for
 from fsseg.nnunet.pretraining.make_trainer import make_trainer
+from fsseg.nnunet.pretraining.sampling import source_weights
 from fsseg.nnunet.stored_array import StoredArray
 from fsseg.training.crop_batches import worker_errors_named
 

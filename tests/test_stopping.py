@@ -174,16 +174,16 @@ def test_seconds_before_a_stop_are_counted(lab: Lab, tmp_path: Path, monkeypatch
 def test_a_pretraining_stopped_by_sigterm_goes_on_at_the_next_step(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, at: int
 ) -> None:
-    from fsseg.nnunet.pretraining import trainer as partial_label_trainer
+    from fsseg.nnunet.pretraining import seeded_trainer
 
     words = lab.pretrain_words(tmp_path / "run", steps=5)
     with monkeypatch.context() as patch:
-        kill_in_step(patch, partial_label_trainer, at)
+        kill_in_step(patch, seeded_trainer, at)
         stopped = fsseg(*words)
     assert stopped.code == 1
     assert "stopped by SIGTERM" in stopped.err
     with monkeypatch.context() as patch:
-        taken = kill_in_step(patch, partial_label_trainer, 0)
+        taken = kill_in_step(patch, seeded_trainer, 0)
         resumed = fsseg(*words, "--resume", "--json")
     assert resumed.code == 0, resumed.err
     assert len(taken) == 5 - at

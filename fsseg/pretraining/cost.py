@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
 from fsseg.config.manifest import peak_memory_mib
-from fsseg.nnunet.pretraining.data import KEPT_LOCATIONS
+from fsseg.nnunet.preprocessed_volume import KEPT_LOCATIONS
 from fsseg.nnunet.pretraining.loaders import workers_for
 from fsseg.training.cost import BatchClock, mib_of
 from fsseg.training.cost_advice import Demand, PlannedStep, Remedies, said

@@ -26,7 +26,7 @@ from fsseg.nnunet.mirroring import flips_of_pretraining
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.planning import CONFIGURATION, read_plans_file
 from fsseg.nnunet.preprocessed_dataset import require_all_cases
-from fsseg.nnunet.pretraining.data import preprocessed_structures
+from fsseg.nnunet.preprocessed_structures import preprocessed_structures
 from fsseg.nnunet.pretraining.objective import require_loss_fits
 from fsseg.pretraining.cost import memory_warnings, pretraining_cost
 from fsseg.pretraining.notes import (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fsseg.nnunet.pretraining.log import keep_metrics_until
+from fsseg.nnunet.metrics_file import keep_metrics_until
 from fsseg.reporting.curves import Curves, panels_figure
 
 PROGRESS_NAME = "progress.jsonl"

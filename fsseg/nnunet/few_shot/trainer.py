@@ -29,8 +29,9 @@ from fsseg.nnunet.checkpoint_file import (
 from fsseg.nnunet.environment import SPLITS_NAME, require_full_paths
 from fsseg.nnunet.few_shot.folds import FOLDS_OF_NNUNET, fold_of_pool, pool_cases, restricted
 from fsseg.nnunet.few_shot.log import PROGRESS_NAME
+from fsseg.nnunet.preprocessed_structures import structures_of_preprocessed
+from fsseg.nnunet.preprocessed_volume import preprocessed_volume
 from fsseg.nnunet.preprocessing import source_labels
-from fsseg.nnunet.pretraining.data import preprocessed_volume, structures_of_preprocessed
 from fsseg.nnunet.validation import REFERENCE_FOLDER, validate
 
 

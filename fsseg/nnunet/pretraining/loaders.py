@@ -21,7 +21,8 @@ from fsseg.nnunet.augmentation import (
     turn_and_shift,
 )
 from fsseg.nnunet.case_zones import zone_axis
-from fsseg.nnunet.pretraining.data import preprocessed_volume, require_every_structure, source_weights
+from fsseg.nnunet.preprocessed_volume import preprocessed_volume
+from fsseg.nnunet.pretraining.sampling import require_every_structure, source_weights
 from fsseg.nnunet.process_counts import require_process_counts
 from fsseg.training.crop_batches import Crops, batches
 from fsseg.training.processes import Processes, processes_of_host

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fsseg.config.progress import Progress
+
+from fsseg.nnunet.metrics_file import keep_metrics_until
 
 METRICS_NAME = "metrics.jsonl"
 
@@ -47,19 +48,3 @@ class PretrainLog:
         """Show the progress no longer."""
         if self.progress is not None:
             self.progress.close()
-
-
-def keep_metrics_until(metrics: Path, steps: int) -> None:
-    """Drop the metrics of epochs whose checkpoint was not written before a training was stopped."""
-    if metrics.is_file():
-        lines = metrics.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if 0 < _step(line) <= steps]
-        metrics.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-
-
-def _step(line: str) -> int:
-    try:
-        content: dict[str, Any] = json.loads(line)
-        return int(content["step"])
-    except json.JSONDecodeError:
-        return 0  # the training was killed while it wrote this line

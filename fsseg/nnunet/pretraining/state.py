@@ -1,16 +1,19 @@
 """What a checkpoint of a pretraining holds besides the weights, so that a resumed run equals an uninterrupted one."""
 
 from copy import deepcopy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fsseg.training.course import Course
 
+if TYPE_CHECKING:
+    from fsseg.nnunet.pretraining.resumable_trainer import ResumableTrainer
 
-def training_state(trainer: Any, *, average: bool) -> dict[str, Any]:
+
+def training_state(trainer: "ResumableTrainer", *, average: bool) -> dict[str, Any]:
     """Return optimiser, logs and place in the training as plain values and tensors; its place says what is random.
 
     Args:
-        trainer: the partial-label trainer.
+        trainer: an initialised trainer.
         average: with the averaged weights, if there are any.
     """
     logged = trainer.logger.get_checkpoint()
@@ -27,7 +30,7 @@ def training_state(trainer: Any, *, average: bool) -> dict[str, Any]:
     }
 
 
-def restore_training(trainer: Any, state: dict[str, Any]) -> None:
+def restore_training(trainer: "ResumableTrainer", state: dict[str, Any]) -> None:
     """Put an initialised trainer into the state of a checkpoint."""
     trainer.plain_network.load_state_dict(state["network_weights"])
     if trainer.average is not None and state["average"] is not None:
