@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from fsseg.config.progress import Progress
-
 from fsseg.nnunet.metrics_file import keep_metrics_until
 
 METRICS_NAME = "metrics.jsonl"
