@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from fsseg.api import load_model
     from fsseg.methods.contract import Method, MethodOptions
     from fsseg.methods.registration import register_method
+    from fsseg.models.network_parts import NetworkParts
+    from fsseg.models.registration import register_network
 
 __version__ = "0.1.0"
 
@@ -25,11 +27,21 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 _API = {
     "Method": "fsseg.methods.contract:Method",
     "MethodOptions": "fsseg.methods.contract:MethodOptions",
+    "NetworkParts": "fsseg.models.network_parts:NetworkParts",
     "load_model": "fsseg.api:load_model",
     "register_method": "fsseg.methods.registration:register_method",
+    "register_network": "fsseg.models.registration:register_network",
 }
 
-__all__ = ["Method", "MethodOptions", "__version__", "load_model", "register_method"]
+__all__ = [
+    "Method",
+    "MethodOptions",
+    "NetworkParts",
+    "__version__",
+    "load_model",
+    "register_method",
+    "register_network",
+]
 
 
 def __getattr__(name: str) -> Any:

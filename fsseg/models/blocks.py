@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from fsseg.models.registration import class_name, registered_networks
 from fsseg.models.tracing import trace
 
 # By name and not by class, because importing MONAI takes seconds that a plain U-Net should not cost.
@@ -45,7 +46,7 @@ def blocks_of(network: nn.Module) -> list[Block]:
     calls = {call.module: call for call in trace(network)}
     found = []
     for name, module in _outermost(network):
-        if _class_name(module) in _ATTENTION_BLOCKS:
+        if class_name(type(module)) in _ATTENTION_BLOCKS:
             channels: int = module.norm2.normalized_shape[0]  # type: ignore[union-attr, index, assignment]
             found.append(Block(name, module, channels, channels, (1, 1, 1), attention=True))
         elif module in calls:
@@ -57,11 +58,9 @@ def blocks_of(network: nn.Module) -> list[Block]:
 
 def _outermost(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     inside: set[nn.Module] = set()
+    registered = {class_name(block) for entry in registered_networks().values() for block in entry.blocks}
+    blocks = _ATTENTION_BLOCKS | _CONVOLUTION_BLOCKS | registered
     for name, module in network.named_modules():
-        if module not in inside and _class_name(module) in _ATTENTION_BLOCKS | _CONVOLUTION_BLOCKS:
+        if module not in inside and class_name(type(module)) in blocks:
             inside.update(module.modules())
             yield name, module
-
-
-def _class_name(module: nn.Module) -> str:
-    return f"{type(module).__module__}.{type(module).__qualname__}"

@@ -7,8 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from fsseg.config.errors import UsageError
 from fsseg.config.recipes import Activation
-from fsseg.models.parts import parts_of
+from fsseg.models.parts import part_names_of, parts_of
 
 NEW_ROW_STD = 0.01
 BACKGROUND: Literal["background"] = "background"  # first channel of a softmax
@@ -42,8 +43,12 @@ def replace_heads(
             sigmoids, each against background.
         deep_supervision: whether the heads of lower resolutions will be trained. If not, their new rows are zeros:
             two networks that compute the same then have the same weights.
+
+    Raises:
+        UsageError: the head of a registered network is no list of 1x1x1 convolutions.
     """
     parts = parts_of(network)
+    _require_replaceable(network)
     untrained = [source if isinstance(source, int) else BACKGROUND for source in sources]
     for index, old in enumerate(parts.heads):
         trained = deep_supervision or old is parts.head
@@ -75,6 +80,17 @@ def logit(frequency: float) -> float:
     """Return log(p / (1 - p)) of a structure's frequency, bounded to [1e-6, 1 - 1e-6]."""
     p = min(max(frequency, 1e-6), 1 - 1e-6)
     return math.log(p / (1 - p))
+
+
+def _require_replaceable(network: nn.Module) -> None:
+    name = part_names_of(network).head
+    heads = network.get_submodule(name)
+    if isinstance(heads, nn.ModuleList) and heads and all(isinstance(head, nn.Conv3d) for head in heads):
+        return
+    raise UsageError(
+        f"The head {name!r} of {type(network).__name__} cannot be replaced: it must be an nn.ModuleList of 1x1x1"
+        f" Conv3d, which forward calls, but it is {type(heads).__name__}."
+    )
 
 
 def _new_head(old: nn.Module, sources: Sequence[RowSource], minus: int | None) -> nn.Conv3d:

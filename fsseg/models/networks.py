@@ -1,4 +1,4 @@
-"""Networks from the architecture block of nnU-Net plans; class names come from an allow-list."""
+"""Networks from the architecture block of nnU-Net plans; class names come from an allow-list, or are registered."""
 
 import importlib
 import inspect
@@ -9,8 +9,10 @@ from torch import nn
 
 from fsseg.config.errors import UsageError, shown_line, unknown_name
 from fsseg.models.parts import SUPPORTED
+from fsseg.models.registration import registered_networks
 
-# A plans file is input from strangers: it may name the supported networks and torch's own layers, nothing else.
+# A plans file is input from strangers: it may name the supported networks, those that the user or an installed package
+# registered, and torch's own layers, nothing else.
 NETWORK_CLASSES = frozenset(SUPPORTED)
 _LAYER_PREFIX = "torch.nn."
 _AXES = 3
@@ -104,9 +106,13 @@ def total_strides(architecture: dict[str, Any]) -> list[int]:
 
 def _network_class(architecture: dict[str, Any]) -> Any:
     class_name = architecture["network_class_name"]
-    if class_name not in NETWORK_CLASSES:
-        raise unknown_name("network class in the plans", class_name, NETWORK_CLASSES)
-    return _locate(class_name)
+    if class_name in NETWORK_CLASSES:
+        return _locate(class_name)
+    registered = registered_networks()
+    if class_name not in registered:
+        hint = "A class of your own, or of a package, is known after fsseg.register_network."
+        raise unknown_name("network class in the plans", class_name, {*NETWORK_CLASSES, *registered}, hint)
+    return registered[class_name].network_class
 
 
 def _given_arguments(architecture: dict[str, Any]) -> dict[str, Any]:
