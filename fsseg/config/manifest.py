@@ -2,7 +2,6 @@
 
 import hashlib
 import platform
-import resource
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from fsseg.config.host_memory import peak_resident_mib
 from fsseg.config.json_files import write_json
 from fsseg.config.machine import code_version, machine
 
@@ -80,8 +80,7 @@ def package_versions() -> dict[str, str]:
 
 def peak_memory_mib() -> dict[str, float]:
     """Return the peak resident memory of this process and, where CUDA was used, of the device, in MiB."""
-    unit = 1024 if sys.platform != "darwin" else 1024 * 1024  # Linux reports KiB, macOS bytes
-    peaks = {"host": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)}
+    peaks = {"host": round(peak_resident_mib(), 1)}
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         peaks["device"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)

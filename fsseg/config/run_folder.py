@@ -9,11 +9,11 @@ from pathlib import Path
 
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.staging import (
-    MARKER_NAME,
     NO_SPACE,
     clear_staging,
     locked_staging,
     not_written,
+    release,
     require_unused,
     staging_of,
 )
@@ -95,7 +95,7 @@ def new_run_folder(
 
 def _complete(staging: Path, folder: Path) -> None:
     """Move a complete staging folder to its place; it stays where it is if the place is taken by now."""
-    (staging / MARKER_NAME).unlink()  # before the rename: a complete folder never holds it
+    release(staging)  # before the rename: a complete folder never holds it
     try:
         if os.path.lexists(folder):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))

@@ -1,12 +1,12 @@
 """The staging folder beside a result: one process at a time writes there, and only where fsseg made it."""
 
 import errno
-import fcntl
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 STAGING_SUFFIX = ".partial"
 MARKER_NAME = ".fsseg"  # in a staging folder: fsseg made it, and the process that writes there holds a lock on it
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_held: dict[Path, IO[str]] = {}  # staging folder -> its lock file, of those that this process writes
 
 
 def staging_of(folder: Path) -> Path:
@@ -58,11 +59,23 @@ def locked_staging(place: Path, made: Path | None = None, *, checkpoints: str = 
     with marker:
         if not _lock(marker) or not _is_at(marker, staging / MARKER_NAME):
             raise _in_use(made or place)
+        _held[staging] = marker
         try:
             yield staging
         finally:
-            if _is_at(marker, staging / MARKER_NAME):  # else the folder is gone, or there is one of another process
-                (staging / MARKER_NAME).unlink()
+            release(staging)
+            with suppress(OSError):  # it has been renamed, or holds what can be gone on with
+                staging.rmdir()
+
+
+def release(staging: Path) -> None:
+    """Delete the lock file of a staging folder that this process has, unless it has done so."""
+    marker, path = _held.pop(staging, None), staging / MARKER_NAME
+    if marker is None or not _is_at(marker, path):  # the folder is gone, or there is one of another process
+        return
+    if sys.platform == "win32":
+        marker.close()  # Windows deletes no open file
+    path.unlink()
 
 
 def _open_marker(staging: Path, checkpoints: str) -> IO[str]:
@@ -102,7 +115,15 @@ def require_unused(folder: Path) -> None:
 def _lock(file: IO[str]) -> bool:
     """Lock a file for this process, its children excepted; return False if another process holds the lock."""
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(0)  # the byte that is locked
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
     except OSError as error:

@@ -111,4 +111,4 @@ def _pass_on(number: int, handler: Any) -> None:
         handler(number, None)
     elif handler == signal.SIG_DFL:
         signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)

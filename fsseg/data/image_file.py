@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from fsseg.config.host_memory import installed_bytes
+
 BLOCK_BYTES = 1 << 22  # of a file at a time; a whole number of values of every type
 MOST_COMPRESSED = 1032  # deflate cannot make anything smaller than by this factor
 
@@ -34,7 +36,7 @@ def require_regular_file(path: Path) -> None:
 
 def require_memory(needed_bytes: int, path: Path) -> None:
     """Raise `UnreadableImageError` if an image is larger than the memory of this machine."""
-    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    installed = installed_bytes()
     if needed_bytes > installed:
         raise UnreadableImageError(
             f"its header announces {needed_bytes / 2**30:.3g} GiB of voxels, more than the {installed / 2**30:.0f} GiB"

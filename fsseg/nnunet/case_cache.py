@@ -1,12 +1,11 @@
 """Files of the cache of preprocessed cases: several runs may read and write it at once, and any may be killed."""
 
-import fcntl
 import json
 import logging
-import os
+import time
+import uuid
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ log = logging.getLogger(__name__)
 
 Case = tuple[np.ndarray, np.ndarray, dict[str, Any]]  # image, labels, properties
 _TEMPORARY = ".tmp.npz"
-_LOCK_NAME = ".lock"
+_ABANDONED_SECONDS = 3600.0
 
 
 def read_entry(entry: Path) -> Case | None:
@@ -40,35 +39,24 @@ def write_entry(entry: Path, case: Case) -> None:
     """
     image, labels, properties = case
     entry.parent.mkdir(parents=True, exist_ok=True)
-    with _writing(entry.parent):
-        temporary = entry.with_suffix(f".{os.getpid()}{_TEMPORARY}")
-        try:
-            np.savez(temporary, image=image, labels=labels, properties=json.dumps(properties, default=plain))
-            temporary.replace(entry)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _writing(cache: Path) -> Iterator[None]:
-    """Share a lock with all who write; who has it alone knows that unfinished files are of processes that are gone."""
-    with (cache / _LOCK_NAME).open("a+") as lock:
-        try:
-            if _alone(lock.fileno()):
-                for left in cache.glob(f"*{_TEMPORARY}"):
-                    left.unlink(missing_ok=True)
-            fcntl.flock(lock, fcntl.LOCK_SH)
-        except OSError as error:  # no locks on this file system, so nobody removes anything
-            log.debug("%s: %s", lock.name, error)
-        yield
-
-
-def _alone(lock: int) -> bool:
+    _remove_abandoned(entry.parent)
+    temporary = entry.with_suffix(f".{uuid.uuid4().hex}{_TEMPORARY}")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        np.savez(temporary, image=image, labels=labels, properties=json.dumps(properties, default=plain))
+        temporary.replace(entry)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _remove_abandoned(cache: Path) -> None:
+    """Remove unfinished files that nobody has written to for long; an entry is written within seconds.
+
+    Not by locks: not every file system has them, and forked workers would hold them on.
+    """
+    for file in cache.glob(f"*{_TEMPORARY}"):
+        with suppress(OSError):  # its process has just renamed it, or another one has removed it
+            if time.time() - file.stat().st_mtime > _ABANDONED_SECONDS:
+                file.unlink()
 
 
 def plain(value: Any) -> Any:

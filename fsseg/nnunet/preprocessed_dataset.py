@@ -17,6 +17,7 @@ from fsseg.config.progress import LogLines, Progress, on_terminal
 from fsseg.config.staging import clear_staging, locked_staging
 from fsseg.data.dataset_json import read_dataset_json
 from fsseg.data.folder_listing import listed
+from fsseg.data.joined_files import link
 from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures
 from fsseg.nnunet.configurations import resolved
 from fsseg.nnunet.environment import SPLITS_NAME, dataset_id_of, nnunet_folders, raw_folder
@@ -65,10 +66,21 @@ def _cases_only(dataset: RawDataset, raw: Path) -> Path:
     (view / "imagesTr").mkdir(parents=True)
     for path in dataset.path.iterdir():
         if path.name != "imagesTr":
-            (view / path.name).symlink_to(path.absolute())
+            _show(path.absolute(), view / path.name)
     for file in (file for files in dataset.images_of_cases().values() for file in files):
-        (view / "imagesTr" / file.name).symlink_to(file.absolute())
+        _show(file.absolute(), view / "imagesTr" / file.name)
     return raw
+
+
+def _show(path: Path, at: Path) -> None:
+    """Make a link to a file or folder, or a copy where links are not allowed, as on Windows by default."""
+    try:
+        at.symlink_to(path, target_is_directory=path.is_dir())
+    except OSError:
+        if path.is_dir():
+            shutil.copytree(path, at)
+        else:
+            link(path, at)
 
 
 def _keep_splits(folder: Path, new: Path) -> None:

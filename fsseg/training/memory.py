@@ -1,12 +1,14 @@
 """How much memory this process may take: of the host, within the limits of a container or a job, and of a device."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-MIB = 2**20
+from fsseg.config.host_memory import MIB
+
 _GROUPS = Path("/sys/fs/cgroup")
 _PROCESS = Path("/proc/self")
 # Files of limit and use, and the key of what the kernel would give back first, in cgroups of version 2 and 1.
@@ -22,6 +24,10 @@ def host_available_mib(processes: int = 1) -> float | None:
     Args:
         processes: of the training on this host, which have as much each as this one.
     """
+    if sys.platform != "linux":
+        import psutil
+
+        return (processes * psutil.Process().memory_info().rss + psutil.virtual_memory().available) / MIB
     try:
         own = int((_PROCESS / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / MIB
         lines = Path("/proc/meminfo").read_text().splitlines()
