@@ -11,11 +11,14 @@ import torch
 from conftest import KNOWN, NOVEL, Lab, fsseg, succeed
 from safetensors.torch import load_file, save_file
 
-from fsseg.adaptation.load_adapted import load_adapted
+from fsseg.config.errors import UsageError
 from fsseg.config.staging import MARKER_NAME, staging_of
 from fsseg.methods.adapter_file import LabelMaps, load_adapter, sealed
 from fsseg.methods.stacked_networks import StackedNetworks
 from fsseg.nnunet.model_folder import ModelFolder
+from fsseg.prediction.load_adapted import load_adapted
+from fsseg.prediction.one_image import segment_image
+from fsseg.prediction.stacked_adapters import adapters_to_predict
 
 STEPS = ("--set", "recipe.max_steps=6", "recipe.head_learning_rate=0.05")
 
@@ -222,7 +225,7 @@ def test_each_network_shares_the_base_before_the_next_is_built(
 ) -> None:
     import gc
 
-    from fsseg.adaptation import prediction_model
+    from fsseg.prediction import stacked_adapters
 
     base = ModelFolder.read(lab.base)
     heaviest = max((p for p in base.build_network().parameters()), key=torch.numel)
@@ -235,11 +238,11 @@ def test_each_network_shares_the_base_before_the_next_is_built(
         copies.append(len({*same} - {heaviest.data_ptr()}))
         return load_adapted(base, file)
 
-    monkeypatch.setattr(prediction_model, "load_adapted", counted)
+    monkeypatch.setattr(stacked_adapters, "load_adapted", counted)
     files = [adapter(run) for run in (probe, known, novel)]
     words = ("--input", lab.image(1).parent, "--output", tmp_path / "out", "--dry-run")
     with monkeypatch.context() as patch:
-        patch.setattr(prediction_model, "_require_stackable", lambda _: None)  # two of them segment the same structure
+        patch.setattr(stacked_adapters, "_require_stackable", lambda _: None)  # two of them segment the same structure
         succeed("predict", "--base", lab.base, "--adapter", *files, *words)
     assert copies[1] - copies[0] == 1
     assert copies[2] == copies[1]
@@ -276,6 +279,19 @@ def test_one_prediction_with_two_adapters_shows_what_each_shows(
     assert ((labels == annotated[NOVEL][0]) == (masks["novel"] & ~masks["known"])).all()
 
 
+def test_one_image_is_segmented_in_memory_as_by_the_command(lab: Lab, known: Path, tmp_path: Path) -> None:
+    chosen = adapters_to_predict(lab.base, [adapter(known)])
+    labels = segment_image(chosen, lab.image(1), "cpu")
+    image = tmp_path / "case_0000.nii.gz"
+    image.symlink_to(lab.image(1))
+    words = ("--base", lab.base, "--adapter", adapter(known), "--input", image, "--output", tmp_path / "out")
+    succeed("predict", *words)
+    assert (SimpleITK.GetArrayFromImage(labels) == array(tmp_path / "out")).all()
+    assert labels.GetOrigin() == SimpleITK.ReadImage(str(lab.image(1))).GetOrigin()
+    with pytest.raises(UsageError, match=r"holds \d+ cases"):
+        segment_image(chosen, lab.image(1).parent, "cpu")
+
+
 @pytest.mark.parametrize(
     ("dataset", "second", "joined"),
     [
@@ -296,13 +312,13 @@ def test_adapters_of_one_dataset_keep_its_integers(
 ) -> None:
     from types import SimpleNamespace
 
-    from fsseg.adaptation.prediction_model import _joined_integers
+    from fsseg.prediction.stacked_adapters import joined_integers
 
     infos: Any = [
         SimpleNamespace(integers={"a": (2, 5), "b": (5,)}, label_maps=LabelMaps(sha256="first", highest=9)),
         SimpleNamespace(integers=second, label_maps=dataset and LabelMaps(sha256=dataset, highest=9)),
     ]
-    assert list(_joined_integers(infos).items()) == list(joined.items())
+    assert list(joined_integers(infos).items()) == list(joined.items())
     assert ("the adapter that is named later has it" in caplog.text) == (dataset != "first")
 
 

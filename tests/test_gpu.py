@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from test_method_contract import FITTING_OPTIONS
 from tiny import image_for
 
-from fsseg.adaptation.load_adapted import load_adapted
 from fsseg.methods.registry import create_method, method_class, method_names
 from fsseg.nnunet.model_folder import ModelFolder
+from fsseg.prediction.load_adapted import load_adapted
 from fsseg.training.torch_file import read_torch_file
 
 pytestmark = pytest.mark.gpu

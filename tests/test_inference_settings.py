@@ -8,11 +8,11 @@ import pytest
 import torch
 from conftest import KNOWN, NOVEL, PLANS_NAME, Lab, fsseg, succeed
 
-from fsseg.adaptation.load_adapted import load_adapted
 from fsseg.config.json_files import read_json
 from fsseg.data.side_names import sides_of
 from fsseg.methods.adapter_file import load_adapter, save_adapter
 from fsseg.nnunet.model_folder import TILE_STEP_KEY, ModelFolder
+from fsseg.prediction.load_adapted import load_adapted
 
 ALL_AXES = (0, 1, 2)
 

@@ -14,8 +14,8 @@ from tiny_model import small_image, write_images, write_tiny_model
 
 from fsseg.config.run_folder import new_run_folder
 from fsseg.config.staging import staging_of
-from fsseg.nnunet.finished_cases import FINISHED_NAME, FinishedCases
 from fsseg.nnunet.prediction import Predictor
+from fsseg.prediction.finished_cases import FINISHED_NAME, FinishedCases
 
 CASES = ("a", "b", "c")
 

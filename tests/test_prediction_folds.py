@@ -66,8 +66,8 @@ def test_folds_give_what_nnunet_gives_with_the_same_folds(
 def test_the_logits_of_folds_are_those_of_nnunet_to_the_bit_with_one_network(
     model: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fsseg.adaptation.prediction_model import run_to_predict
     from fsseg.nnunet.prediction import Predictor
+    from fsseg.prediction.model import run_to_predict
 
     built: list[ModelFolder] = []
     build = ModelFolder.build_untrained_network

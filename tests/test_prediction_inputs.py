@@ -12,7 +12,7 @@ from tiny_model import small_image, write_images, write_tiny_model
 
 from fsseg.config.errors import UsageError
 from fsseg.nnunet.model_folder import ModelFolder
-from fsseg.nnunet.prediction_inputs import InputFinder, PredictionInputs
+from fsseg.prediction.inputs import InputFinder, PredictionInputs
 
 SLICES = "i{:04d}.dcm"
 

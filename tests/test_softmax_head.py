@@ -12,10 +12,10 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fsseg.adaptation.load_adapted import load_adapted
 from fsseg.models.heads import BACKGROUND, replace_heads, row_sources
 from fsseg.models.parts import parts_of
 from fsseg.nnunet.model_folder import ModelFolder
+from fsseg.prediction.load_adapted import load_adapted
 from fsseg.training.losses import MaskedLoss, fseft, softmax_ce_dice
 from fsseg.training.targets import TargetTable
 

@@ -16,12 +16,12 @@ from conftest import KNOWN, NOVEL, Lab, fsseg, succeed
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from safetensors.torch import load_file, save_file
 
-from fsseg.adaptation.load_adapted import load_adapted
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.methods.adapter_file import load_adapter, sealed
 from fsseg.models.parts import parts_of
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.prediction import Predictor
+from fsseg.prediction.load_adapted import load_adapted
 from fsseg.training.torch_file import read_torch_file
 
 CPU = torch.device("cpu")

@@ -8,7 +8,6 @@ from torch import nn
 
 from fsseg.adaptation.base_gaps import left_random
 from fsseg.adaptation.job import Job, build_adapted, make_target, require_classes, require_rate
-from fsseg.adaptation.load_adapted import base_differences
 from fsseg.adaptation.notes import notes_of, urgent_notes
 from fsseg.adaptation.run_files import adapter_info, write_losses
 from fsseg.adaptation.support_cases import labels_of, negative_notes, require_learnable
@@ -30,6 +29,7 @@ from fsseg.nnunet.configurations import deciding_settings
 from fsseg.nnunet.few_shot.log import EpochLog
 from fsseg.nnunet.few_shot.trainer import FewShotTrainer
 from fsseg.nnunet.model_folder import TILE_STEP_KEY, ModelFolder
+from fsseg.prediction.load_adapted import base_differences
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
 from fsseg.training.placement import require_precision
 

@@ -1,10 +1,12 @@
 """Segment images with a run of `fsseg adapt` or `fsseg pretrain`, or with several adapters on one base."""
 
 import argparse
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fsseg.cli.options import add_device_option, add_output_options, emit
+
+if TYPE_CHECKING:
+    from fsseg.prediction.plan import PredictPlan
 
 EXAMPLES = """examples:
   fsseg predict --run runs/larynx --input images/ --output predictions/
@@ -68,20 +70,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the stage."""
     from fsseg.config.base import validated
-    from fsseg.stages.predict import PredictConfig, run_predict
+    from fsseg.stages.predict import PredictConfig, plan_predict, run_predict
 
     renamed = {"adapters": arguments.adapter}
     values = renamed | {name: getattr(arguments, name) for name in PredictConfig.model_fields if name not in renamed}
     config = validated(PredictConfig, values, "the options")
-    result = run_predict(config, dry_run=arguments.dry_run)
-    emit(result, _text(result, config.output, dry_run=arguments.dry_run), arguments.json)
-    return 1 if result["not_segmented"] else 0
+    if arguments.dry_run:
+        plan = plan_predict(config)
+        emit(plan.as_json(), _text("would segment", plan), arguments.json)
+    else:
+        plan = result = run_predict(config)
+        emit(result.manifest, _text("segmented", result), arguments.json)
+    return 1 if plan.not_segmented else 0
 
 
-def _text(result: dict[str, Any], output: Path, *, dry_run: bool) -> str:
-    verb = "would segment" if dry_run else "segmented"
-    done = f" ({result['finished_before']} of them finished before)" if result["finished_before"] else ""
-    cases = f"{result['cases']} case{'' if result['cases'] == 1 else 's'}"
-    lines = [f"{verb} {', '.join(result['structures'])} in {cases}{done}: {output}"]
-    lines += [f"  not segmented: {case}: {problem}" for case, problem in result["not_segmented"].items()]
+def _text(verb: str, plan: "PredictPlan") -> str:
+    done = f" ({plan.finished_before} of them finished before)" if plan.finished_before else ""
+    cases = f"{plan.cases} case{'' if plan.cases == 1 else 's'}"
+    lines = [f"{verb} {', '.join(plan.structures)} in {cases}{done}: {plan.out}"]
+    lines += [f"  not segmented: {case}: {problem}" for case, problem in plan.not_segmented.items()]
     return "\n".join(lines)

@@ -8,7 +8,6 @@ from typing import Any
 from pydantic import Field
 
 from fsseg.adaptation.base_gaps import left_random
-from fsseg.adaptation.load_adapted import base_with_heads, head_of, load_adapted
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import UsageError
 from fsseg.config.manifest import Manifest
@@ -16,6 +15,7 @@ from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.methods.adapter_file import load_adapter
 from fsseg.methods.interpolation import interpolated_state_dict
 from fsseg.nnunet.model_folder import ModelFolder
+from fsseg.prediction.load_adapted import base_with_heads, head_of, load_adapted
 
 
 class MergeConfig(StrictModel):

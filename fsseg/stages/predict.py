@@ -1,32 +1,28 @@
 """Stage: segment images with a run of `fsseg adapt` or `fsseg pretrain`, or with adapters on their base."""
 
-import logging
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
-from fsseg.adaptation.prediction_model import PredictionModel, adapters_to_predict, run_to_predict
 from fsseg.config.base import StrictModel
-from fsseg.config.errors import FssegError, UsageError, listed_problems, require_known
+from fsseg.config.errors import UsageError
 from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest
 from fsseg.config.recipes import LEAST_TILE_STEP
+from fsseg.config.results import WrittenResult
 from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.config.staging import staging_of
 from fsseg.data.intensity_scale import scale_notes
-from fsseg.nnunet.finished_cases import FINISHED_NAME, FinishedCases
-from fsseg.nnunet.image_readers import reader_of
-from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.prediction import Predictor
-from fsseg.nnunet.prediction_files import checked
-from fsseg.nnunet.prediction_inputs import InputFinder, PredictionInputs
-from fsseg.nnunet.segmenting import Segmenting
-from fsseg.nnunet.stored_orientation import mixed_orientations, stored_orientations
+from fsseg.prediction.cases import find_cases, require_segmented, require_usable, warn_of_orientations
+from fsseg.prediction.finished_cases import FINISHED_NAME, FinishedCases
+from fsseg.prediction.inputs import PredictionInputs
+from fsseg.prediction.model import PredictionModel, run_to_predict
+from fsseg.prediction.plan import PredictPlan, plan_of
+from fsseg.prediction.segmenting import Segmenting
+from fsseg.prediction.stacked_adapters import adapters_to_predict
 from fsseg.training.seeding import resolve_device
-
-log = logging.getLogger(__name__)
 
 NOT_SEGMENTED_NAME = "not_segmented.json"  # case -> why
 
@@ -65,46 +61,69 @@ class PredictConfig(StrictModel):
     device: str = "auto"
 
 
-def run_predict(config: PredictConfig, *, dry_run: bool = False) -> dict[str, Any]:
-    """Predict; the output folder is complete or absent. A prediction that was stopped goes on with the same settings.
+@dataclass(frozen=True)
+class PredictResult(PredictPlan, WrittenResult):
+    """What a prediction did."""
 
-    Returns:
-        The content of the manifest; `not_segmented` says which cases were skipped as bad, and why.
+
+def plan_predict(config: PredictConfig) -> PredictPlan:
+    """Check everything, and return what a prediction would do; nothing is written.
+
+    Raises:
+        UsageError, FssegError: as `run_predict`.
+    """
+    chosen, inputs = _checked(config)
+    finished = FinishedCases(staging_of(config.output), _fingerprint(config, chosen))
+    done = sum(case.name in finished and finished.holds(case.name, case.hashes()) for case in inputs.usable)
+    return plan_of(chosen, inputs, inputs.problems, done, config.output)
+
+
+def run_predict(config: PredictConfig) -> PredictResult:
+    """Predict; the output folder is complete or absent. A prediction that was stopped goes on with the same settings.
 
     Raises:
         UsageError: the run is no model folder, two adapters have a structure in common, the input holds no images,
             the output exists.
         FssegError: a case cannot be used and is not to be skipped, or none can; an adapter is damaged or of another
             base.
+
+    Example:
+        >>> result = run_predict(PredictConfig(run=Path("runs/larynx"), input=Path("images"), output=Path("masks")))
+        >>> result.cases, result.structures
+        (12, ('larynx',))
     """
-    require_new(config.output)
-    device = resolve_device(config.device)
-    chosen = _model(config)
-    inputs = _inputs(config, chosen.model)
-    _require_usable(config, inputs)
-    _say_orientations(chosen.model, inputs)
-    fingerprint = chosen.fingerprint(device=device.type, save_probabilities=config.save_probabilities)
-    if dry_run:
-        return _plan(config, chosen, inputs, FinishedCases(staging_of(config.output), fingerprint))
+    chosen, inputs = _checked(config)
     manifest = Manifest("predict", config.model_dump(mode="json"))
     manifest.add_inputs(chosen.files)
-    predictor = Predictor(chosen.network, chosen.model, device, chosen.folds)
+    predictor = Predictor(chosen.network, chosen.model, resolve_device(config.device), chosen.folds)
     with new_run_folder(config.output, checkpoints=FINISHED_NAME, resume=True) as staging:
-        job = Segmenting(predictor, FinishedCases(staging, fingerprint), save_probabilities=config.save_probabilities)
+        finished = FinishedCases(staging, _fingerprint(config, chosen))
+        job = Segmenting(predictor, finished, save_probabilities=config.save_probabilities)
         job.run(inputs.usable)
         bad = {**inputs.problems, **job.bad}
-        _require_rest(config, inputs, bad, staging)
+        require_segmented(bad, len(inputs.cases), staging, skip_bad=config.skip_bad)
         write_json(staging / "dataset.json", chosen.model.dataset_json)
         write_json(staging / "plans.json", chosen.model.plans)
         if bad:
             write_json(staging / NOT_SEGMENTED_NAME, bad)
+        plan = plan_of(chosen, inputs, bad, job.finished_before, config.output)
         manifest.add_hashes(job.hashes)
         manifest.add_seconds(job.earlier_seconds)
-        manifest.add(**_facts(config, chosen, inputs, bad), finished_before=job.finished_before)
-        manifest.add(notes=scale_notes(predictor.preprocessor.off_scale))
-        content = manifest.write(staging)
+        manifest.add(**plan.as_json(), notes=scale_notes(predictor.preprocessor.off_scale))
+        result = PredictResult(**vars(plan), manifest=manifest.write(staging))
     (config.output / FINISHED_NAME).unlink()  # only now: what is killed before this goes on from it
-    return content
+    return result
+
+
+def _checked(config: PredictConfig) -> tuple[PredictionModel, PredictionInputs]:
+    """Return what segments, and the cases, after all checks that need no network."""
+    require_new(config.output)
+    resolve_device(config.device)
+    chosen = _model(config)
+    inputs = find_cases(config.input, chosen.model, config.cases)
+    require_usable(inputs, config.input, skip_bad=config.skip_bad)
+    warn_of_orientations(chosen.model, inputs)
+    return chosen, inputs
 
 
 def _model(config: PredictConfig) -> PredictionModel:
@@ -118,89 +137,8 @@ def _model(config: PredictConfig) -> PredictionModel:
         if config.folds or config.checkpoint_name:
             raise UsageError("--folds and --checkpoint-name go with --run: an adapter belongs to one checkpoint.")
         chosen = adapters_to_predict(config.base, config.adapters)
-    model = replace(
-        chosen.model,
-        mirroring_axes=chosen.model.mirroring_axes if config.mirroring else None,
-        tile_step_size=config.tile_step_size or chosen.model.tile_step_size,
-    )
-    return replace(chosen, model=model)
+    return chosen.adjusted(config.tile_step_size, mirroring=config.mirroring)
 
 
-def _inputs(config: PredictConfig, model: ModelFolder) -> PredictionInputs:
-    """Return the cases to segment, each with its problem if its headers tell one."""
-    inputs = InputFinder(model).find(config.input)
-    if config.cases is not None:
-        found = {case.name: case for case in inputs.cases}
-        require_known("case", config.cases, found, f"{config.input} holds the allowed ones.")
-        inputs = replace(inputs, cases=tuple(found[name] for name in dict.fromkeys(config.cases)))
-    if inputs.ignored:
-        log.warning("Not segmented, because %s: %s", inputs.ignored_because, ", ".join(inputs.ignored))
-    reader = reader_of(model.plans)
-    return replace(inputs, cases=tuple(checked(case, reader) for case in inputs.cases))
-
-
-def _require_usable(config: PredictConfig, inputs: PredictionInputs) -> None:
-    """Refuse to begin with bad cases that are not to be skipped, or without a good one."""
-    if not inputs.problems or (config.skip_bad and inputs.usable):
-        return
-    problems = [f"{case}: {problem}" for case, problem in inputs.problems.items()]
-    others = ", or segment the others with --skip-bad" if inputs.usable else ""
-    raise FssegError(
-        f"{listed_problems(problems, f'{len(inputs.cases)} case(s) of {config.input}')}\n"
-        f"  Repair or remove the files{others}."
-    )
-
-
-def _require_rest(config: PredictConfig, inputs: PredictionInputs, bad: dict[str, str], staging: Path) -> None:
-    """Refuse to complete the folder without cases that turned out bad and are not to be skipped."""
-    segmented = len(inputs.cases) - len(bad)
-    if not bad or (config.skip_bad and segmented):
-        return
-    advice = "  Repair or remove the files."
-    if segmented:
-        advice = (
-            f"  The {segmented} others are segmented and kept in {staging}: repair or remove the files, then give the"
-            " command again; --skip-bad completes the folder without them."
-        )
-    raise FssegError(f"{len(bad)} of {len(inputs.cases)} case(s) cannot be segmented:\n{_listed(bad)}\n{advice}")
-
-
-def _listed(bad: dict[str, str]) -> str:
-    return "\n".join(f"  - {case}: {problem}" for case, problem in bad.items())
-
-
-def _say_orientations(model: ModelFolder, inputs: PredictionInputs) -> None:
-    """Warn where a model that does not turn images will see some as it has seen none."""
-    orientations = stored_orientations(model, {case.name: case.first_file for case in inputs.usable})
-    if len(orientations) > 1:
-        log.warning("%s Some will be segmented as mirror images or turned.", mixed_orientations(orientations))
-    elif orientations and any(case.is_series for case in inputs.usable):
-        log.warning(
-            "The base reads images as they are stored, and DICOM series as %s: if its training images were stored"
-            " otherwise, these will be segmented as mirror images or turned.",
-            next(iter(orientations)),
-        )
-
-
-def _facts(
-    config: PredictConfig, chosen: PredictionModel, inputs: PredictionInputs, bad: dict[str, str]
-) -> dict[str, Any]:
-    return {
-        "run": str(config.run or config.base),
-        "checkpoints": [str(file) for file in chosen.checkpoints],
-        "adapters": [str(file) for file in config.adapters],
-        "cases": len(inputs.cases) - len(bad),
-        "not_segmented": bad,
-        "ignored": list(inputs.ignored),
-        "structures": list(chosen.model.structures.names),
-        "mirroring_axes": list(chosen.model.mirroring_axes or ()),
-        "tile_step_size": chosen.model.tile_step_size,
-    }
-
-
-def _plan(
-    config: PredictConfig, chosen: PredictionModel, inputs: PredictionInputs, finished: FinishedCases
-) -> dict[str, Any]:
-    """Return what a run would do."""
-    done = sum(case.name in finished and finished.holds(case.name, case.hashes()) for case in inputs.usable)
-    return {**_facts(config, chosen, inputs, inputs.problems), "finished_before": done, "out": str(config.output)}
+def _fingerprint(config: PredictConfig, chosen: PredictionModel) -> str:
+    return chosen.fingerprint(device=resolve_device(config.device).type, save_probabilities=config.save_probabilities)

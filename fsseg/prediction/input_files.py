@@ -9,7 +9,7 @@ from fsseg.data.case_checks import header_problems
 from fsseg.data.dicom_series import check_series, read_series
 from fsseg.data.image_header import Reader
 from fsseg.data.images import UnreadableImageError, write_image
-from fsseg.nnunet.prediction_inputs import PredictionCase
+from fsseg.prediction.inputs import PredictionCase
 
 
 def checked(case: PredictionCase, reader: Reader) -> PredictionCase:

@@ -1,16 +1,10 @@
-"""With what `fsseg predict` segments: the folds of a model folder, or adapters on their base."""
+"""Adapters that segment together: on one base, into one label map."""
 
-import hashlib
-import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor, nn
-
-from fsseg import __version__
-from fsseg.adaptation.load_adapted import load_adapted
 from fsseg.config.errors import UsageError
 from fsseg.config.manifest import sha256_of_file
 from fsseg.data.assembly import containing_first, paintable, renumbered
@@ -18,80 +12,12 @@ from fsseg.data.structures import Structures
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.adapter_file import AdapterInfo
 from fsseg.methods.stacked_networks import StackedNetworks
-from fsseg.nnunet.model_checkpoints import fold_checkpoints, model_files, remarks_on
+from fsseg.nnunet.model_checkpoints import model_files
 from fsseg.nnunet.model_folder import ModelFolder
+from fsseg.prediction.load_adapted import load_adapted
+from fsseg.prediction.model import PredictionModel, common_axes
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class PredictionModel:
-    """What segments.
-
-    Attributes:
-        model: its plans, labels, axes to mirror and step of the sliding window hold.
-        network: runs them.
-        folds: weights of which the logits are averaged, in turn in the network; none for those that it has.
-        weights_sha256: what says which weights these are.
-        checkpoints: the files that hold them.
-        files: these and all others that the model was read from.
-    """
-
-    model: ModelFolder
-    network: nn.Module
-    folds: tuple[Mapping[str, Tensor], ...]
-    weights_sha256: tuple[str, ...]
-    checkpoints: tuple[Path, ...]
-    files: tuple[Path, ...]
-
-    def fingerprint(self, **settings: object) -> str:
-        """Return a hash of all that decides a label map, besides the image: weights, plans, labels and `settings`."""
-        decides = [
-            __version__,
-            self.weights_sha256,
-            self.model.plans,
-            self.model.dataset_json,
-            self.model.configuration,
-            self.model.mirroring_axes,
-            self.model.tile_step_size,
-            settings,
-        ]
-        return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def run_to_predict(run: Path, folds: Sequence[str] = (), checkpoint_name: str | None = None) -> PredictionModel:
-    """Return the model of a run folder.
-
-    Args:
-        run: the model folder.
-        folds: as `fold_checkpoints` takes them.
-        checkpoint_name: of the files of the folds.
-
-    Raises:
-        UsageError: the folder is no model folder, has no such fold or no head.
-        FssegError: a file is damaged, or the weights do not fit the plans.
-    """
-    files = fold_checkpoints(run, folds, checkpoint_name)
-    for remark in remarks_on(run, files):
-        log.warning("%s", remark)
-    models = [ModelFolder.read(run, file) for file in files]
-    if not models[0].has_head:
-        raise UsageError(
-            f"{run} has no head: its checkpoint was imported without structures, so it segments nothing"
-            " yet.\n  Adapt it first: fsseg adapt --checkpoint RUN …"
-        )
-    _require_one_configuration(models, files)
-    network = models[0].build_network()
-    for other in models[1:]:
-        other.load_weights(network)
-    return PredictionModel(
-        model=replace(models[0], mirroring_axes=_common_axes([model.mirroring_axes or () for model in models])),
-        network=network,
-        folds=tuple(model.weights for model in models) if len(models) > 1 else (),
-        weights_sha256=tuple(model.sha256 for model in models),
-        checkpoints=tuple(files),
-        files=(*files, *model_files(run)[1:]),
-    )
 
 
 def adapters_to_predict(folder: Path, adapters: Sequence[Path]) -> PredictionModel:
@@ -109,28 +35,19 @@ def adapters_to_predict(folder: Path, adapters: Sequence[Path]) -> PredictionMod
     infos: list[AdapterInfo] = []
     network = StackedNetworks(_adapted_one_by_one(base, adapters, infos))
     support = [case for info in infos for case in info.support]
-    integers = _joined_integers(infos)
+    integers = joined_integers(infos)
     stacked = [name for info in infos for name in info.structures]
     if stacked != list(integers):
         network.channels = [stacked.index(name) for name in integers]
     model = replace(
         base,
         dataset_json=base.dataset_json_with(integers, infos[0].activation, support, file_ending=infos[0].file_ending),
-        mirroring_axes=_common_axes([info.mirroring_axes for info in infos]),
+        mirroring_axes=common_axes([info.mirroring_axes for info in infos]),
         tile_step_size=min(info.tile_step_size for info in infos),
     )
     hashes = (base.sha256, *(sha256_of_file(file) for file in adapters))
     files = model_files(folder)
-    return PredictionModel(model, network, (), hashes, tuple(files[:1]), (*files, *adapters))
-
-
-def _require_one_configuration(models: Sequence[ModelFolder], files: Sequence[Path]) -> None:
-    for model, file in zip(models, files, strict=True):
-        if model.configuration != models[0].configuration:
-            raise UsageError(
-                f"{file} is of the configuration {model.configuration!r}, {files[0]} of {models[0].configuration!r}.\n"
-                "  Folds of one configuration are averaged: choose some by --folds."
-            )
+    return PredictionModel(model, network, (), hashes, tuple(files[:1]), (*files, *adapters), tuple(adapters))
 
 
 def _adapted_one_by_one(
@@ -142,11 +59,6 @@ def _adapted_one_by_one(
         infos.append(info)
         _require_stackable(infos)
         yield adapted
-
-
-def _common_axes(axes: Sequence[Sequence[int]]) -> tuple[int, ...] | None:
-    """Return the axes that every adapter or fold allows to mirror: all see one image. None stands for no axis."""
-    return tuple(sorted(set.intersection(*(set(some) for some in axes)))) or None
 
 
 def _require_stackable(infos: Sequence[AdapterInfo]) -> None:
@@ -170,7 +82,7 @@ def _require_stackable(infos: Sequence[AdapterInfo]) -> None:
         )
 
 
-def _joined_integers(infos: Sequence[AdapterInfo]) -> dict[str, tuple[int, ...]]:
+def joined_integers(infos: Sequence[AdapterInfo]) -> dict[str, tuple[int, ...]]:
     """Return the integers of the structures of all adapters, in the order in which they are painted.
 
     Adapters of datasets whose integers mean the same keep them, and what contains comes before what it contains. Of

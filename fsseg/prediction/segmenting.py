@@ -9,10 +9,10 @@ from fsseg.config.errors import FssegError
 from fsseg.config.progress import Progress
 from fsseg.data.images import UnreadableImageError
 from fsseg.data.intensity_scale import scale_notes
-from fsseg.nnunet.finished_cases import FinishedCases
 from fsseg.nnunet.prediction import Predictor
-from fsseg.nnunet.prediction_files import readable_files
-from fsseg.nnunet.prediction_inputs import PredictionCase
+from fsseg.prediction.finished_cases import FinishedCases
+from fsseg.prediction.input_files import readable_files
+from fsseg.prediction.inputs import PredictionCase
 
 log = logging.getLogger(__name__)
 
