@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from fsseg.config.csv_file import read_csv, write_csv
 from fsseg.evaluation.aggregation import mean_over_seeds, paired_difference, summarise, summarise_seeds
-from fsseg.reporting.csv_file import read_csv, write_csv
 from fsseg.reporting.tables import markdown_table
 
 BASELINE = "default"

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fsseg.config.csv_file import read_csv, write_csv
 from fsseg.evaluation.aggregation import mean_over_seeds, paired_difference, summarise_seeds
-from fsseg.reporting.csv_file import read_csv, write_csv
 from fsseg.reporting.tables import count, markdown_table
 
 BASELINES = ("from_scratch", "full")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fsseg.reporting.csv_file import read_csv, write_csv
+from fsseg.config.csv_file import read_csv, write_csv
 
 
 @pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1", "-x", "@x", "\tx", "'=x", "''+1", "=1,2\n3"])

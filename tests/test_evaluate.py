@@ -96,8 +96,8 @@ def test_structures_are_matched_by_name_over_numbering_and_orientation(predictio
     assert [float(rows["case_a", name]["dsc"]) for name in ("liver", "kidney", "tumour")] == [1.0, 1.0, 1.0]
     assert float(rows["case_b", "liver"]["dsc"]) == pytest.approx(2 * 4 / (5 + 5))
     assert float(rows["case_b", "liver"]["hd95_mm"]) == pytest.approx(0.8)
-    assert result["structures"]["liver"]["dsc"]["mean"] == pytest.approx(0.9)
-    assert list(result["structures"]) == ["liver", "kidney", "tumour"]
+    assert result.structures["liver"].dsc.mean == pytest.approx(0.9)
+    assert list(result.structures) == ["liver", "kidney", "tumour"]
 
 
 def test_columns_and_volumes(prediction: Path, reference: Path) -> None:
@@ -115,7 +115,7 @@ def test_unannotated_structures_are_skipped_and_counted(prediction: Path, refere
     config = configured(prediction, reference)
     result = run_evaluate(config)
     assert ("case_b", "tumour") not in read_rows(config.out)
-    assert (result["rows"], result["unannotated_pairs"]) == (5, 1)
+    assert (result.rows, result.unannotated_pairs) == (5, 1)
 
 
 def test_z_extent_is_counted_from_the_most_inferior_slice(prediction: Path, reference: Path) -> None:
@@ -127,7 +127,7 @@ def test_z_extent_is_counted_from_the_most_inferior_slice(prediction: Path, refe
 
 def test_structure_annotated_in_no_case_is_named(prediction: Path, reference: Path) -> None:
     config = configured(prediction, reference, cases=("case_b",))
-    assert run_evaluate(config)["never_annotated"] == ["tumour"]
+    assert run_evaluate(config).never_annotated == ("tumour",)
     config = configured(
         prediction, reference, cases=("case_b",), structures=("tumour",), out=config.out.with_name("2.csv")
     )
@@ -139,7 +139,7 @@ def test_structure_annotated_in_no_case_is_named(prediction: Path, reference: Pa
 def test_plain_dataset_json_annotates_everything(prediction: Path, reference: Path) -> None:
     (reference.parent / "structures.json").unlink()
     write_dataset_json(reference.parent, {"liver": 1, "kidney": [2, 3], "tumour": 3})
-    assert run_evaluate(configured(prediction, reference))["unannotated_pairs"] == 0
+    assert run_evaluate(configured(prediction, reference)).unannotated_pairs == 0
 
 
 def test_manifest_lies_beside_the_csv(prediction: Path, reference: Path) -> None:
@@ -147,7 +147,7 @@ def test_manifest_lies_beside_the_csv(prediction: Path, reference: Path) -> None
     result = run_evaluate(config)
     manifest = json.loads((config.out.parent / "run 1.manifest.json").read_text(encoding="utf-8"))
     assert manifest["config"]["tolerance_mm"] == 2.0
-    assert manifest["result"] == result
+    assert manifest["result"] == result.as_json()
     assert len(manifest["inputs"]) == 6
     assert sorted(path.name for path in config.out.parent.iterdir()) == ["run 1.csv", "run 1.manifest.json"]
 
@@ -157,10 +157,10 @@ def test_empty_masks_in_the_summary(prediction: Path, reference: Path) -> None:
         write_labels(folder / "case_a.nii.gz", np.zeros(SHAPE, dtype=np.uint8))
     empty = np.where(labels_of_case() == LIVER, 0, labels_of_case())
     write_labels(prediction / "case_b.nii.gz", renumbered(empty))
-    liver = run_evaluate(configured(prediction, reference))["structures"]["liver"]
-    assert liver["statuses"] == {"both_empty": 1, "prediction_empty": 1}
-    assert (liver["dsc"]["mean"], liver["dsc"]["n"], liver["dsc"]["left_out"]) == (0.0, 1, 1)
-    assert liver["hd95_mm"]["mean"] is None
+    liver = run_evaluate(configured(prediction, reference)).structures["liver"]
+    assert liver.statuses == {"both_empty": 1, "prediction_empty": 1}
+    assert (liver.dsc.mean, liver.dsc.n, liver.dsc.left_out) == (0.0, 1, 1)
+    assert math.isnan(liver.hd95_mm.mean)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_cases_must_match_unless_they_are_named(prediction: Path, reference: Pat
         run_evaluate(configured(prediction, reference, cases=("case_a", "case_b")))
     with pytest.raises(UsageError, match=r"Unknown case 'case_bb'. Did you mean 'case_b'"):
         run_evaluate(configured(prediction, reference, cases=("case_bb",)))
-    assert run_evaluate(configured(prediction, reference, cases=("case_b",)))["cases"] == 1
+    assert run_evaluate(configured(prediction, reference, cases=("case_b",))).cases == 1
 
 
 def test_unknown_structures_are_named_with_the_nearest(prediction: Path, reference: Path) -> None:

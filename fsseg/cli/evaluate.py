@@ -7,11 +7,16 @@ Cases that the model was adapted to are named: leave them out with --cases.
 """
 
 import argparse
+import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fsseg.cli.options import add_output_options, emit
 from fsseg.config.base import validated
+
+if TYPE_CHECKING:
+    from fsseg.evaluation.aggregation import StructureSummary
+    from fsseg.stages.evaluate import EvaluateResult
 
 EXAMPLES = """examples:
   fsseg evaluate --prediction predictions --reference Dataset901_HeadNeck/labelsTs --out metrics.csv
@@ -66,43 +71,38 @@ def run(args: argparse.Namespace) -> int:
         "tolerance_mm": args.tolerance_mm,
     }
     result = run_evaluate(validated(EvaluateConfig, values, "the options of fsseg evaluate"))
-    emit(result, _report(result), args.json)
+    emit(result.as_json(), _report(result), args.json)
     return 0
 
 
-def _report(result: dict[str, Any]) -> str:
+def _report(result: "EvaluateResult") -> str:
     from fsseg.reporting.tables import text_table
 
-    header = ["structure", "DSC", "95 % CI", f"NSD at {result['tolerance_mm']:g} mm", "HD95 [mm]", "n"]
-    rows = [_table_row(name, summary) for name, summary in result["structures"].items()]
+    header = ["structure", "DSC", "95 % CI", f"NSD at {result.tolerance_mm:g} mm", "HD95 [mm]", "n"]
+    rows = [_table_row(name, summary) for name, summary in result.structures.items()]
     return "\n".join([text_table(header, rows), "", *_notes(result)])
 
 
-def _table_row(name: str, summary: dict[str, Any]) -> list[str]:
-    dsc, hd95_mm = summary["dsc"], summary["hd95_mm"]
-    interval = "–" if dsc["low"] is None else f"[{dsc['low']:.3f}, {dsc['high']:.3f}]"
-    distance = _mean_sd(hd95_mm, 1)
-    if hd95_mm["n"] < dsc["n"]:
-        distance += f" (n = {hd95_mm['n']})"
-    return [name, _mean_sd(dsc, 3), interval, _mean_sd(summary["nsd"], 3), distance, str(dsc["n"])]
-
-
-def _mean_sd(summary: dict[str, Any], decimals: int) -> str:
+def _table_row(name: str, summary: "StructureSummary") -> list[str]:
     from fsseg.reporting.tables import mean_sd
 
-    mean, sd = (float("nan") if summary[key] is None else summary[key] for key in ("mean", "sd"))
-    return mean_sd(mean, sd, decimals)
+    dsc, nsd, hd95_mm = summary.dsc, summary.nsd, summary.hd95_mm
+    interval = "–" if math.isnan(dsc.low) else f"[{dsc.low:.3f}, {dsc.high:.3f}]"
+    distance = mean_sd(hd95_mm.mean, hd95_mm.sd, 1)
+    if hd95_mm.n < dsc.n:
+        distance += f" (n = {hd95_mm.n})"
+    return [name, mean_sd(dsc.mean, dsc.sd, 3), interval, mean_sd(nsd.mean, nsd.sd, 3), distance, str(dsc.n)]
 
 
-def _notes(result: dict[str, Any]) -> list[str]:
-    both_empty = sum(summary["dsc"]["left_out"] for summary in result["structures"].values())
-    notes = [f"mean ± sd over cases; 95 % CI of the mean by bootstrap over cases; {result['cases']} cases"]
+def _notes(result: "EvaluateResult") -> list[str]:
+    both_empty = sum(summary.dsc.left_out for summary in result.structures.values())
+    notes = [f"mean ± sd over cases; 95 % CI of the mean by bootstrap over cases; {result.cases} cases"]
     if both_empty:
         notes.append(f"rows left out of the means, empty in both masks: {both_empty}")
-    if result["unannotated_pairs"]:
-        notes.append(f"not scored, pairs of case and structure without annotation: {result['unannotated_pairs']}")
-    if result["never_annotated"]:
-        notes.append(f"annotated in none of the cases: {', '.join(result['never_annotated'])}")
-    if result["support_cases"]:
-        notes.append(f"scored although the model was adapted to them: {', '.join(result['support_cases'])}")
-    return [*notes, f"written: {result['out']}, {result['manifest']}"]
+    if result.unannotated_pairs:
+        notes.append(f"not scored, pairs of case and structure without annotation: {result.unannotated_pairs}")
+    if result.never_annotated:
+        notes.append(f"annotated in none of the cases: {', '.join(result.never_annotated)}")
+    if result.support_cases:
+        notes.append(f"scored although the model was adapted to them: {', '.join(result.support_cases)}")
+    return [*notes, f"written: {result.out}, {result.manifest}"]

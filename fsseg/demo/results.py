@@ -7,9 +7,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from fsseg.config.csv_file import read_csv
 from fsseg.config.recipes import DecoderChoice
 from fsseg.evaluation.aggregation import CaseRow, paired_difference, summarise_structures
-from fsseg.reporting.csv_file import read_csv
 from fsseg.reporting.tables import count, mean_sd
 
 Result = Mapping[str, Any]

@@ -1,21 +1,15 @@
-"""Compare predicted label maps with the reference: one CSV row per case and structure, and a summary."""
+"""Stage: compare predicted label maps with the reference, in one CSV row per case and structure, and summarise."""
 
 import logging
-import math
-import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
 from fsseg.config.base import StrictModel
-from fsseg.config.errors import UsageError
-from fsseg.config.manifest import MANIFEST_NAME, Manifest
-from fsseg.config.staging import clear_staging, locked_staging
+from fsseg.config.manifest import Manifest
+from fsseg.config.results import Result
 from fsseg.evaluation.aggregation import BOOTSTRAP_SEED, CaseRow, StructureSummary, summarise_structures
 from fsseg.evaluation.comparison import compare
 from fsseg.evaluation.label_folders import (
@@ -24,7 +18,7 @@ from fsseg.evaluation.label_folders import (
     open_label_folder,
     structures_to_compare,
 )
-from fsseg.reporting.csv_file import write_csv
+from fsseg.evaluation.metrics_csv import manifest_path, new_csv, require_new_csv, write_case_rows
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +43,33 @@ class EvaluateConfig(StrictModel):
     tolerance_mm: float = Field(default=2.0, ge=0)
 
 
-def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
-    """Compare, write the CSV and its manifest, and return the summary as JSON values, None for undefined.
+@dataclass(frozen=True)
+class EvaluateResult(Result):
+    """What an evaluation found; undefined numbers are nan here, and null in JSON.
+
+    Attributes:
+        out, manifest: the CSV and its manifest.
+        tolerance_mm: surfaces this close agree (NSD).
+        cases, rows: how many were compared, and how many rows the CSV has.
+        unannotated_pairs: pairs of case and structure that the reference does not annotate, so they have no row.
+        never_annotated: structures that no case annotates.
+        structures: structure -> summaries of its metrics over the cases.
+        support_cases: cases that the model which made the predictions was adapted to.
+    """
+
+    out: Path
+    manifest: Path
+    tolerance_mm: float
+    cases: int
+    rows: int
+    unannotated_pairs: int
+    never_annotated: tuple[str, ...]
+    structures: dict[str, StructureSummary]
+    support_cases: tuple[str, ...]
+
+
+def run_evaluate(config: EvaluateConfig) -> EvaluateResult:
+    """Compare, and write the CSV and its manifest.
 
     A (case, structure) pair that the reference does not annotate is skipped and counted, never scored. A warning says
     which of the cases the model that made the predictions was adapted to.
@@ -58,41 +77,30 @@ def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
     Raises:
         UsageError: the output exists, a folder is missing, or structures or cases do not match.
         FssegError: label maps cannot be read or compared; all such cases are listed, and nothing is written.
+
+    Example:
+        >>> result = run_evaluate(EvaluateConfig(prediction=masks, reference=labels, out=Path("metrics.csv")))
+        >>> result.structures["larynx"].dsc.mean
+        0.83
     """
-    _require_new_csv(config.out)
+    require_new_csv(config.out)
     manifest = Manifest("evaluate", config.model_dump(mode="json"), seed=BOOTSTRAP_SEED)
     prediction, reference = open_label_folder(config.prediction), open_label_folder(config.reference)
     structures = structures_to_compare(prediction, reference, config.structures)
     cases = cases_to_compare(prediction, reference, config.cases)
-    with _new_csv(config.out) as staging:  # made first: an hour of comparing is lost where nothing can be written
+    with new_csv(config.out) as staging:  # made first: an hour of comparing is lost where nothing can be written
         rows = compare(prediction, reference, cases, structures, config.tolerance_mm)
-        seen = _support_cases(prediction, cases)
-        result = {**_result(config, cases, structures, rows), "support_cases": seen}
+        result = _result(config, cases, structures, rows, _support_cases(prediction, cases))
         manifest.add_inputs([prediction.definition, reference.definition])
         manifest.add_inputs(folder.files[case] for case in cases for folder in (prediction, reference))
-        manifest.add(result=result)
-        columns = [column.name for column in fields(CaseRow)]
-        write_csv(staging / config.out.name, columns, [asdict(row) for row in rows])
+        manifest.add(result=result.as_json())
+        write_case_rows(staging / config.out.name, rows)
         manifest.write(staging)
     return result
 
 
-def manifest_path(out: Path) -> Path:
-    """Return where the manifest of a metrics CSV lies."""
-    return out.with_name(f"{out.stem}.manifest.json")
-
-
-def _require_new_csv(out: Path) -> None:
-    if os.path.lexists(out):
-        raise UsageError(
-            f"Output exists already: {out}\n  Results are never overwritten. Choose another --out, or delete the file."
-        )
-    if out.suffix != ".csv":
-        raise UsageError(f"--out must be a file ending in .csv, got {out}")
-
-
-def _support_cases(prediction: LabelFolder, cases: Sequence[str]) -> list[str]:
-    seen = [case for case in cases if case in prediction.support_cases]
+def _support_cases(prediction: LabelFolder, cases: Sequence[str]) -> tuple[str, ...]:
+    seen = tuple(case for case in cases if case in prediction.support_cases)
     if seen:
         logger.warning(
             "%d of the %d scored cases have the names of support cases, which the model that made the predictions was"
@@ -105,43 +113,24 @@ def _support_cases(prediction: LabelFolder, cases: Sequence[str]) -> list[str]:
 
 
 def _result(
-    config: EvaluateConfig, cases: Sequence[str], structures: Sequence[str], rows: Sequence[CaseRow]
-) -> dict[str, Any]:
+    config: EvaluateConfig,
+    cases: Sequence[str],
+    structures: Sequence[str],
+    rows: Sequence[CaseRow],
+    support_cases: tuple[str, ...],
+) -> EvaluateResult:
     summaries = summarise_structures(rows)
-    never = [name for name in structures if name not in summaries]
+    never = tuple(name for name in structures if name not in summaries)
     if never:
         logger.warning("Not scored, annotated in none of the cases: %s", ", ".join(never))
-    return {
-        "out": str(config.out),
-        "manifest": str(manifest_path(config.out)),
-        "tolerance_mm": config.tolerance_mm,
-        "cases": len(cases),
-        "rows": len(rows),
-        "unannotated_pairs": len(cases) * len(structures) - len(rows),
-        "never_annotated": never,
-        "structures": {name: _plain(summaries[name]) for name in structures if name in summaries},
-    }
-
-
-def _plain(summary: StructureSummary) -> dict[str, Any]:
-    return {
-        key: {name: None if math.isnan(number) else number for name, number in values.items()}
-        for key, values in asdict(summary).items()
-    }
-
-
-@contextmanager
-def _new_csv(out: Path) -> Iterator[Path]:
-    """Yield a folder for the CSV and manifest.json; both move to their place when the block ends without an error.
-
-    The CSV moves last, so it is never without manifest.
-    """
-    with locked_staging(out) as staging:
-        clear_staging(staging)  # left by a killed evaluation
-        try:
-            yield staging
-            _require_new_csv(out)  # somebody may have just written it
-            os.replace(staging / MANIFEST_NAME, manifest_path(out))
-            os.replace(staging / out.name, out)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+    return EvaluateResult(
+        out=config.out,
+        manifest=manifest_path(config.out),
+        tolerance_mm=config.tolerance_mm,
+        cases=len(cases),
+        rows=len(rows),
+        unannotated_pairs=len(cases) * len(structures) - len(rows),
+        never_annotated=never,
+        structures={name: summaries[name] for name in structures if name in summaries},
+        support_cases=support_cases,
+    )

@@ -157,7 +157,7 @@ def _evaluated(check: ZeroShot, group: str, folder: Path) -> dict[str, Any]:
         cases=check.cases,
     )
     names = check.model.structures.names
-    evaluated = run_evaluate(config)["structures"]
+    evaluated = run_evaluate(config).as_json()["structures"]
     return {names[check.groups[group][structure]]: summary for structure, summary in evaluated.items()}
 
 
