@@ -1,9 +1,8 @@
-"""Pages of the README, run as they stand: on phantoms, on a CPU, with few steps."""
+"""Pages of README and docs, run as they stand: on phantoms, on a CPU, with few steps."""
 
 import csv
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -13,8 +12,12 @@ import checkpoint_files
 import pytest
 import SimpleITK
 from conftest import KNOWN, PLANS_NAME, REPOSITORY, SOURCES, Lab, succeed
+from documents import README, blocks, section
 from test_nnunet_commands import environment
 
+from fsseg.demo.phantom_datasets import write_phantom_datasets
+
+DOCS = REPOSITORY / "docs"
 IMAGE_CASE = "new_0"
 # What a test has to add to the words of a user with a GPU and an afternoon.
 SHORTENED = """
@@ -23,6 +26,8 @@ fsseg() {
     case "$1 ${2-}" in
         "adapt "* | "nnunet plans") command fsseg "$@" --set recipe.max_steps=3 ;;
         "import supervised"*) command fsseg "$@" --plans coarse.json ;;
+        "preprocess "*) command fsseg "$@" --plans tiny_cpu.json ;;
+        "pretrain "*) command fsseg "$@" --plans tiny_cpu --steps 4 --set steps_per_epoch=2 ;;
         *) command fsseg "$@" ;;
     esac
 }
@@ -33,11 +38,9 @@ nnUNetv2_predict_from_modelfolder() { command nnUNetv2_predict_from_modelfolder 
 """
 
 
-def commands(title: str) -> str:
+def lines_of(document: Path, title: str) -> str:
     """Return the bash blocks of a section, in order."""
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    section = text.split(f"\n## {title}\n")[1].split("\n## ")[0]
-    return "\n".join(re.findall(r"```bash\n(.*?)```", section, re.DOTALL))
+    return "\n".join(blocks(section(document, title), "bash"))
 
 
 @pytest.fixture
@@ -63,11 +66,6 @@ def hospital(lab: Lab, tmp_path: Path) -> Lab:
     return Lab(tmp_path, lab.plans, lab.base, lab.pretrained, lab.test_list, lab.pool_list)
 
 
-def run_page(title: str, hospital: Lab) -> str:
-    """Run a section in the folder of a hospital; return what its commands printed."""
-    return run_commands(commands(title), hospital)
-
-
 def run_commands(lines: str, hospital: Lab) -> str:
     """Run lines of bash in the folder of a hospital; return what they printed."""
     env = environment(hospital, hospital.root / "nnUNet_results")
@@ -86,7 +84,8 @@ def run_commands(lines: str, hospital: Lab) -> str:
 
 
 def test_page_for_nnunet_users(hospital: Lab) -> None:
-    printed = run_page("For nnU-Net users", hospital)
+    titles = ("Adapt a trained nnU-Net", "Stay with nnU-Net's commands")
+    printed = run_commands("\n".join(lines_of(DOCS / "nnunet.md", title) for title in titles), hospital)
     assert json.loads((hospital.root / "runs/new_hospital/split.json").read_text(encoding="utf-8"))["support"]
     assert f"{KNOWN} (known)" in printed
     assert (hospital.root / "predictions" / f"{IMAGE_CASE}.nii.gz").is_file()
@@ -105,13 +104,13 @@ def rename_structures(hospital: Lab) -> None:
     file.write_text(json.dumps(content), encoding="utf-8")
 
 
-def test_the_main_job_from_adapting_on_scores_test_cases_only(hospital: Lab) -> None:
+def test_page_on_adapting_scores_test_cases_only(hospital: Lab) -> None:
     rename_structures(hospital)
-    _, lines = commands("The main job, step by step").split("# 4. ")
-    for page, here in (("HeadNeckTarget", "NewHospital"), ("tail -n 15", "tail -n 2"), ("--shots 5", "--shots 2")):
+    lines = lines_of(DOCS / "adapting.md", "Adapt")
+    for page, here in (("MyOrgan", "NewHospital"), ("tail -n 15", "tail -n 2"), ("--shots 5", "--shots 2")):
         assert page in lines
         lines = lines.replace(page, here)
-    run_commands("# " + lines, hospital)
+    run_commands(lines, hospital)
     tested = (hospital.root / "test_cases.txt").read_text(encoding="utf-8").split()
     with (hospital.root / "metrics.csv").open(newline="", encoding="utf-8") as file:
         assert [row["case"] for row in csv.DictReader(file)] == tested
@@ -132,7 +131,7 @@ def test_page_from_a_public_checkpoint(hospital: Lab) -> None:
     plans = json.loads((hospital.root / "fine" / "plans.json").read_text(encoding="utf-8"))
     plans["configurations"]["3d_fullres"] |= {"spacing": [8.0, 8.0, 8.0], "patch_size": [16, 16, 16]}
     (hospital.root / "coarse.json").write_text(json.dumps(plans), encoding="utf-8")
-    printed = run_page("Start from a public checkpoint", hospital)
+    printed = run_commands(lines_of(DOCS / "bases.md", "From download to mask"), hospital)
     assert "zero-shot" in printed
     assert "larynx (novel)" in printed
     assert "esophagus (known)" in printed
@@ -142,3 +141,18 @@ def test_page_from_a_public_checkpoint(hospital: Lab) -> None:
         for folder in ("predictions", "predictions_stock")
     )
     assert (ours == stock).mean() > 0.999
+
+
+def test_main_job_of_the_readme_on_the_phantoms_of_the_demo(lab: Lab, tmp_path: Path) -> None:
+    raw = tmp_path / "fsseg_demo" / "nnUNet_raw"
+    write_phantom_datasets(raw, cases_per_source=2, target_cases=7)
+    (tmp_path / "fsseg_demo" / "nnUNet_preprocessed").mkdir()
+    (tmp_path / "fsseg_demo" / "test_cases.txt").write_text("target_005\ntarget_006\n", encoding="utf-8")
+    shutil.copyfile(lab.plans, tmp_path / lab.plans.name)
+    lines = lines_of(README, "The main job")
+    assert "fsseg/demo/phantom_plans.json" in lines  # for which `SHORTENED` takes those of the tests
+    run_commands(lines, Lab(tmp_path, lab.plans, lab.base, lab.pretrained, lab.test_list, lab.pool_list))
+    split = json.loads((tmp_path / "runs/stomach/split.json").read_text(encoding="utf-8"))
+    assert sorted(split["support"]) == [f"target_{index:03d}" for index in range(5)]
+    with (tmp_path / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["case"] for row in csv.DictReader(file)] == ["target_005", "target_006"]
