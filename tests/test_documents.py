@@ -16,12 +16,15 @@ from tiny import tiny_network
 from fsseg.checkpoints.registry import FAMILIES
 from fsseg.cli.main import COMMANDS
 from fsseg.cli.parser import Parser
-from fsseg.config import recipes
 from fsseg.config.pretraining import RECIPES as PRETRAINING_RECIPES
 from fsseg.config.pretraining import PretrainSettings
+from fsseg.config.published_recipes import RECIPES as ADAPTATION_RECIPES
+from fsseg.config.recipes import Recipe
+from fsseg.methods import registration
 from fsseg.methods.adapted_network import AdaptedNetwork
+from fsseg.methods.builtin import METHODS
 from fsseg.methods.contract import Method
-from fsseg.methods.registry import DEFAULT_METHOD, METHODS, create_method, method_names
+from fsseg.methods.registry import DEFAULT_METHOD, create_method, method_names
 
 LONGEST_README, LONGEST_SENTENCE = 150, 40
 PLANS = {path.stem for path in (REPOSITORY / "plans").glob("*.json")} | {"auto", "phantom_plans"}
@@ -64,7 +67,7 @@ def test_what_a_command_names_exists(page: str, command: str) -> None:
     name, *words = words_of(command)
     known = {
         "--method": set(method_names()),
-        "--recipe": set(PRETRAINING_RECIPES) if name == "pretrain" else set(recipes.RECIPES),
+        "--recipe": set(PRETRAINING_RECIPES) if name == "pretrain" else set(ADAPTATION_RECIPES),
         "--family": set(FAMILIES),
     }
     for option, value in itertools.pairwise(words):
@@ -84,7 +87,7 @@ def test_settings_of_a_command_exist(page: str, command: str) -> None:
         return
     method = words[words.index("--method") + 1] if "--method" in words else DEFAULT_METHOD
     of_recipe = {key.removeprefix("recipe.") for key in settings if key.startswith("recipe.")}
-    assert of_recipe <= set(recipes.Recipe.model_fields)
+    assert of_recipe <= set(Recipe.model_fields)
     assert {key for key in settings if "." not in key} <= set(create_method(method).Options.model_fields)
 
 
@@ -164,12 +167,11 @@ def test_methods_page_shows_what_methods_prints_but_for_reasons() -> None:
     assert shown.splitlines() == [header, rule, *lines]
 
 
-def test_method_of_the_page_on_methods_trains_what_it_says() -> None:
+def test_method_of_the_page_on_methods_trains_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registration, "_registered", {})
     code = blocks(read(REPOSITORY / "docs" / "adding_a_method.md"), "python")[0]
-    names: dict[str, type[Method]] = {}
-    exec(code, names)
-    method = names["Upsampling"]
-    adapted = AdaptedNetwork(tiny_network("plain"), method(method.Options()), "frozen")
+    exec(code, {"__name__": "a_notebook"})
+    adapted = AdaptedNetwork(tiny_network("plain"), create_method("upsampling"), "frozen")
     trained = {name for name in adapted.trainable() if "seg_layers" not in name}
     transposed = {
         name for name, module in adapted.network.named_modules() if isinstance(module, torch.nn.ConvTranspose3d)
