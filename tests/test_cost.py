@@ -13,6 +13,7 @@ from torch import Tensor
 from fsseg.adaptation import cost as adaptation_cost
 from fsseg.nnunet.preprocessing import CasePreprocessor
 from fsseg.pretraining import cost as pretraining_cost
+from fsseg.pretraining.step_times import validation_seconds
 from fsseg.training import memory
 from fsseg.training.activation_checkpointing import checkpointed
 from fsseg.training.cost import BatchClock, expected_step_mib, kept_for_backward, mib_of
@@ -199,10 +200,10 @@ def test_a_validation_takes_all_its_batches_forward_only() -> None:
             time.sleep(0.02)
 
     trainer = Trainer()
-    assert pretraining_cost._validation_seconds(trainer) == pytest.approx(25 * 0.02, abs=0.4)
+    assert validation_seconds(trainer) == pytest.approx(25 * 0.02, abs=0.4)
     assert trainer.taken == 2
     trainer.do_split = lambda: (["a"], [])
-    assert pretraining_cost._validation_seconds(trainer) == 0
+    assert validation_seconds(trainer) == 0
 
 
 def test_the_process_that_has_it_worst_decides_for_all() -> None:

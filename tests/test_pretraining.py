@@ -30,14 +30,8 @@ from fsseg.nnunet.pretraining.holdout import stratified_holdout
 from fsseg.nnunet.pretraining.sampling import source_weights
 from fsseg.nnunet.pretraining.trainer import nnUNetTrainerPartialLabel
 from fsseg.nnunet.softmax_head import with_background
-from fsseg.pretraining.notes import (
-    PUBLISHED_INPUT,
-    PublishedInput,
-    fold_notes,
-    process_notes,
-    random_start_notes,
-    recipe_notes,
-)
+from fsseg.pretraining.notes import fold_notes, process_notes
+from fsseg.pretraining.recipe_notes import PUBLISHED_INPUT, PublishedInput, random_start_notes, recipe_notes
 from fsseg.training.processes import Processes, several_processes
 from fsseg.training.schedule import WarmupCosine
 from fsseg.training.seeding import seeded
@@ -454,7 +448,7 @@ def test_dry_run_says_what_a_pretraining_will_cost(lab: Lab, tmp_path: Path, mon
     words = (*lab.pretrain_words(tmp_path / "run", steps=100), "--dry-run")
     facts = succeed(*words)
     assert facts["validation_seconds"] == 0  # no case is held out
-    monkeypatch.setattr("fsseg.pretraining.cost._validation_seconds", lambda _: 36.0)
+    monkeypatch.setattr("fsseg.pretraining.step_times.validation_seconds", lambda _: 36.0)
     averaged = succeed(*words, "--set", "ema=0.9", "workers=1")
     of_either = (averaged["network_seconds"], averaged["loading_seconds"])
     assert averaged["seconds_per_step"] == pytest.approx(max(of_either), abs=2e-4)

@@ -1,5 +1,10 @@
 """What a training will cost, as text: of an adaptation and of a pretraining."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fsseg.pretraining.cost import PretrainingCost
+
 _UNMEASURED = "no step was measured, because it would not fit into free memory"
 
 
@@ -27,24 +32,24 @@ def adaptation_text(cost: dict) -> str:
     return "\n".join([*lines, _memory_text(cost), *cost["advice"]])
 
 
-def pretraining_text(cost: dict) -> str:
+def pretraining_text(cost: "PretrainingCost") -> str:
     """Return time, memory and disk of a pretraining, and what would take less where it matters."""
-    return "\n".join([_pretraining_time(cost), _memory_text(cost), _disk_text(cost), *cost["advice"]])
+    return "\n".join([_pretraining_time(cost), _memory_text(cost.demand.facts()), _disk_text(cost), *cost.advice])
 
 
-def _pretraining_time(cost: dict) -> str:
-    if "hours" not in cost:
+def _pretraining_time(cost: "PretrainingCost") -> str:
+    if cost.step is None:
         return _UNMEASURED
-    loading = f"by {cost['workers']} workers meanwhile" if cost["workers"] else "before it"
+    loading = f"by {cost.workers} workers meanwhile" if cost.workers else "before it"
+    step = cost.step.as_dict()
     return (
-        f"{cost['seconds_per_step']:.3g} s a step ({cost['steps_per_second']:.3g} steps a second):"
-        f" {cost['network_seconds']:.3g} s for the network,"
-        f" {cost['loading_seconds']:.3g} s on one core to prepare the batch {loading};"
-        f" {cost['validation_seconds']:.3g} s for the validation after each epoch, {cost['epochs']} in all;"
-        f" {cost['hours']:.3g} h in all"
+        f"{step['seconds_per_step']:.3g} s a step ({step['steps_per_second']:.3g} steps a second):"
+        f" {step['network_seconds']:.3g} s for the network,"
+        f" {step['loading_seconds']:.3g} s on one core to prepare the batch {loading};"
+        f" {step['validation_seconds']:.3g} s for the validation after each epoch, {cost.epochs} in all;"
+        f" {cost.hours:.3g} h in all"
     )
 
 
-def _disk_text(cost: dict) -> str:
-    data, checkpoints = cost["preprocessed_mib"], cost["checkpoints_mib"]
-    return f"disk: {data:,.0f} MiB preprocessed data, {checkpoints:,.0f} MiB checkpoints"
+def _disk_text(cost: "PretrainingCost") -> str:
+    return f"disk: {cost.preprocessed_mib:,.0f} MiB preprocessed data, {cost.checkpoints_mib:,.0f} MiB checkpoints"

@@ -1,9 +1,15 @@
 """Train one universal encoder on a partially labelled, preprocessed dataset (masked BCE + Dice)."""
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fsseg.cli.cost_text import pretraining_text
 from fsseg.cli.options import add_device_option, add_output_options, emit, parse_set
+
+if TYPE_CHECKING:
+    from fsseg.pretraining.plan import PretrainPlan
+    from fsseg.pretraining.result import PretrainResult
 
 EXAMPLES = """examples:
   fsseg pretrain --dataset 901 --plans nnUNetResEncUNetMPlans --steps 250000 --out runs/universal
@@ -48,31 +54,45 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the stage."""
     from fsseg.config.base import validated
     from fsseg.config.pretraining import recipe_settings
-    from fsseg.stages.pretrain import PretrainConfig, run_pretrain
+    from fsseg.stages.pretrain import PretrainConfig, plan_pretrain, run_pretrain
 
     settings = {"steps": arguments.steps, "seed": arguments.seed}
     settings |= recipe_settings(arguments.recipe) | parse_set(arguments.set)
     names = ("dataset", "plans", "out", "recipe", "fold", "device", "checkpoint", "resume")
     values = {name: getattr(arguments, name) for name in names} | {"settings": settings}
-    result = run_pretrain(validated(PretrainConfig, values, "the options"), dry_run=arguments.dry_run)
-    if result:  # the first of several processes speaks for all
-        emit(result, _text(result, arguments.out, arguments.dry_run), arguments.json)
+    config = validated(PretrainConfig, values, "the options")
+    if arguments.dry_run:
+        plan = plan_pretrain(config)
+        if plan is not None:  # the first of several processes speaks for all
+            emit(_planned(plan, config.out), _plan_text(plan), arguments.json)
+        return 0
+    result = run_pretrain(config)
+    if result is not None:
+        emit(result.manifest, _text(result), arguments.json)
     return 0
 
 
-def _text(result: dict, out: str, dry_run: bool) -> str:
-    if dry_run:
-        trained = (
-            f"would train {', '.join(result['structures'])} on {result['cases']} cases of {result['dataset']}"
-            f" for {result['steps']} steps, patch {result['patch_size']}, batch {result['batch_size']}"
-        )
-        return "\n".join([trained, pretraining_text(result), *result["notes"]])
-    dice = result["validation_dice"]
-    shown = "  ".join(f"{name} {value}" for name, value in dice.items() if value is not None)
+def _planned(plan: "PretrainPlan", out: Path) -> dict[str, Any]:
+    """Return what a dry run says, as plain JSON values."""
+    assert plan.cost is not None
+    return {**plan.facts(), **plan.cost.as_dict(), "steps": plan.steps, "out": str(out)}
+
+
+def _plan_text(plan: "PretrainPlan") -> str:
+    assert plan.cost is not None
+    trained = (
+        f"would train {', '.join(plan.structures)} on {plan.cases} cases of {plan.dataset}"
+        f" for {plan.steps} steps, patch {list(plan.patch_size)}, batch {plan.batch_size}"
+    )
+    return "\n".join([trained, pretraining_text(plan.cost), *plan.notes])
+
+
+def _text(result: "PretrainResult") -> str:
+    shown = "  ".join(f"{name} {value}" for name, value in result.validation_dice.items() if value is not None)
     lines = [f"validation Dice on held-out crops: {shown or 'none'}"]
-    reasons = result["unvalidated"]
+    reasons = result.unvalidated
     for reason in dict.fromkeys(reasons.values()):
         lines.append(f"{reason}: {', '.join(name for name in reasons if reasons[name] == reason)}")
-    if not result["held_out"]:
+    if not result.plan.held_out:
         lines.append("no case is held out: --fold all, validation_share=0, or fewer than 5 cases in every source")
-    return "\n".join([*lines, f"{out} is complete ({result['seconds']:.0f} s)"])
+    return "\n".join([*lines, f"{result.out} is complete ({result.seconds:.0f} s)"])

@@ -76,7 +76,7 @@ class PretrainSettings(StrictModel):
         return self
 
 
-# Patch, spacing and intensity window are those of the plans; stages/pretrain_notes.py says which were published. With
+# Patch, spacing and window are those of the plans; pretraining/recipe_notes.py says which were published. With
 # every recipe gradients are clipped to a norm of 12, as nnU-Net and MultiTalent do.
 RECIPES: dict[str, dict[str, Any]] = {
     "default": {},

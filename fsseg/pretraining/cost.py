@@ -1,33 +1,61 @@
-"""What a pretraining will cost: memory before any step is taken, and time measured on some crops and steps."""
+"""What a pretraining will cost: memory before any step is taken, time and disk."""
 
 import math
-import os
-import time
-from collections.abc import Callable
-from itertools import repeat
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, default_collate
 
 from fsseg.config.manifest import peak_memory_mib
 from fsseg.nnunet.preprocessed_volume import KEPT_LOCATIONS
 from fsseg.nnunet.pretraining.loaders import workers_for
-from fsseg.training.cost import BatchClock, mib_of
+from fsseg.pretraining.step_times import StepTimes, measured_times
+from fsseg.training.cost import mib_of
 from fsseg.training.cost_advice import Demand, PlannedStep, Remedies, said
 from fsseg.training.memory import MIB, device_available_mib, host_available_mib
-from fsseg.training.placement import cpu_threads
 from fsseg.training.processes import Processes, processes_of_host
 
-_MEASURED_STEPS = 2  # the first one sets things up
-_MEASURED_CROPS = 8  # augmentation is random: one crop takes much longer than another
+if TYPE_CHECKING:
+    from fsseg.nnunet.pretraining.trainer import nnUNetTrainerPartialLabel
+
 _BATCHES_OF_A_WORKER = 3  # two wait, one is made
 _BYTES_OF_A_LOCATION = 6  # three coordinates
 
 
-def expected_demand(trainer: Any) -> Demand:
+@dataclass(frozen=True)
+class PretrainingCost:
+    """What a pretraining will cost.
+
+    Attributes:
+        workers: processes that prepare crops, of each training process.
+        epochs: stretches between two validations.
+        demand: memory.
+        advice: where memory is too small or the training long, what takes less.
+        preprocessed_mib: disk that the preprocessed data takes.
+        checkpoints_mib: disk that the checkpoints take, while one replaces another.
+        step: times of a step; None where none was measured, because it would not fit into free memory.
+        hours: of all steps, and of the validation after each epoch; checkpoints are not part of them.
+    """
+
+    workers: int
+    epochs: int
+    demand: Demand
+    advice: list[str]
+    preprocessed_mib: float
+    checkpoints_mib: float
+    step: StepTimes | None = None
+    hours: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the cost as plain values, without what was not measured."""
+        measured = {} if self.step is None else {**self.step.as_dict(), "hours": self.hours}
+        disk = {"preprocessed_mib": self.preprocessed_mib, "checkpoints_mib": self.checkpoints_mib}
+        counts = {"workers": self.workers, "epochs": self.epochs}
+        return {**counts, **measured, **self.demand.facts(), "advice": self.advice, **disk}
+
+
+def expected_demand(trainer: "nnUNetTrainerPartialLabel") -> Demand:
     """Return the memory that a pretraining will take, without taking a step: of the process that has it worst.
 
     Memory of the host is that of all processes of the training on this machine: the peak of this one until now, with
@@ -51,13 +79,13 @@ def expected_demand(trainer: Any) -> Demand:
     return _worst(demand, trainer.processes, trainer.device)
 
 
-def memory_warnings(trainer: Any) -> list[str]:
+def memory_warnings(trainer: "nnUNetTrainerPartialLabel") -> list[str]:
     """Say that a pretraining will not fit into free memory, and what takes less. All processes ask at once."""
     short = expected_demand(trainer).shortages()
     return said(short, less_costly(trainer)) if short else []
 
 
-def less_costly(trainer: Any) -> list[str]:
+def less_costly(trainer: "nnUNetTrainerPartialLabel") -> list[str]:
     """Return what would take less memory or time, with the memory of a step, in a line each."""
     processes = trainer.processes.count
     accumulate = trainer.settings.accumulate * _planned(trainer).batch
@@ -71,38 +99,36 @@ def less_costly(trainer: Any) -> list[str]:
     )
 
 
-def pretraining_cost(trainer: Any, preprocessed: Path) -> dict[str, Any]:
+def pretraining_cost(trainer: "nnUNetTrainerPartialLabel", preprocessed: Path) -> PretrainingCost:
     """Return what a pretraining will cost, measured on two real steps where they fit into free memory.
 
-    Hours are those of all steps, and of the validation after each epoch; checkpoints are not part of them. Memory and
-    disk are in MiB; disk is the preprocessed data, and the checkpoints while one replaces another.
-
     Args:
-        trainer: an initialised partial-label trainer; its network is trained for two steps.
+        trainer: an initialised trainer; its network is trained for two steps.
         preprocessed: folder of the dataset.
     """
     demand = expected_demand(trainer)
     less, short = less_costly(trainer), demand.shortages()
-    facts: dict[str, Any] = {"workers": workers_for(trainer.settings, trainer.device), "epochs": trainer.num_epochs}
-    if not short:
-        facts |= _measured(trainer)
-        validation = facts["epochs"] * facts["validation_seconds"]
-        facts["hours"] = round((trainer.settings.steps * facts["seconds_per_step"] + validation) / 3600, 3)
-        peaks = peak_memory_mib()
-        peaks["host"] = processes_of_host() * (peaks["host"] + _waiting_mib(trainer))
-        demand = demand.measured(peaks)
     data = sum(file.stat().st_size for file in preprocessed.rglob("*") if file.is_file()) / MIB
     of_a_checkpoint = 3 + (trainer.average is not None)  # weights, two moments, averaged weights
-    return {
-        **facts,
-        **demand.facts(),
-        "advice": said(short, less, facts.get("hours", 0.0)),
-        "preprocessed_mib": round(data, 1),
-        "checkpoints_mib": round(2 * of_a_checkpoint * mib_of(trainer.plain_network.parameters()), 1),
-    }
+    cost = PretrainingCost(
+        workers=workers_for(trainer.settings, trainer.device),
+        epochs=trainer.num_epochs,
+        demand=demand,
+        advice=said(short, less),
+        preprocessed_mib=round(data, 1),
+        checkpoints_mib=round(2 * of_a_checkpoint * mib_of(trainer.plain_network.parameters()), 1),
+    )
+    if short:
+        return cost
+    step = measured_times(trainer)
+    seconds = trainer.settings.steps * step.seconds_per_step + cost.epochs * step.validation_seconds
+    hours = round(seconds / 3600, 3)
+    peaks = peak_memory_mib()
+    peaks["host"] = processes_of_host() * (peaks["host"] + _waiting_mib(trainer))
+    return replace(cost, demand=demand.measured(peaks), advice=said([], less, hours), step=step, hours=hours)
 
 
-def _planned(trainer: Any) -> PlannedStep:
+def _planned(trainer: "nnUNetTrainerPartialLabel") -> PlannedStep:
     return PlannedStep(
         network=trainer.plain_network.train(),
         channels=trainer.num_input_channels,
@@ -114,13 +140,13 @@ def _planned(trainer: Any) -> PlannedStep:
     )
 
 
-def _locations_mib(trainer: Any) -> float:
+def _locations_mib(trainer: "nnUNetTrainerPartialLabel") -> float:
     """Return the most that the foreground voxels of the training cases take."""
     annotated = sum(len(trainer.structures.annotation(case).annotated) for case in trainer.do_split()[0])
     return annotated * KEPT_LOCATIONS * _BYTES_OF_A_LOCATION / MIB
 
 
-def _waiting_mib(trainer: Any) -> float:
+def _waiting_mib(trainer: "nnUNetTrainerPartialLabel") -> float:
     """Return what the batches of the processes that prepare crops take."""
     planned = _planned(trainer)
     voxels = planned.batch * math.prod(planned.patch)
@@ -144,57 +170,3 @@ def _worst(demand: Demand, processes: Processes, device: torch.device) -> Demand
         device_mib=highest(demand.device_mib),
         device_available_mib=least(demand.device_available_mib),
     )
-
-
-def _measured(trainer: Any) -> dict[str, Any]:
-    """Take two steps, and two of the validation; return what they took.
-
-    Workers prepare crops while the network is trained, so a step takes what takes longer; without workers it takes
-    both.
-    """
-    loader = trainer.crops.training(trainer.do_split()[0], 0, trainer.device)
-    batch, loading = _prepared(loader)
-    trainer.dataloader_train = repeat(batch)  # of which a step takes several, where it accumulates
-    trainer.network.train()
-    computing = _seconds(batch, trainer.train_step)
-    loading *= trainer.settings.accumulate
-    at_once = min(loader.num_workers, os.cpu_count() or 1)
-    seconds = max(computing, loading / at_once) if at_once else computing + loading
-    return {
-        "seconds_per_step": round(seconds, 4),
-        "steps_per_second": round(1 / seconds, 4),
-        "network_seconds": round(computing, 4),
-        "loading_seconds": round(loading, 4),
-        "validation_seconds": round(_validation_seconds(trainer), 4),
-    }
-
-
-def _validation_seconds(trainer: Any) -> float:
-    """Return what the validation after an epoch takes: crops that were prepared once, forward only."""
-    trainer.validation_batches = trainer.crops.validation(trainer.do_split()[1], 1)
-    if not trainer.validation_batches:
-        return 0.0
-    trainer.on_validation_epoch_start()
-    with torch.no_grad():
-        seconds = _seconds(trainer.validation_batches[0], trainer.validation_step)
-    return seconds * trainer.num_val_iterations_per_epoch
-
-
-def _seconds(batch: dict[str, Tensor], step: Callable[[dict[str, Tensor]], object]) -> float:
-    """Return what a step takes, which waits for the device."""
-    clock = BatchClock()
-    for each in clock.timed([batch] * _MEASURED_STEPS):
-        step(each)
-    return clock.computing[-1]
-
-
-def _prepared(loader: DataLoader[dict[str, Tensor]]) -> tuple[dict[str, Tensor], float]:
-    """Return the first batch of a loader, and the seconds that one process takes to prepare a batch."""
-    crops, size = loader.dataset, len(next(iter(loader.batch_sampler)))  # type: ignore[arg-type]
-    count = min(len(crops), max(size, _MEASURED_CROPS))  # type: ignore[arg-type]
-    with cpu_threads(1 if loader.num_workers else torch.get_num_threads()):  # a worker has one
-        crops[0]  # the first one sets things up
-        started = time.perf_counter()
-        prepared = [crops[number] for number in range(count)]
-        seconds = time.perf_counter() - started
-    return default_collate(prepared[:size]), seconds / count * size

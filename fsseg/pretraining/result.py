@@ -1,0 +1,58 @@
+"""What a pretraining came to."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fsseg.config.manifest import Manifest
+from fsseg.nnunet.metrics_file import last_entry
+from fsseg.nnunet.pretraining.log import METRICS_NAME
+from fsseg.pretraining.notes import unvalidated
+from fsseg.pretraining.plan import PretrainPlan
+
+if TYPE_CHECKING:
+    from fsseg.nnunet.pretraining.trainer import nnUNetTrainerPartialLabel
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """A run folder that was written.
+
+    Attributes:
+        out: the folder, a model folder of nnU-Net.
+        plan: what was trained on what.
+        validation_dice: structure -> Dice on crops of held-out cases; None where there is none.
+        unvalidated: why a structure has none.
+        resumed_at: for every time that a stopped training went on, the steps that were done then.
+        seconds: that it took, with those before it was stopped.
+        manifest: content of manifest.json.
+    """
+
+    out: Path
+    plan: PretrainPlan
+    validation_dice: dict[str, float | None]
+    unvalidated: dict[str, str]
+    resumed_at: tuple[int, ...]
+    seconds: float
+    manifest: dict[str, Any]
+
+
+def write_result(
+    plan: PretrainPlan, trainer: "nnUNetTrainerPartialLabel", manifest: Manifest, staging: Path, out: Path
+) -> PretrainResult:
+    """Write the manifest of a training that has ended.
+
+    Args:
+        plan: what was trained.
+        trainer: who trained it.
+        manifest: has its inputs, and gets the facts.
+        staging: the folder to write into.
+        out: where it will be in the end.
+    """
+    dice = last_entry(staging / METRICS_NAME)["validation_dice"]
+    reasons = unvalidated(dice, [trainer.structures.annotation(case) for case in plan.held_out])
+    resumed_at = trainer.course.resumed_at
+    manifest.add_seconds(trainer.course.earlier_seconds)
+    manifest.add(**plan.facts(), resumed_at=list(resumed_at), validation_dice=dice, unvalidated=reasons)
+    content = manifest.write(staging)
+    return PretrainResult(out, plan, dice, reasons, resumed_at, content["seconds"], content)
