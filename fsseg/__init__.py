@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fsseg.api import load_model
+    from fsseg.api import adapt, load_model
     from fsseg.methods.contract import Method, MethodOptions
     from fsseg.methods.registration import register_method
     from fsseg.models.network_parts import NetworkParts
@@ -28,6 +28,7 @@ _API = {
     "Method": "fsseg.methods.contract:Method",
     "MethodOptions": "fsseg.methods.contract:MethodOptions",
     "NetworkParts": "fsseg.models.network_parts:NetworkParts",
+    "adapt": "fsseg.api:adapt",
     "load_model": "fsseg.api:load_model",
     "register_method": "fsseg.methods.registration:register_method",
     "register_network": "fsseg.models.registration:register_network",
@@ -38,6 +39,7 @@ __all__ = [
     "MethodOptions",
     "NetworkParts",
     "__version__",
+    "adapt",
     "load_model",
     "register_method",
     "register_network",

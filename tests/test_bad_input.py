@@ -213,7 +213,7 @@ def test_too_little_memory_is_a_message(
     def fails(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("fsseg.stages.adapt.train", fails)
+    monkeypatch.setattr("fsseg.adaptation.fitted.train", fails)
     assert_refused(fsseg(*expand("adapt OUT")), 1, "out of memory", "recipe.checkpoint_activations=true")
     assert not (tmp_path / "out").exists()
     monkeypatch.setattr("fsseg.stages.predict.run_predict", fails)

@@ -130,7 +130,7 @@ def test_advice_is_given_where_memory_is_short_or_the_training_long() -> None:
 def test_a_dry_run_tells_the_cost_and_resamples_one_case_of_large_structures(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    monkeypatch.setattr("fsseg.stages.adapt.CACHE_NAME", "no_cache")
+    monkeypatch.setattr("fsseg.adaptation.plan.CACHE_NAME", "no_cache")
     monkeypatch.setattr("fsseg.adaptation.support._SAFE_VOXELS", 1)
     made: list[str] = []
     volume = CasePreprocessor.volume
@@ -221,7 +221,7 @@ def test_the_header_is_printed_before_the_training(lab: Lab, tmp_path: Path, mon
     def fail(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fsseg.stages.adapt.train", fail)
+    monkeypatch.setattr("fsseg.adaptation.fitted.train", fail)
     words = lab.adapt_words(tmp_path / "run", "--cases", lab.case(0), lab.case(1))
     stopped = fsseg(*words)
     assert f"from 2 cases: {lab.case(0)}, {lab.case(1)}" in stopped.err

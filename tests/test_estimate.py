@@ -15,15 +15,15 @@ from fsseg.config.staging import staging_of
 
 def record_folds(patch: pytest.MonkeyPatch, stop_at: str = "") -> list[str]:
     """Return a list that grows by the label of every fold that is trained; stop before one of them."""
-    train, labels = estimate.train, []
+    fit, labels = estimate.fit_network, []
 
-    def recorded(*arguments: Any, label: str, **options: Any) -> Any:
+    def recorded(start: Any, label: str, *options: Any) -> Any:
         if label == stop_at:
             raise KeyboardInterrupt
         labels.append(label)
-        return train(*arguments, label=label, **options)
+        return fit(start, label, *options)
 
-    patch.setattr(estimate, "train", recorded)
+    patch.setattr(estimate, "fit_network", recorded)
     return labels
 
 

@@ -363,7 +363,7 @@ def test_trainer_and_adapt_take_the_same_steps_on_the_same_batches(
     import torch
     from safetensors.torch import load_file
 
-    from fsseg.adaptation.support_cases import support_volumes
+    from fsseg.adaptation.support import support_volumes
     from fsseg.adaptation.trainer import nnUNetTrainerFewShot
     from fsseg.nnunet.preprocessing import CasePreprocessor
     from fsseg.nnunet.raw_dataset import read_raw_dataset

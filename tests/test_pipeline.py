@@ -17,8 +17,10 @@ import torch
 from conftest import KNOWN, NOVEL, PLANS_NAME, SOURCES, Lab, fsseg, start_fsseg, succeed, tree
 from safetensors.torch import load_file
 
-from fsseg.adaptation.job import Job, Target, build_adapted, frequency, make_target
-from fsseg.adaptation.support_cases import support_volumes
+from fsseg.adaptation.job import Job
+from fsseg.adaptation.start import make_start
+from fsseg.adaptation.support import support_volumes
+from fsseg.adaptation.target import LabelledDataset, Target, frequency, make_target
 from fsseg.config.errors import FssegError
 from fsseg.config.few_shot import few_shot_settings
 from fsseg.config.manifest import sha256_of_file
@@ -298,7 +300,8 @@ def job_and_volumes(
 ) -> tuple[Job, list[Volume]]:
     base = ModelFolder.read(lab.base)
     dataset = read_raw_dataset(lab.target)
-    target = make_target(base, dataset.dataset_json, dataset.structures, (NOVEL, KNOWN), head=head)
+    rows = base.head_rows() if head == "base" and create_method(method).uses_pretrained else {}
+    target = make_target(LabelledDataset.of(dataset), (NOVEL, KNOWN), rows)
     volumes = support_volumes(dataset, target, [lab.case(i) for i in cases], CasePreprocessor(base, cache=None))
     return Job(base, target, create_method(method), "tuned", Recipe(max_steps=1), 0, CPU), volumes
 
@@ -310,7 +313,7 @@ def head_of(network: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_known_structure_starts_from_its_row_and_novel_one_from_its_frequency(lab: Lab) -> None:
     job, volumes = job_and_volumes(lab, "lora")
-    weight, bias = head_of(build_adapted(job, volumes).network)
+    weight, bias = head_of(make_start(job, volumes).network.network)
     old_weight, old_bias = head_of(job.base.build_network())
     row = job.base.structures.names.index(KNOWN)
     channel = {name: index for index, name in enumerate(job.target.names)}
@@ -328,7 +331,7 @@ def test_published_recipes_start_novel_rows_as_any_new_convolution(lab: Lab) -> 
     """At their head rate of 1e-4 a bias at the logit of a rare structure would never come back."""
     job, volumes = job_and_volumes(lab, "decoder")
     settings = named_recipe("fseft", family="decoder", decoder="tuned", shots=2)
-    adapted = build_adapted(replace(job, recipe=Recipe(**settings)), volumes)
+    adapted = make_start(replace(job, recipe=Recipe(**settings)), volumes).network
     weight, bias = head_of(adapted.network)
     channel = {name: index for index, name in enumerate(job.target.names)}
     bound = weight.shape[1] ** -0.5  # torch starts a convolution within one over the root of its inputs
@@ -339,7 +342,7 @@ def test_published_recipes_start_novel_rows_as_any_new_convolution(lab: Lab) -> 
 
 def test_new_rows_of_heads_that_nobody_trains_are_zeros(lab: Lab) -> None:
     job, volumes = job_and_volumes(lab, "full")
-    *lower, full_resolution = build_adapted(job, volumes).network.decoder.seg_layers
+    *lower, full_resolution = make_start(job, volumes).network.network.decoder.seg_layers
     channel = job.target.names.index(NOVEL)
     assert lower
     assert all(not head.weight[channel].any() and not head.bias[channel].any() for head in lower)
@@ -349,7 +352,7 @@ def test_new_rows_of_heads_that_nobody_trains_are_zeros(lab: Lab) -> None:
 def test_head_new_starts_a_known_structure_like_a_novel_one(lab: Lab) -> None:
     job, volumes = job_and_volumes(lab, "lora", head="new")
     assert job.target.base_rows == {KNOWN: None, NOVEL: None}
-    weight, bias = head_of(build_adapted(job, volumes).network)
+    weight, bias = head_of(make_start(job, volumes).network.network)
     old_weight, _ = head_of(job.base.build_network())
     channel = job.target.names.index(KNOWN)
     assert not torch.equal(weight[channel], old_weight[job.base.structures.names.index(KNOWN)])
@@ -373,7 +376,7 @@ def test_head_new_is_said_and_goes_with_the_adapter(lab: Lab, tmp_path: Path) ->
 
 def test_from_scratch_takes_no_pretrained_row(lab: Lab) -> None:
     job, volumes = job_and_volumes(lab, "from_scratch")
-    weight, _ = head_of(build_adapted(job, volumes).network)
+    weight, _ = head_of(make_start(job, volumes).network.network)
     old_weight, _ = head_of(job.base.build_network())
     assert not any(torch.equal(row, old) for row in weight for old in old_weight)
 
@@ -506,9 +509,9 @@ def test_a_killed_adaptation_leaves_no_run_and_can_be_run_again(lab: Lab, tmp_pa
 @pytest.mark.parametrize(
     "moment",
     [
-        "fsseg.stages.adapt.train",
+        "fsseg.adaptation.fitted.train",
         "fsseg.data.splits.Split.save",
-        "fsseg.stages.adapt.save_adapter",
+        "fsseg.adaptation.run_files.save_adapter",
         "fsseg.nnunet.model_folder.ModelFolder.write",
         "fsseg.nnunet.model_folder.save_checkpoint",
         "fsseg.config.manifest.Manifest.write",
@@ -646,7 +649,7 @@ def test_label_maps_are_written_as_the_image_is_stored(lab: Lab, adapted: Path, 
 
 def test_a_flipped_case_is_preprocessed_to_the_same_volume(lab: Lab, tmp_path: Path) -> None:
     base, dataset = ModelFolder.read(lab.base), read_raw_dataset(lab.target)
-    target: Target = make_target(base, dataset.dataset_json, dataset.structures, (NOVEL, KNOWN))
+    target: Target = make_target(LabelledDataset.of(dataset), (NOVEL, KNOWN), base.head_rows())
     plain = support_volumes(dataset, target, [lab.case(0)], CasePreprocessor(base, cache=None))[0]
     copy = lab.copy_target(tmp_path / "raw")
     for path in (copy.image(0), copy.label(0)):

@@ -17,9 +17,11 @@ from tiny import tiny_network
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fsseg.adaptation.job import Job, build_adapted, make_target
+from fsseg.adaptation.job import Job
 from fsseg.adaptation.notes import batch_statistics_notes
-from fsseg.adaptation.support_cases import support_volumes
+from fsseg.adaptation.start import make_start
+from fsseg.adaptation.support import support_volumes
+from fsseg.adaptation.target import LabelledDataset, make_target
 from fsseg.adaptation.training import train
 from fsseg.config.errors import UsageError
 from fsseg.config.published_recipes import named_recipe
@@ -132,7 +134,7 @@ Train = Callable[..., tuple[list[float], dict[str, Tensor]]]
 def trained(lab: Lab) -> Train:
     """Return a function that trains four steps on two cases and gives the losses and the trained tensors."""
     base, dataset = ModelFolder.read(lab.base), read_raw_dataset(lab.target)
-    target = make_target(base, dataset.dataset_json, dataset.structures, (NOVEL,))
+    target = make_target(LabelledDataset.of(dataset), (NOVEL,), base.head_rows())
     cases = [lab.case(0), lab.case(1)]
     volumes = support_volumes(dataset, target, cases, CasePreprocessor(base, cache=None))
 
@@ -140,8 +142,8 @@ def trained(lab: Lab) -> Train:
         used = Recipe(**{"max_steps": 4, "batch_size": 2, **settings})
         options = FITTING_OPTIONS.get(method)
         job = Job(base, target, create_method(method, options), decoder, used, 0, torch.device("cpu"))
-        adapted = build_adapted(job, volumes)
-        return train(job, adapted, volumes, "test").losses, adapted.state()
+        start = make_start(job, volumes)
+        return train(start, "test").losses, start.network.state()
 
     return run
 

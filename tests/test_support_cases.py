@@ -11,8 +11,8 @@ import SimpleITK
 from conftest import NOVEL, Lab, fsseg, succeed
 
 from fsseg.adaptation.estimate import _dsc, _spread
-from fsseg.adaptation.job import Target
 from fsseg.adaptation.support_cases import labels_of, negative_notes, require_learnable
+from fsseg.adaptation.target import Target
 from fsseg.config.errors import FssegError
 from fsseg.data.structures import CaseAnnotation, Structures, load_structures
 from fsseg.data.volumes import SourceLabels, Volume, annotated_locations, annotation_zones, foreground_locations
@@ -104,9 +104,9 @@ def test_leave_one_out_scores_empty_masks_as_evaluate_does(predicted: range, sco
 
 def test_a_score_of_nothing_is_left_out_of_the_mean_and_named() -> None:
     spread = _spread({"a": 0.5, "b": None, "c": 0.0})
-    assert (spread["mean"], spread["cases"], spread["both_empty"]) == (0.25, {"a": 0.5, "c": 0.0}, ["b"])
+    assert (spread.mean, spread.cases, spread.both_empty) == (0.25, {"a": 0.5, "c": 0.0}, ("b",))
     nothing = _spread({"b": None})
-    assert (nothing["mean"], nothing["both_empty"]) == (None, ["b"])
+    assert (nothing.mean, nothing.both_empty) == (None, ("b",))
 
 
 def test_a_volume_knows_what_its_label_map_held(lab: Lab) -> None:

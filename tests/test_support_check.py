@@ -8,7 +8,7 @@ import torch
 from conftest import KNOWN, NOVEL, Lab, fsseg
 from test_pipeline import job_and_volumes
 
-from fsseg.adaptation.job import build_adapted
+from fsseg.adaptation.start import make_start
 from fsseg.adaptation.support_check import silent_notes
 from fsseg.methods.registry import create_method
 from fsseg.models.parts import parts_of
@@ -16,29 +16,29 @@ from fsseg.models.parts import parts_of
 
 def test_structures_that_are_predicted_nowhere_are_named(lab: Lab) -> None:
     job, volumes = job_and_volumes(lab, "full")
-    adapted = build_adapted(job, volumes)
-    head = parts_of(adapted.network).head
+    start = make_start(job, volumes)
+    head = parts_of(start.network.network).head
     channel = {name: index for index, name in enumerate(job.target.names)}
     with torch.no_grad():
         head.weight.zero_()
         head.bias[channel[KNOWN]], head.bias[channel[NOVEL]] = 1.0, -1.0
-    (note,) = silent_notes(job, adapted, volumes)
+    (note,) = silent_notes(start)
     assert f"predicts nothing of {NOVEL}, not even" in note
     with torch.no_grad():
         head.bias[channel[NOVEL]] = 1.0
-    assert not silent_notes(job, adapted, volumes)
+    assert not silent_notes(start)
 
 
 def test_ranks_that_have_all_vanished_are_said(lab: Lab) -> None:
     job, volumes = job_and_volumes(lab, "full")
     job = replace(job, method=create_method("arena", {"rank": 4}))
-    adapted = build_adapted(job, volumes)
-    assert not any("rank 0" in note for note in silent_notes(job, adapted, volumes))
+    start = make_start(job, volumes)
+    assert not any("rank 0" in note for note in silent_notes(start))
     with torch.no_grad():
-        for name, parameter in adapted.trainable().items():
+        for name, parameter in start.network.trainable().items():
             if name.endswith("gate"):
                 parameter.zero_()
-    assert any("layers ended at rank 0" in note for note in silent_notes(job, adapted, volumes))
+    assert any("layers ended at rank 0" in note for note in silent_notes(start))
 
 
 def test_a_training_that_was_too_short_warns(lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

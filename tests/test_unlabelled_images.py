@@ -79,7 +79,7 @@ def test_adaptations_count_them(site: Lab, tmp_path: Path, caplog: pytest.LogCap
     outcome = fsseg(*plans)
     assert COUNTED in outcome.out
     assert f"fsseg preprocess --dataset 804 --plans {site.root / 'preprocessed' / TARGET / 'few.json'}" in outcome.out
-    assert "No --method was given: lora with the decoder tuned" in caplog.text
+    assert "No method was given: lora with the decoder tuned" in caplog.text
     named = fsseg(*site.adapt_words(tmp_path / "run", "--cases", "New_000"))
     assert "Unknown support case 'New_000'" in named.err
     assert "images with a label map are the cases" in named.err

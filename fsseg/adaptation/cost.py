@@ -3,19 +3,17 @@
 import logging
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from fsseg.adaptation.job import Job
+from fsseg.adaptation.start import Start
 from fsseg.adaptation.training import train
 from fsseg.config.manifest import peak_memory_mib
 from fsseg.data.channels import channel_names
-from fsseg.data.volumes import Volume
-from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.training.cost import BatchClock
 from fsseg.training.cost_advice import Demand, PlannedStep, Remedies, said
 from fsseg.training.memory import MIB, device_available_mib, host_available_mib
@@ -27,18 +25,65 @@ _MEASURED_STEPS = 2  # the first one sets things up
 _POOL_CROPS = 4
 
 
-def expected_demand(job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume], cases: int) -> Demand:
+@dataclass(frozen=True)
+class StepTimes:
+    """What a step takes, measured.
+
+    Attributes:
+        seconds_per_step: in all.
+        network_seconds: of the network.
+        loading_seconds: of the batch.
+        feature_seconds_per_crop: to compute the features of a crop once; None with the network in the loop.
+    """
+
+    seconds_per_step: float
+    network_seconds: float
+    loading_seconds: float
+    feature_seconds_per_crop: float | None = None
+
+
+@dataclass(frozen=True)
+class AdaptationCost:
+    """What an adaptation will cost.
+
+    Attributes:
+        preprocessing_seconds: what is left to preprocess will take.
+        trainings: with leave-one-out one more for every case.
+        demand: memory.
+        advice: where memory is too small or the training long, what takes less.
+        step: times of a step; None where none was measured, because it would not fit into free memory.
+        prediction_seconds: of the prediction of a case that is held out.
+        hours: in all, of the most steps that the recipe takes, which a plateau of the loss may cut short.
+    """
+
+    preprocessing_seconds: float
+    trainings: int
+    demand: Demand
+    advice: list[str]
+    step: StepTimes | None = None
+    prediction_seconds: float | None = None
+    hours: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the cost as plain values, without what was not measured."""
+        step = {} if self.step is None else asdict(self.step)
+        facts = {"preprocessing_seconds": self.preprocessing_seconds, "trainings": self.trainings, **step}
+        facts |= {"prediction_seconds": self.prediction_seconds, "hours": self.hours}
+        measured = {name: value for name, value in facts.items() if value is not None}
+        return {**measured, **self.demand.facts(), "advice": self.advice}
+
+
+def expected_demand(start: Start, cases: int) -> Demand:
     """Return the memory that an adaptation will take, without taking a step.
 
     Args:
-        job: what to adapt.
-        adapted: the network, which is left as it is.
-        volumes: some of the support cases.
+        start: job, network, which is left as it is, and some of the support cases.
         cases: how many there are in all.
     """
-    adapted.train_mode()
-    step = _planned(job, adapted).mib()
-    adapted.network.eval()
+    job, volumes = start.job, start.volumes
+    start.network.train_mode()
+    step = _planned(start).mib()
+    start.network.network.eval()
     each = max((np.asarray(v.image).nbytes + np.asarray(v.labels).nbytes) / MIB for v in volumes)
     host = peak_memory_mib()["host"] + (cases - len(volumes)) * each
     if job.method.reads_features_only:
@@ -53,54 +98,47 @@ def expected_demand(job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume]
     )
 
 
-def memory_warnings(job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume]) -> list[str]:
+def memory_warnings(start: Start) -> list[str]:
     """Say that an adaptation will not fit into free memory, and what takes less."""
-    demand = expected_demand(job, adapted, volumes, len(volumes))
-    short = demand.shortages()
-    return said(short, less_costly(job, adapted)) if short else []
+    short = expected_demand(start, len(start.volumes)).shortages()
+    return said(short, less_costly(start)) if short else []
 
 
-def adaptation_cost(
-    job: Job,
-    adapted: AdaptedNetwork,
-    volumes: Sequence[Volume],
-    cases: int,
-    *,
-    estimated: bool,
-    preprocessing_seconds: float = 0.0,
-) -> dict[str, Any]:
+def adaptation_cost(start: Start, cases: int, *, estimated: bool, preprocessing_seconds: float = 0.0) -> AdaptationCost:
     """Return what an adaptation will cost, measured on two real steps where they fit into free memory.
 
-    Hours are those of the most steps that the recipe takes, which a plateau of the loss may cut short.
-
     Args:
-        job: what to adapt.
-        adapted: the network, which is trained for two steps.
-        volumes: some of the support cases.
+        start: job, network, which is trained for two steps, and some of the support cases.
         cases: how many there are in all.
         estimated: with leave-one-out: a training without each case, and a prediction of it.
         preprocessing_seconds: what is left to preprocess will take.
     """
-    demand = expected_demand(job, adapted, volumes, cases)
-    less = less_costly(job, adapted)
-    facts: dict[str, Any] = {"preprocessing_seconds": round(preprocessing_seconds, 1), "trainings": 1}
-    short = demand.shortages()
-    if not short:
-        facts |= _measured(job, adapted, volumes)
-        predicting = _prediction_seconds(job, adapted, volumes[0]) if estimated else 0.0
-        folds = cases if estimated else 0
-        seconds = preprocessing_seconds + _training_seconds(job, facts, cases)
-        seconds += folds * (_training_seconds(job, facts, cases - 1) + predicting)
-        facts |= {"trainings": 1 + folds, "prediction_seconds": round(predicting, 2), "hours": round(seconds / 3600, 3)}
-        demand = demand.measured(peak_memory_mib())
-    return {**facts, **demand.facts(), "advice": said(short, less, facts.get("hours", 0.0))}
+    demand, less = expected_demand(start, cases), less_costly(start)
+    cost = AdaptationCost(round(preprocessing_seconds, 1), 1, demand, [])
+    if short := demand.shortages():
+        return replace(cost, advice=said(short, less))
+    step = _measured(start)
+    predicting = _prediction_seconds(start) if estimated else 0.0
+    folds = cases if estimated else 0
+    seconds = preprocessing_seconds + _training_seconds(start.job, step, cases)
+    seconds += folds * (_training_seconds(start.job, step, cases - 1) + predicting)
+    hours = round(seconds / 3600, 3)
+    return replace(
+        cost,
+        trainings=1 + folds,
+        demand=demand.measured(peak_memory_mib()),
+        advice=said([], less, hours),
+        step=step,
+        prediction_seconds=round(predicting, 2),
+        hours=hours,
+    )
 
 
-def less_costly(job: Job, adapted: AdaptedNetwork) -> list[str]:
+def less_costly(start: Start) -> list[str]:
     """Return what would take less memory or time, with the memory of a step, in a line each."""
-    adapted.train_mode()
-    kept = not job.method.reads_features_only
-    lines = _planned(job, adapted).less(
+    start.network.train_mode()
+    kept = not start.job.method.reads_features_only
+    lines = _planned(start).less(
         Remedies(
             checkpointing="--set recipe.checkpoint_activations=true" if kept else None,
             bfloat16="--set recipe.precision=bfloat16",
@@ -108,60 +146,54 @@ def less_costly(job: Job, adapted: AdaptedNetwork) -> list[str]:
             smaller="a base with a smaller patch: fsseg import ... --patch-size {patch}",
         )
     )
-    adapted.network.eval()
+    start.network.network.eval()
     return lines
 
 
-def _planned(job: Job, adapted: AdaptedNetwork) -> PlannedStep:
+def _planned(start: Start) -> PlannedStep:
+    job = start.job
     return PlannedStep(
-        network=adapted.network,
+        network=start.network.network,
         channels=len(channel_names(job.base.dataset_json)),
         patch=job.patch_size,
         # Where features alone are read, the network runs once over a crop, without a backward pass.
-        batch=1 if job.method.reads_features_only else _batch_size(job),
+        batch=1 if job.method.reads_features_only else job.batch_size,
         device=job.device,
         precision=job.recipe.precision,
         checkpointed=job.recipe.checkpoint_activations,
     )
 
 
-def _batch_size(job: Job) -> int:
-    return job.recipe.batch_size or job.base.configuration_manager().batch_size
-
-
-def _measured(job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume]) -> dict[str, Any]:
+def _measured(start: Start) -> StepTimes:
     """Train for two steps; return what a step takes, and a crop whose features are computed."""
     few = {"max_steps": _MEASURED_STEPS, "made_for_cases": None, "feature_crops": _POOL_CROPS}
     clock = BatchClock()
-    recipe = job.recipe.model_copy(update=few)
-    result = train(replace(job, recipe=recipe), adapted, volumes, "measured steps", clock=clock)
+    job = replace(start.job, recipe=start.job.recipe.model_copy(update=few))
+    cache = train(replace(start, job=job), "measured steps", clock=clock).feature_cache
     loading = sum(clock.loading[1:]) / max(1, len(clock.loading) - 1)
     computing = clock.computing[-1] if clock.computing else 0.0
-    facts = {
-        "seconds_per_step": round(computing + loading, 4),
-        "network_seconds": round(computing, 4),
-        "loading_seconds": round(loading, 4),
-    }
-    if result.feature_cache is not None:
-        facts["feature_seconds_per_crop"] = round(result.feature_cache["seconds"] / result.feature_cache["crops"], 4)
-    return facts
+    return StepTimes(
+        seconds_per_step=round(computing + loading, 4),
+        network_seconds=round(computing, 4),
+        loading_seconds=round(loading, 4),
+        feature_seconds_per_crop=None if cache is None else round(cache["seconds"] / cache["crops"], 4),
+    )
 
 
-def _training_seconds(job: Job, facts: dict[str, Any], cases: int) -> float:
+def _training_seconds(job: Job, step: StepTimes, cases: int) -> float:
     recipe = job.recipe.for_cases(cases)
     steps = 0 if job.method.training_free else recipe.max_steps
-    crops = recipe.feature_crops if job.method.training_free else min(recipe.feature_crops, steps * _batch_size(job))
-    return steps * facts["seconds_per_step"] + crops * facts.get("feature_seconds_per_crop", 0.0)
+    crops = recipe.feature_crops if job.method.training_free else min(recipe.feature_crops, steps * job.batch_size)
+    return steps * step.seconds_per_step + crops * (step.feature_seconds_per_crop or 0.0)
 
 
-def _prediction_seconds(job: Job, adapted: AdaptedNetwork, volume: Volume) -> float:
+def _prediction_seconds(start: Start) -> float:
     """Return about what the sliding window over a case takes, from one patch."""
-    adapted.network.eval()
-    channels = len(volume.image)
-    patch = torch.zeros((1, channels, *job.patch_size), device=job.device)
+    job, volume, network = start.job, start.volumes[0], start.network.network.eval()
+    patch = torch.zeros((1, len(volume.image), *job.patch_size), device=job.device)
     with torch.no_grad(), mixed_precision(job.device, "auto"):
         started = time.perf_counter()
-        float(adapted.network(patch).sum())
+        float(network(patch).sum())
         seconds = time.perf_counter() - started
     moved = [size * job.recipe.tile_step_size for size in job.patch_size]
     extents = zip(volume.shape, job.patch_size, moved, strict=True)

@@ -7,12 +7,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from fsseg.adaptation.job import Job, build_adapted
-from fsseg.adaptation.training import train
+from fsseg.adaptation.fitted import fit_network
+from fsseg.adaptation.job import Job
+from fsseg.adaptation.start import make_start
 from fsseg.config.base import StrictModel, validated
 from fsseg.config.errors import FssegError
 from fsseg.config.json_files import read_json, write_json
@@ -27,6 +27,26 @@ logger = logging.getLogger(__name__)
 Scores = dict[str, float | None]  # DSC by structure, or by case; None where both masks are empty
 
 
+class Spread(StrictModel):
+    """The DSC of a structure over held-out cases; all numbers are None where nothing can be estimated.
+
+    Attributes:
+        cases: DSC by held-out case.
+        both_empty: cases without the structure in which none was predicted, which have no DSC.
+        mean, sd, lowest, highest: of the DSC; the standard deviation of one case is None.
+    """
+
+    cases: dict[str, float]
+    both_empty: tuple[str, ...]
+    mean: float | None = None
+    sd: float | None = None
+    lowest: float | None = None
+    highest: float | None = None
+
+
+Estimate = dict[str, Spread]  # by structure
+
+
 class _Record(StrictModel):
     fingerprint: str
     folds: dict[str, Scores]
@@ -37,7 +57,7 @@ class FoldScores:
     """The scores of the folds that are done, in a file, so that an estimate that was stopped goes on.
 
     Args:
-        file: where; complete or absent. The state of the fold that is being trained lies beside it.
+        file: where; complete or absent. The state of the fold that is being trained lies beside it. None keeps nothing.
         fingerprint: what decides the trainings; scores of others are not used.
 
     Attributes:
@@ -48,15 +68,12 @@ class FoldScores:
         FssegError: the file is damaged.
     """
 
-    def __init__(self, file: Path, fingerprint: str) -> None:
+    def __init__(self, file: Path | None, fingerprint: str) -> None:
         self.file = file
         self.fingerprint = fingerprint
         self.folds: dict[str, Scores] = {}  # of held-out cases
         self.seconds = self.earlier_seconds = 0.0
-        try:
-            record = validated(_Record, read_json(file), str(file), FssegError) if file.is_file() else None
-        except FssegError as error:
-            raise FssegError(f"{error}\n  Delete it to start again.") from None
+        record = None if file is None else _record(file)
         if record is not None and record.fingerprint == fingerprint:
             self.folds = record.folds
             self.seconds = self.earlier_seconds = record.seconds
@@ -75,21 +92,27 @@ class FoldScores:
         self.folds[case] = scores
         self.seconds += seconds
         self.earlier_seconds += earlier_seconds
-        write_json(self.file, {"fingerprint": self.fingerprint, "folds": self.folds, "seconds": self.seconds})
-        self.training_without(case).remove()
+        if self.file is not None:
+            write_json(self.file, {"fingerprint": self.fingerprint, "folds": self.folds, "seconds": self.seconds})
+        if checkpoint := self.training_without(case):
+            checkpoint.remove()
 
-    def training_without(self, case: str) -> FitCheckpoint:
+    def training_without(self, case: str) -> FitCheckpoint | None:
         """Return what keeps the state of the training that holds out a case."""
+        if self.file is None:
+            return None
         name = hashlib.sha256(case.encode()).hexdigest()[:12]  # not every case name would be a file name beside this
         return FitCheckpoint(self.file.with_name(f"{self.file.stem}_{name}.pt"), f"{self.fingerprint} without {case}")
 
-    def remove(self) -> None:
-        """Delete the files of an adaptation that has ended."""
-        for file in (self.file, *self.file.parent.glob(f"{self.file.stem}_*.pt")):
-            file.unlink(missing_ok=True)
+
+def _record(file: Path) -> _Record | None:
+    try:
+        return validated(_Record, read_json(file), str(file), FssegError) if file.is_file() else None
+    except FssegError as error:
+        raise FssegError(f"{error}\n  Delete it to start again.") from None
 
 
-def leave_one_out(job: Job, volumes: Sequence[Volume], done: FoldScores) -> dict[str, Any]:
+def leave_one_out(job: Job, volumes: Sequence[Volume], done: FoldScores) -> Estimate:
     """Adapt once per support case without it, and score it.
 
     The score is computed on the grid of the preprocessed case, over voxels whose annotation is known. A structure that
@@ -102,9 +125,7 @@ def leave_one_out(job: Job, volumes: Sequence[Volume], done: FoldScores) -> dict
         done: the folds that an earlier call has scored, which are not run again.
 
     Returns:
-        Per structure: DSC of each held-out case, the cases without the structure in which none was predicted, and mean,
-        standard deviation and range of the DSC, None where nothing can be estimated. The estimate is cautious: each
-        training has one case less than the final one.
+        Per structure the DSC to expect. The estimate is cautious: each training has one case less than the final one.
 
     Raises:
         UsageError: all support cases are the same image.
@@ -122,7 +143,7 @@ def leave_one_out(job: Job, volumes: Sequence[Volume], done: FoldScores) -> dict
 
 
 def _score_without(
-    held_out: Volume, rest: Sequence[Volume], job: Job, label: str, checkpoint: FitCheckpoint
+    held_out: Volume, rest: Sequence[Volume], job: Job, label: str, checkpoint: FitCheckpoint | None
 ) -> tuple[Scores, float]:
     """Return the scores of the structures that the held-out case annotates and one of the rest shows.
 
@@ -134,20 +155,18 @@ def _score_without(
     scored = [channel for channel in range(len(shown)) if held_out.annotates(channel)]
     if not scored:
         return {}, 0.0
-    adapted = build_adapted(job, rest)
-    result = train(job, adapted, rest, label=label, checkpoint=checkpoint)
-    logits = Predictor(adapted.network, job.model(), job.device).logits(np.asarray(held_out.image))
+    fitted = fit_network(make_start(job, rest), label, checkpoint)
+    logits = Predictor(fitted.start.network.network, job.model(), job.device).logits(np.asarray(held_out.image))
     masks = _masks(logits.numpy(), job)
-    return {shown[channel]: _dsc(masks[channel], held_out, job, channel) for channel in scored}, result.earlier_seconds
+    scores = {shown[channel]: _dsc(masks[channel], held_out, job, channel) for channel in scored}
+    return scores, fitted.training.earlier_seconds
 
 
 def _reduced(job: Job, volumes: Sequence[Volume], names: tuple[str, ...]) -> tuple[Job, list[Volume]]:
     """Return a job of some of its structures, in their order, and its volumes."""
     channels = [job.target.names.index(name) for name in names]
-    rows = {name: job.target.base_rows[name] for name in names}
-    target = job.target.model_copy(update={"structures": job.target.structures.subset(names), "base_rows": rows})
     fewer = [replace(volume, zone_annotated=volume.zone_annotated[:, channels]) for volume in volumes]
-    return replace(job, target=target), fewer
+    return replace(job, target=job.target.subset(names)), fewer
 
 
 def _masks(logits: np.ndarray, job: Job) -> np.ndarray:
@@ -166,17 +185,17 @@ def _dsc(prediction: np.ndarray, volume: Volume, job: Job, channel: int) -> floa
     return None if math.isnan(score) else score
 
 
-def _spread(scores: Scores) -> dict[str, Any]:
+def _spread(scores: Scores) -> Spread:
     per_case = {case: score for case, score in scores.items() if score is not None}
-    both_empty = [case for case, score in scores.items() if score is None]
-    values = np.array(list(per_case.values()))
+    both_empty = tuple(case for case, score in scores.items() if score is None)
     if not per_case:
-        return {"cases": {}, "both_empty": both_empty, "mean": None, "sd": None, "lowest": None, "highest": None}
-    return {
-        "cases": per_case,
-        "both_empty": both_empty,
-        "mean": float(values.mean()),
-        "sd": float(values.std(ddof=1)) if len(values) > 1 else None,
-        "lowest": float(values.min()),
-        "highest": float(values.max()),
-    }
+        return Spread(cases={}, both_empty=both_empty)
+    values = np.array(list(per_case.values()))
+    return Spread(
+        cases=per_case,
+        both_empty=both_empty,
+        mean=float(values.mean()),
+        sd=float(values.std(ddof=1)) if len(values) > 1 else None,
+        lowest=float(values.min()),
+        highest=float(values.max()),
+    )

@@ -4,6 +4,7 @@ from torch import nn
 
 from fsseg.adaptation.base_gaps import left_random_notes, trained_random_notes
 from fsseg.adaptation.job import Job
+from fsseg.adaptation.start import Start
 from fsseg.checkpoints.base_channels import ignored_channel_notes
 from fsseg.config.recipes import Rates, Recipe
 from fsseg.data.channels import channel_names
@@ -24,22 +25,24 @@ _USED_WITHOUT_TRAINING = (
 )
 
 
-def notes_of(job: Job, adapted: AdaptedNetwork) -> list[str]:
+def start_notes(start: Start) -> list[str]:
     """Return what the report is to say, of the method on this network first."""
-    of_settings = [*unused_settings_notes(adapted, job.recipe), *batch_statistics_notes(adapted)]
-    of_job = [*_head_notes(job), *_background_notes(job), *_integer_notes(job), *recipe_notes(job.base, job.recipe)]
+    job, adapted = start.job, start.network
+    of_settings = [*_unused_settings_notes(adapted, job.recipe), *batch_statistics_notes(adapted)]
+    of_job = [*_head_notes(job), *_background_notes(job), *_integer_notes(job), *_recipe_notes(job.base, job.recipe)]
     random = trained_random_notes(job.base, adapted)
     return [*adapted.notes, *of_settings, job.flips.reason, *of_job, *random]
 
 
-def urgent_notes(base: ModelFolder, adapted: AdaptedNetwork) -> list[str]:
+def urgent_notes(start: Start) -> list[str]:
     """Return what may be a reason to stop at once: parts of the base, or of the image, that cannot work here."""
+    base, adapted = start.job.base, start.network
     return [*ignored_channel_notes(base, adapted), *left_random_notes(base, adapted)]
 
 
 def _head_notes(job: Job) -> list[str]:
     """Say which head rows of the base are left aside."""
-    known = job.base.head_rows() if job.method.uses_pretrained else {}
+    known = job.known_rows
     anew = [name for name, row in job.target.base_rows.items() if row is None and name in known]
     if not anew:
         return []
@@ -70,7 +73,7 @@ def _integer_notes(job: Job) -> list[str]:
     return [f"Predictions have integers of their own, and dataset.json in the run says so: {listing}."]
 
 
-def recipe_notes(base: ModelFolder, recipe: Recipe) -> list[str]:
+def _recipe_notes(base: ModelFolder, recipe: Recipe) -> list[str]:
     """Say what a recipe does that depends on the base, or that stock nnU-Net does not know of."""
     return [*_scaling_notes(base, recipe), *_inference_notes(recipe)]
 
@@ -99,7 +102,7 @@ def _inference_notes(recipe: Recipe) -> list[str]:
     ]
 
 
-def unused_settings_notes(adapted: AdaptedNetwork, recipe: Recipe) -> list[str]:
+def _unused_settings_notes(adapted: AdaptedNetwork, recipe: Recipe) -> list[str]:
     """Say which settings were given although they have no effect on this adaptation."""
     unused = [f"recipe.{name}" for name in _unused_fields(adapted, recipe) if getattr(recipe, name) != _default(name)]
     unused += adapted.method.unused_options(adapted.network)

@@ -1,38 +1,37 @@
-"""What an adaptation leaves in its folder besides weights."""
+"""What an adaptation leaves in its folder: adapter, losses and, where the method merges, a stock nnU-Net model."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from fsseg.adaptation.job import Job
-from fsseg.methods.adapted_network import AdaptedNetwork
-from fsseg.methods.adapter_file import AdapterInfo
-from fsseg.training.fit import FitResult
-
-_OF_THIS_MACHINE = ("fit_seconds", "resumed_at")  # and not of the result, so that equal trainings give equal files
+from fsseg.adaptation.estimate import Estimate
+from fsseg.adaptation.fitted import FittedNetwork
+from fsseg.methods.adapter_file import AdapterInfo, save_adapter
 
 
-def adapter_info(
-    method: str,
-    job: Job,
-    adapted: AdaptedNetwork,
-    support: Sequence[str],
-    result: FitResult,
-    estimate: dict[str, Any] | None = None,
-) -> AdapterInfo:
-    """Return the header of the adapter file.
+def write_fitted(folder: Path, fitted: FittedNetwork, estimate: Estimate | None = None) -> None:
+    """Write adapter.safetensors, and metrics.jsonl with the loss of every step.
 
     Args:
-        method: name of the method, with its preset.
-        job: what was adapted.
-        adapted: the trained network.
-        support: support cases.
-        result: of the training.
-        estimate: spread of the DSC per structure that leave-one-out expects, if it was asked for.
+        folder: where.
+        fitted: the trained network.
+        estimate: the DSC that leave-one-out expects, if it was asked for.
+
+    Raises:
+        FssegError: a trained tensor holds NaN or infinite values.
+        OSError: not all of it could be written.
     """
+    losses = enumerate(fitted.training.losses, start=1)
+    lines = (json.dumps({"step": step, "loss": round(loss, 6)}) for step, loss in losses)
+    (folder / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    save_adapter(folder, fitted.start.network.compact_state(), adapter_info(fitted, estimate))
+
+
+def adapter_info(fitted: FittedNetwork, estimate: Estimate | None = None) -> AdapterInfo:
+    """Return the header of the adapter file."""
+    job = fitted.start.job
+    means = {name: spread.mean for name, spread in (estimate or {}).items() if spread.mean is not None}
     return AdapterInfo(
-        method=method,
+        method=job.method_name,
         options=job.method.options.model_dump(mode="json"),
         decoder=job.decoder,
         structures=job.target.base_rows,
@@ -45,30 +44,8 @@ def adapter_info(
         base_sha256=job.base.sha256,
         base_settings=job.base.settings,
         base_licence=job.base.licence,
-        support=tuple(support),
-        ranks=job.method.ranks(adapted.network),
-        training={name: fact for name, fact in training_facts(result).items() if name not in _OF_THIS_MACHINE},
-        estimate=None if estimate is None else _means(estimate),
+        support=fitted.start.cases,
+        ranks=fitted.ranks,
+        training=fitted.facts.of_result(),
+        estimate=None if estimate is None else means,
     )
-
-
-def _means(estimate: dict[str, Any]) -> dict[str, float]:
-    return {name: spread["mean"] for name, spread in estimate.items() if spread["mean"] is not None}
-
-
-def training_facts(result: FitResult) -> dict[str, Any]:
-    """Return steps, seconds, where it went on after a stop, how it ended, and its loss at the end."""
-    last = result.losses[-50:]
-    return {
-        "steps": len(result.losses),
-        "plateau": result.plateau,
-        "fit_seconds": round(result.seconds, 2),
-        "resumed_at": list(result.resumed_at),
-        "loss": round(sum(last) / len(last), 5) if last else None,
-    }
-
-
-def write_losses(folder: Path, result: FitResult) -> None:
-    """Write metrics.jsonl: a line with the loss of every step."""
-    lines = (json.dumps({"step": step + 1, "loss": round(loss, 6)}) for step, loss in enumerate(result.losses))
-    (folder / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

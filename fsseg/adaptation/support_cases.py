@@ -5,11 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fsseg.adaptation.job import Target
+from fsseg.adaptation.target import Target
 from fsseg.config.errors import FssegError
 from fsseg.data.volumes import SourceLabels, Volume
-from fsseg.nnunet.preprocessing import CasePreprocessor
-from fsseg.nnunet.raw_dataset import RawDataset
 
 
 @dataclass(frozen=True)
@@ -43,19 +41,6 @@ def labels_of(volume: Volume, target: Target) -> CaseLabels:
     return CaseLabels(volume.case, frozenset(volume.locations), outside, gone, source)
 
 
-def support_volumes(
-    dataset: RawDataset, target: Target, cases: Sequence[str], preprocessor: CasePreprocessor
-) -> list[Volume]:
-    """Preprocess support cases; raise `FssegError` for those that cannot be learned from."""
-    volumes = [_volume(case, dataset, target, preprocessor) for case in cases]
-    require_learnable([labels_of(volume, target) for volume in volumes], target, preprocessor.configuration.spacing)
-    return volumes
-
-
-def _volume(case: str, dataset: RawDataset, target: Target, preprocessor: CasePreprocessor) -> Volume:
-    return preprocessor.volume(case, dataset.images(case), dataset.label(case), dataset.structures, target.names)
-
-
 def require_learnable(cases: Sequence[CaseLabels], target: Target, spacing_mm: Sequence[float]) -> None:
     """Require support cases that annotate something, and structures that some case shows.
 
@@ -82,6 +67,13 @@ def require_learnable(cases: Sequence[CaseLabels], target: Target, spacing_mm: S
             "These support cases cannot be learned from:\n  - " + "\n  - ".join(problems) + "\n"
             "  Name other cases with --cases or --pool, or leave the structure out."
         )
+
+
+def labels_of_source(case: str, source: SourceLabels, target: Target) -> CaseLabels:
+    """Return what a case shows, by its label map before it is resampled."""
+    annotated = target.structures.annotation(case).annotated
+    shown = frozenset(name for name in annotated if source.count(target.structures.integers[name]))
+    return CaseLabels(case, shown, frozenset(), frozenset(), source)
 
 
 def negative_notes(cases: Sequence[CaseLabels], target: Target) -> list[str]:

@@ -1,27 +1,22 @@
 """Whether an adaptation has learned anything: what it predicts in its support cases, and what is left of its ranks."""
 
-from collections.abc import Sequence
-
 import torch
 
-from fsseg.adaptation.job import Job
+from fsseg.adaptation.start import Start
 from fsseg.data.crops import CropSampler
-from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.training.placement import mixed_precision
 
 
-def silent_notes(job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume]) -> list[str]:
+def silent_notes(start: Start) -> list[str]:
     """Say which structures a trained network predicts nowhere in the middle of any support case that shows them.
 
     Also said is when a method whose ranks shrink has cut all of them.
 
     Args:
-        job: what was adapted.
-        adapted: the trained network, on the job's device.
-        volumes: the support cases.
+        start: what was trained; the network is on the job's device.
     """
-    return [*_vanished(adapted), *_unpredicted(job, adapted, volumes)]
+    return [*_vanished(start.network), *_unpredicted(start)]
 
 
 def _vanished(adapted: AdaptedNetwork) -> list[str]:
@@ -34,13 +29,13 @@ def _vanished(adapted: AdaptedNetwork) -> list[str]:
     ]
 
 
-def _unpredicted(job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume]) -> list[str]:
-    silent = [name for name in job.target.names if not _is_predicted(name, job, adapted, volumes)]
+def _unpredicted(start: Start) -> list[str]:
+    silent = [name for name in start.job.target.names if not _is_predicted(name, start)]
     if not silent:
         return []
     advice = (
         "Try another method."
-        if job.method.training_free
+        if start.job.method.training_free
         else "Look at metrics.jsonl. If the loss still falls, try more steps or higher rates (recipe.max_steps,"
         " recipe.learning_rates, recipe.head_learning_rate), if it has risen, lower ones; or try another method."
     )
@@ -48,16 +43,16 @@ def _unpredicted(job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume]) -
     return [f"The adapted network predicts nothing of {listed}, not even in the support cases. {advice}"]
 
 
-def _is_predicted(name: str, job: Job, adapted: AdaptedNetwork, volumes: Sequence[Volume]) -> bool:
+def _is_predicted(name: str, start: Start) -> bool:
+    job, network, volumes = start.job, start.network.network.eval(), start.volumes
     sampler = CropSampler(volumes, job.patch_size, crop_size=job.patch_size, foreground_probability=1.0)
     channel = job.channel_names.index(name)
-    adapted.network.eval()
     for index, volume in enumerate(volumes):
         if name not in volume.locations:
             continue
         image = torch.from_numpy(sampler.cut(sampler.middle(index, name))[0])[None]
         with torch.no_grad(), mixed_precision(job.device, job.recipe.precision):
-            logits = adapted.network(image.to(job.device))[0]
+            logits = network(image.to(job.device))[0]
         softmax = job.recipe.activation == "softmax"
         if bool((logits.argmax(0) == channel if softmax else logits[channel] > 0).any()):
             return True

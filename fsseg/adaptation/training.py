@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fsseg.adaptation.job import Job
+from fsseg.adaptation.start import Start
 from fsseg.config.recipes import Activation, Recipe
 from fsseg.data.crops import CropSampler
 from fsseg.data.volumes import Volume
@@ -35,30 +36,26 @@ _FORMULAS: dict[tuple[str, Activation], Formula] = {
 
 
 def train(
-    job: Job,
-    adapted: AdaptedNetwork,
-    volumes: Sequence[Volume],
+    start: Start,
     label: str,
     checkpoint: FitCheckpoint | None = None,
     on_step: OnStep = unreported,
     clock: BatchClock | None = None,
 ) -> FitResult:
-    """Train an adapted network on volumes by the job's recipe, or go on from a checkpoint.
+    """Train a network on its volumes by the job's recipe, or go on from a checkpoint.
 
-    A method that reads the last features only is trained, or fitted, on the features of a fixed pool of crops.
+    A method that reads the last features only is trained, or solved, on the features of a fixed pool of crops.
 
     Args:
-        job: what to adapt.
-        adapted: the network.
-        volumes: what to train on.
+        start: job, network and volumes; the network is changed in place.
         label: text of the progress bar.
         checkpoint: keeps the state.
         on_step: is told of every step.
         clock: times the steps.
     """
-    job = replace(job, recipe=job.recipe.for_cases(len(volumes)))
-    recipe = job.recipe
-    batch_size = recipe.batch_size or job.base.configuration_manager().batch_size
+    adapted, volumes = start.network, start.volumes
+    job = replace(start.job, recipe=start.job.recipe.for_cases(len(volumes)))
+    recipe, batch_size = job.recipe, job.batch_size
     used = recipe.max_steps * batch_size
     if not job.method.reads_features_only:
 

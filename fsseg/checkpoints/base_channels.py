@@ -13,12 +13,16 @@ from fsseg.methods.ignored_channels import ignored_channels
 from fsseg.models.networks import total_strides
 from fsseg.nnunet.model_checkpoints import checkpoint_file
 from fsseg.nnunet.model_folder import ModelFolder
-from fsseg.nnunet.raw_dataset import RawDataset
 
 
-def require_same_channels(base: ModelFolder, dataset: RawDataset) -> None:
-    """Raise `UsageError` if a dataset has other image channels than a base takes, with the import that changes them."""
-    theirs = channel_names(dataset.dataset_json)
+def require_same_channels(base: ModelFolder, theirs: Sequence[str], dataset: str) -> None:
+    """Raise `UsageError` if a dataset has other image channels than a base takes, with the import that changes them.
+
+    Args:
+        base: the model.
+        theirs: channels of the dataset.
+        dataset: its name.
+    """
 
     def remedy(words: str) -> str:
         file = shlex.quote(str(checkpoint_file(base.path)))
@@ -28,7 +32,7 @@ def require_same_channels(base: ModelFolder, dataset: RawDataset) -> None:
             f"  fsseg import {file} --channels {words} --out NEW_RUN"
         )
 
-    require_channels(base, theirs, dataset.path.name, remedy)
+    require_channels(base, theirs, dataset, remedy)
 
 
 def require_channels(base: ModelFolder, theirs: Sequence[str], dataset: str, remedy: Callable[[str], str]) -> None:

@@ -1,12 +1,21 @@
 """Fit a pretrained network to known or novel structures from a few labelled cases."""
 
 import argparse
+import shlex
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fsseg.cli.case_options import add_case_options, case_values, number_of_shots
 from fsseg.cli.cost_text import adaptation_text
 from fsseg.cli.method_settings import add_method_options, method_settings
 from fsseg.cli.options import add_device_option, add_output_options, emit
+
+if TYPE_CHECKING:
+    from fsseg.adaptation.estimate import Estimate, Spread
+    from fsseg.adaptation.plan import AdaptPlan
+    from fsseg.adaptation.result import AdaptResult
+    from fsseg.stages.adapt import AdaptConfig
 
 EXAMPLES = """examples:
   fsseg adapt --checkpoint runs/universal --dataset 104 --structure larynx --shots 5 \\
@@ -42,48 +51,61 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the stage."""
     from fsseg.config.adaptation import DEFAULT_SHOTS
     from fsseg.config.base import validated
-    from fsseg.stages.adapt import AdaptConfig, run_adapt
+    from fsseg.stages.adapt import AdaptConfig, plan_adapt, run_adapt
 
     names = ("checkpoint", "dataset", "out", "estimate", "device")
     values = {name: getattr(arguments, name) for name in names} | case_values(arguments)
     shots = number_of_shots(arguments, DEFAULT_SHOTS)
     values |= {"structures": arguments.structure, **method_settings(arguments, shots)}
     config = validated(AdaptConfig, values, "the options")
+    if arguments.dry_run:
+        plan = plan_adapt(config)
+        emit(_planned(plan, config.out), _plan_text(plan, config), arguments.json)
+        return 0
 
-    def announce(facts: dict) -> None:  # before hours of work
-        sys.stderr.write(_header(facts, arguments) + "\n")  # standard output is for what came of it
+    def announce(plan: "AdaptPlan") -> None:  # before hours of work; standard output is for what came of it
+        sys.stderr.write("\n".join([_header(plan, config), *plan.notes]) + "\n")
 
-    result = run_adapt(config, dry_run=arguments.dry_run, announce=announce)
-    emit(result, _text(result, arguments), arguments.json)
+    result = run_adapt(config, announce)
+    emit(result.manifest, _text(result, config), arguments.json)
     return 0
 
 
-def _header(result: dict, arguments: argparse.Namespace) -> str:
-    structures = ", ".join(f"{name} ({kind})" for name, kind in result["structures"].items())
-    counts = result["parameters"]
-    decoder = f" with the decoder {arguments.decoder}" if arguments.decoder else ""
-    text = (
-        f"{arguments.method}{decoder} on {structures} from {len(result['support'])} cases:"
-        f" {', '.join(result['support'])}\n"
-        f"trains {counts['trainable']:,} parameters and a head of {counts['head']:,}, of {counts['total']:,}"
+def _header(plan: "AdaptPlan", config: "AdaptConfig") -> str:
+    structures = ", ".join(f"{name} ({kind})" for name, kind in plan.structures.items())
+    decoder = f" with the decoder {config.decoder}" if config.decoder else ""
+    counts = plan.parameters
+    return (
+        f"{plan.method}{decoder} on {structures} from {len(plan.support)} cases:"
+        f" {', '.join(plan.support)}\n"
+        f"trains {counts.trainable:,} parameters and a head of {counts.head:,}, of {counts.total:,}"
     )
-    return "\n".join([text, *result["notes"]])
 
 
-def _text(result: dict, arguments: argparse.Namespace) -> str:
-    if arguments.dry_run:
-        most = f"train at most {result['max_steps']} steps" if result["max_steps"] else "set the head without training"
-        cost = adaptation_text(result)
-        return f"{_header(result, arguments)}\nwould {most} into {result['out']}\n{cost}"
-    text = f"{_training_text(result)}, {result['fit_seconds']:.0f} s\n{arguments.out}"
-    return text + _estimate_text(result["estimate"]) + ("" if result["merged"] else _adapter_text(arguments))
+def _planned(plan: "AdaptPlan", out: Path) -> dict[str, Any]:
+    """Return what a dry run says, as plain JSON values."""
+    assert plan.cost is not None
+    return {**plan.facts(), "max_steps": plan.max_steps, "out": str(out), **plan.cost.as_dict()}
 
 
-def _training_text(result: dict) -> str:
-    if not result["steps"]:
-        return f"the head was set from {result['feature_cache']['crops']} crops without training"
-    ended = "loss plateau" if result["plateau"] else "step limit"
-    return f"{result['steps']} steps ({ended}), loss {result['loss']}{_ranks_text(result['ranks'])}"
+def _plan_text(plan: "AdaptPlan", config: "AdaptConfig") -> str:
+    assert plan.cost is not None
+    most = f"train at most {plan.max_steps} steps" if plan.max_steps else "set the head without training"
+    notes = [*plan.urgent, *plan.notes]
+    return "\n".join([_header(plan, config), *notes, f"would {most} into {config.out}", adaptation_text(plan.cost)])
+
+
+def _text(result: "AdaptResult", config: "AdaptConfig") -> str:
+    text = f"{_training_text(result)}, {result.training.fit_seconds:.0f} s\n{config.out}"
+    return text + _estimate_text(result.estimate) + ("" if result.merged else _adapter_text(config))
+
+
+def _training_text(result: "AdaptResult") -> str:
+    training = result.training
+    if result.feature_cache is not None and not training.steps:
+        return f"the head was set from {result.feature_cache['crops']} crops without training"
+    ended = "loss plateau" if training.plateau else "step limit"
+    return f"{training.steps} steps ({ended}), loss {training.loss}{_ranks_text(result.ranks)}"
 
 
 def _ranks_text(ranks: dict[str, int]) -> str:
@@ -92,20 +114,17 @@ def _ranks_text(ranks: dict[str, int]) -> str:
     return left if gone else ""
 
 
-def _adapter_text(arguments: argparse.Namespace) -> str:
-    import shlex
-    from pathlib import Path
-
+def _adapter_text(config: "AdaptConfig") -> str:
     from fsseg.methods.adapter_file import ADAPTER_NAME
 
-    base, adapter = (shlex.quote(str(path)) for path in (arguments.checkpoint, Path(arguments.out) / ADAPTER_NAME))
+    base, adapter = (shlex.quote(str(path)) for path in (config.checkpoint, config.out / ADAPTER_NAME))
     return (
-        f"\n{arguments.method} does not merge, so this run is an adapter and no stock model folder. Predict with:"
+        f"\n{config.method} does not merge, so this run is an adapter and no stock model folder. Predict with:"
         f"\n  fsseg predict --base {base} --adapter {adapter} --input IMAGES --output PREDICTIONS"
     )
 
 
-def _estimate_text(estimate: dict | None) -> str:
+def _estimate_text(estimate: "Estimate | None") -> str:
     if estimate is None:
         return ""
     lines = ["\nexpected DSC by leave-one-out over the support cases (mean, range):"]
@@ -113,11 +132,11 @@ def _estimate_text(estimate: dict | None) -> str:
     return "\n".join(lines)
 
 
-def _expected(spread: dict) -> str:
-    cases = ", ".join(spread["both_empty"])
+def _expected(spread: "Spread") -> str:
+    cases = ", ".join(spread.both_empty)
     without = f"no score from {cases}, without the structure in the label map and in the prediction" if cases else ""
-    if spread["mean"] is not None:
-        text = f"{spread['mean']:.3f} ({spread['lowest']:.3f} to {spread['highest']:.3f})"
+    if spread.mean is not None:
+        text = f"{spread.mean:.3f} ({spread.lowest:.3f} to {spread.highest:.3f})"
         return f"{text}; {without}" if without else text
     reason = f"one alone shows it; {without}" if without else "because one alone annotates it"
     return f"not estimable from these cases, {reason}"

@@ -3,13 +3,16 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fsseg.adaptation.cost import AdaptationCost
     from fsseg.pretraining.cost import PretrainingCost
+    from fsseg.training.cost_advice import Demand
 
 _UNMEASURED = "no step was measured, because it would not fit into free memory"
 
 
-def _memory_text(cost: dict) -> str:
+def _memory_text(demand: "Demand") -> str:
     """Return what a step and the host take, against what is free."""
+    cost = demand.facts()
     host, device = cost["host_available_mib"], cost["device_available_mib"]
     of_device = "" if device is None else f" of {device:,.0f} free on the device"
     of_host = "" if host is None else f" of {host:,.0f} free for it"
@@ -19,22 +22,23 @@ def _memory_text(cost: dict) -> str:
     )
 
 
-def adaptation_text(cost: dict) -> str:
+def adaptation_text(cost: "AdaptationCost") -> str:
     """Return time and memory of an adaptation, and what would take less where it matters."""
-    lines = []
-    if "hours" in cost:
-        trainings = "" if cost["trainings"] == 1 else f" in {cost['trainings']} trainings, with leave-one-out"
-        features = cost.get("feature_seconds_per_crop")
-        pool = "" if features is None else f", {features:.3g} s a crop to compute its features once"
-        lines.append(f"{cost['seconds_per_step']:.3g} s a step{pool}, at most {cost['hours']:.3g} h in all{trainings}")
-    else:
-        lines.append(_UNMEASURED)
-    return "\n".join([*lines, _memory_text(cost), *cost["advice"]])
+    return "\n".join([_adaptation_time(cost), _memory_text(cost.demand), *cost.advice])
+
+
+def _adaptation_time(cost: "AdaptationCost") -> str:
+    if cost.step is None:
+        return _UNMEASURED
+    trainings = "" if cost.trainings == 1 else f" in {cost.trainings} trainings, with leave-one-out"
+    features = cost.step.feature_seconds_per_crop
+    pool = "" if features is None else f", {features:.3g} s a crop to compute its features once"
+    return f"{cost.step.seconds_per_step:.3g} s a step{pool}, at most {cost.hours:.3g} h in all{trainings}"
 
 
 def pretraining_text(cost: "PretrainingCost") -> str:
     """Return time, memory and disk of a pretraining, and what would take less where it matters."""
-    return "\n".join([_pretraining_time(cost), _memory_text(cost.demand.facts()), _disk_text(cost), *cost.advice])
+    return "\n".join([_pretraining_time(cost), _memory_text(cost.demand), _disk_text(cost), *cost.advice])
 
 
 def _pretraining_time(cost: "PretrainingCost") -> str:

@@ -1,7 +1,6 @@
 """Options of method and recipe on the command line, the same wherever an adaptation is described."""
 
 import argparse
-import logging
 from typing import TYPE_CHECKING, Any
 
 from fsseg.cli.options import parse_set
@@ -9,8 +8,6 @@ from fsseg.methods.registry import DEFAULT_DECODER, DEFAULT_METHOD
 
 if TYPE_CHECKING:
     from fsseg.methods.contract import Method
-
-log = logging.getLogger(__name__)
 
 _RECIPE_PREFIX = "recipe."
 
@@ -40,36 +37,18 @@ def method_settings(arguments: argparse.Namespace, shots: int) -> dict[str, Any]
         arguments: of `add_method_options`; method and decoder are filled in where there was no --method.
         shots: support cases, by which published recipes count their steps.
     """
-    from fsseg.config.published_recipes import named_recipe
+    from fsseg.adaptation.settings import chosen_method, recipe_for
     from fsseg.methods.registry import method_class
 
-    _fill_in_default(arguments)
+    arguments.method, arguments.decoder = chosen_method(arguments.method, arguments.decoder)
     method = method_class(arguments.method)
-    recipe = named_recipe(
-        arguments.recipe,
-        family=method.family,
-        decoder=arguments.decoder or method.decoder_choices[0],
-        shots=max(shots, 1),  # what is wrong with fewer is said of --shots alone
-        published_rate=method.published_rate,
-    )
+    recipe = recipe_for(arguments.recipe, arguments.method, arguments.decoder, shots)
     settings = parse_set(arguments.set)
     _require_places(settings, method)
     recipe |= {k.removeprefix(_RECIPE_PREFIX): v for k, v in settings.items() if k.startswith(_RECIPE_PREFIX)}
     options = {key: value for key, value in settings.items() if not key.startswith(_RECIPE_PREFIX)}
     names = ("method", "decoder", "head", "seed")
     return {**{name: getattr(arguments, name) for name in names}, "method_options": options, "recipe": recipe}
-
-
-def _fill_in_default(arguments: argparse.Namespace) -> None:
-    if arguments.method is not None:
-        return
-    arguments.method = DEFAULT_METHOD
-    arguments.decoder = arguments.decoder or DEFAULT_DECODER
-    log.info(
-        "No --method was given: %s with the decoder %s is taken. `fsseg methods` says when another is better.",
-        arguments.method,
-        arguments.decoder,
-    )
 
 
 def _require_places(settings: dict[str, Any], method: "type[Method]") -> None:

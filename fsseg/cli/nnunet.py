@@ -78,14 +78,13 @@ def _plans(arguments: argparse.Namespace) -> int:
     shots = number_of_shots(arguments, DEFAULT_SHOTS)
     values |= {"structures": arguments.structure or (), **method_settings(arguments, shots)}
     result = run_nnunet_plans(validated(NnunetPlansConfig, values, "the options"))
-    number, plans, configuration = (result[key] for key in ("dataset_id", "plans", "configuration"))
     # nnU-Net's own preprocessing fails where an image has no label map.
-    stock = f"nnUNetv2_preprocess -d {number} -plans_name {plans} -c {configuration}"
-    ours = f"fsseg preprocess --dataset {number} --plans {shlex.quote(result['out'])}"
+    stock = f"nnUNetv2_preprocess -d {result.dataset_id} -plans_name {result.plans} -c {result.configuration}"
+    ours = f"fsseg preprocess --dataset {result.dataset_id} --plans {shlex.quote(str(result.out))}"
     text = (
-        f"{result['out']}\n"
-        f"  {stock if result['labelled'] else ours}\n"
-        f"  nnUNetv2_train {number} {configuration} 0 -p {plans} -tr nnUNetTrainerFewShot"
+        f"{result.out}\n"
+        f"  {stock if result.labelled else ours}\n"
+        f"  nnUNetv2_train {result.dataset_id} {result.configuration} 0 -p {result.plans} -tr nnUNetTrainerFewShot"
     )
-    emit(result, "\n".join([text, *result["notes"]]), arguments.json)
+    emit(result.as_json(), "\n".join([text, *result.notes]), arguments.json)
     return 0

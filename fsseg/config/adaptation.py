@@ -1,7 +1,7 @@
 """Settings of an adaptation: the same for the command, the Python API, the plans of nnU-Net's trainer and the demo."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -42,12 +42,24 @@ class AdaptationRequest(AdaptationSettings):
     Attributes:
         checkpoint: model folder of the base.
         dataset: number or name of a dataset in nnUNet_raw.
-        pool, test: files with one case a line.
+        pool, test: cases that may be drawn, and those that never are: names, or a file with one a line.
         cases: support cases by name; with these, `shots` is their number.
     """
 
     checkpoint: Path
     dataset: str
-    pool: Path | None = None
-    test: Path | None = None
+    pool: Path | tuple[str, ...] | None = None
+    test: Path | tuple[str, ...] | None = None
     cases: tuple[str, ...] | None = Field(default=None, min_length=1)
+
+
+class RunRequest(AdaptationRequest):
+    """What to adapt to what, here and now.
+
+    Attributes:
+        estimate: "loo" also runs leave-one-out over the support cases.
+        device: auto, cpu, cuda, cuda:N or mps.
+    """
+
+    estimate: Literal["loo"] | None = None
+    device: str = "auto"

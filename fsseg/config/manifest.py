@@ -40,6 +40,7 @@ class Manifest:
         self.content["inputs"] = {}
         self._started = time.perf_counter()
         self._earlier_seconds = 0.0
+        self._runs = True
 
     def add_inputs(self, paths: Iterable[Path]) -> None:
         """Record the hash of each input file."""
@@ -58,9 +59,15 @@ class Manifest:
         """Count seconds that the run took before it was stopped, as far as it goes on with what they gave."""
         self._earlier_seconds += seconds
 
+    def stop_clock(self) -> None:
+        """Count no further seconds: the run is done, and is written some time."""
+        self._earlier_seconds += time.perf_counter() - self._started
+        self._runs = False
+
     def write(self, folder: Path) -> dict[str, Any]:
         """Complete the manifest with seconds and peak memory, write it, and return its content."""
-        self.content["seconds"] = round(self._earlier_seconds + time.perf_counter() - self._started, 3)
+        now = time.perf_counter() - self._started if self._runs else 0.0
+        self.content["seconds"] = round(self._earlier_seconds + now, 3)
         self.content["peak_memory_mib"] = peak_memory_mib()
         self.content["machine"] = machine()
         write_json(folder / MANIFEST_NAME, self.content)

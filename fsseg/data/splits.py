@@ -12,6 +12,7 @@ from fsseg.data.structures import duplicates_of
 
 SPLIT_NAME = "split.json"
 SUPPORT_KEY = "support_cases"  # of a dataset.json: what the model was adapted to; it goes on to the predictions
+CaseList = Path | tuple[str, ...] | None  # a file with one case a line, or the cases
 Duplicates = Sequence[Sequence[str]]  # groups of cases that are the same image
 
 
@@ -67,10 +68,14 @@ def read_case_list(path: Path) -> tuple[str, ...]:
     return cases
 
 
-def read_case_lists(pool: Path | None, test: Path | None) -> dict[str, tuple[str, ...]]:
-    """Return `pool` and `test` as `make_split` takes them, of those files that are given."""
-    files = {"pool": pool, "test": test}
-    return {name: read_case_list(file) for name, file in files.items() if file is not None}
+def read_case_lists(pool: CaseList, test: CaseList) -> dict[str, tuple[str, ...]]:
+    """Return `pool` and `test` as `make_split` takes them, of those that are given."""
+    lists = {"pool": pool, "test": test}
+    return {
+        name: read_case_list(cases) if isinstance(cases, Path) else cases
+        for name, cases in lists.items()
+        if cases is not None
+    }
 
 
 def make_split(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fsseg.config.errors import unknown_name
+from fsseg.config.recipes import DecoderChoice
 from fsseg.methods.builtin import METHODS, Entry
 from fsseg.methods.registration import registered_methods
 
@@ -11,7 +12,8 @@ if TYPE_CHECKING:
     from fsseg.methods.contract import Method
 
 # What is taken where nobody chooses: among the best on known and on novel structures, and it merges.
-DEFAULT_METHOD, DEFAULT_DECODER = "lora", "tuned"
+DEFAULT_METHOD = "lora"
+DEFAULT_DECODER: DecoderChoice = "tuned"
 _HINT = (
     "`fsseg methods` describes them. One of another package is known where the package is installed, or after"
     " fsseg.register_method."

@@ -183,7 +183,7 @@ def _adapt_and_score(
         device=config.device,
     )
     with _stage(method.label, f"adapt to {', '.join(STRUCTURES)}, predict, evaluate", seconds):
-        manifest = run_adapt(adaptation)
+        manifest = run_adapt(adaptation).manifest
         run_predict(
             PredictConfig(
                 run=run,
