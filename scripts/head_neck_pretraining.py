@@ -4,7 +4,8 @@ Every encoder is trained for the same number of steps on datasets 101, 102 and 1
 held out. Three questions are asked of each: how well does it segment what the held-out cases annotate; how well, as it
 is, the known structures of another site (the pool of dataset 104); and how well does it adapt to five cases of that
 site (full fine-tuning for 400 steps, five known and two novel structures, three seeds)? Adaptations are short on
-purpose: at 1,000 steps even from-scratch has caught up (README), and encoders can hardly be told apart. Resumable.
+purpose: at 1,000 steps even from-scratch has caught up (docs/results.md), and encoders can hardly be told apart.
+Resumable.
 
     python scripts/head_neck_pretraining.py --data ../shared/data
     python scripts/head_neck_pretraining.py --data ../shared/data --precision bfloat16     # on a CPU that has it

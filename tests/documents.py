@@ -9,7 +9,8 @@ from conftest import REPOSITORY
 
 README = REPOSITORY / "README.md"
 DOCS = sorted((REPOSITORY / "docs").glob("*.md"))
-DOCUMENTS = [README, REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "CHANGELOG.md", *DOCS]
+OTHERS = ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/results/README.md")
+DOCUMENTS = [README, *(REPOSITORY / name for name in OTHERS), *DOCS]
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import REPOSITORY, fsseg
 from documents import DOCS, DOCUMENTS, README, anchors, blocks, commands, inline_code, links, name_of, read, sentences
 from documents import words_of_fsseg as words_of
 from tiny import tiny_network
 
+import fsseg as package
 from fsseg.checkpoints.registry import FAMILIES
 from fsseg.cli.main import COMMANDS
 from fsseg.cli.parser import Parser
@@ -187,11 +189,14 @@ def test_hooks_on_the_page_on_methods_are_those_of_the_contract() -> None:
     }
 
 
+def test_rooms_in_contributing_are_the_packages() -> None:
+    rows = re.findall(r"^\| (`.*?) \|", read(REPOSITORY / "CONTRIBUTING.md").split("\n## Rooms\n")[1], re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    packages = {path.parent.name for path in (REPOSITORY / "fsseg").glob("*/__init__.py")} - {"nnunet_trainers"}
+    assert named - {"api"} == packages
+
+
 def test_citation_has_the_version_and_licence_of_the_package() -> None:
-    import yaml
-
-    import fsseg as package
-
     citation = yaml.safe_load(read(REPOSITORY / "CITATION.cff"))
     assert citation["version"] == package.__version__
     assert citation["license"] == "Apache-2.0"
