@@ -1,0 +1,62 @@
+"""The list of planted faults: each can be planted, and every package has one."""
+
+import sys
+
+import pytest
+from conftest import REPOSITORY
+
+sys.path.append(str(REPOSITORY / "scripts"))
+
+from faults import FAULTS, Fault
+from planted_faults import places_of, table, verdict
+
+_NAMES_ONLY = {"nnunet_trainers"}  # what nnU-Net finds there is defined elsewhere
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_can_be_planted(fault: Fault) -> None:
+    places = [str(place.relative_to(REPOSITORY / "fsseg").parent) for place in places_of(fault, REPOSITORY)]
+    assert len(places) == 1, f"the text of {fault.name} is in {places}: change it in scripts/faults.py with the code"
+    assert places[0].startswith(fault.package)
+    assert fault.text != fault.replacement
+    assert fault.tests
+    for name in fault.tests:
+        assert (REPOSITORY / "tests" / f"{name}.py").is_file()
+
+
+def test_every_package_has_a_fault() -> None:
+    packages = {file.parent.name for file in (REPOSITORY / "fsseg").glob("*/__init__.py")}
+    without = packages - {fault.package for fault in FAULTS} - _NAMES_ONLY
+    assert not without, f"scripts/faults.py has no fault for {sorted(without)}: add one that a quick test notices"
+
+
+def test_names_are_unique() -> None:
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
+
+
+def test_a_fault_that_cannot_be_planted_says_so(tmp_path) -> None:
+    (tmp_path / "fsseg").mkdir()
+    answer = verdict(FAULTS[0], tmp_path, [])
+    assert answer == "NOT PLANTED: its text occurs 0 times in fsseg, not once"
+    assert answer in table([(FAULTS[0], answer)])
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("from fsseg.sum import add\n\ndef test_it():\n    assert add(1, 2) == 3\n", "tests/test_sum.py::test_it"),
+        ("def test_it():\n    pass\n", "MISSED"),
+        ("def test_it():\n    assert False\n", "NOT SAID: tests/test_sum.py::test_it fails without the fault, too"),
+    ],
+    ids=["noticed", "missed", "fails anyway"],
+)
+def test_the_first_test_that_fails_is_found(tmp_path, body: str, expected: str) -> None:
+    for folder in ("fsseg", "tests"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "fsseg" / "__init__.py").touch()
+    module = tmp_path / "fsseg" / "sum.py"
+    module.write_text("def add(a, b):\n    return a + b\n")
+    (tmp_path / "tests" / "test_sum.py").write_text(body)
+    fault = Fault("minus", "sum", "a + b", "a - b", "a sum is a difference", ())
+    assert verdict(fault, tmp_path, []) == expected
+    assert "a + b" in module.read_text()
