@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fsseg.api import adapt, load_model
+    from fsseg.methods.apply import apply_method
     from fsseg.methods.contract import Method, MethodOptions
+    from fsseg.methods.network_adapter import NetworkAdapter, adapter_of
     from fsseg.methods.registration import register_method
     from fsseg.models.network_parts import NetworkParts
     from fsseg.models.registration import register_network
@@ -27,8 +29,11 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 _API = {
     "Method": "fsseg.methods.contract:Method",
     "MethodOptions": "fsseg.methods.contract:MethodOptions",
+    "NetworkAdapter": "fsseg.methods.network_adapter:NetworkAdapter",
     "NetworkParts": "fsseg.models.network_parts:NetworkParts",
     "adapt": "fsseg.api:adapt",
+    "adapter_of": "fsseg.methods.network_adapter:adapter_of",
+    "apply_method": "fsseg.methods.apply:apply_method",
     "load_model": "fsseg.api:load_model",
     "register_method": "fsseg.methods.registration:register_method",
     "register_network": "fsseg.models.registration:register_network",
@@ -37,9 +42,12 @@ _API = {
 __all__ = [
     "Method",
     "MethodOptions",
+    "NetworkAdapter",
     "NetworkParts",
     "__version__",
     "adapt",
+    "adapter_of",
+    "apply_method",
     "load_model",
     "register_method",
     "register_network",

@@ -31,23 +31,27 @@ class AdaptationReport:
 class AdaptedNetwork:
     """Apply `method` to `network` in place.
 
-    The head is always trained, the decoder when `decoder` is "tuned", everything else only as the method says.
+    The head is trained unless it is left out, the decoder when `decoder` is "tuned", everything else only as the method
+    says.
 
     Args:
         network: the pretrained network; its heads have the channels of the adapted structures already.
         method: the adaptation method.
         decoder: "frozen" or "tuned"; None takes the method's default.
+        train_head: whether the full-resolution head is trained, where the method does not train it itself.
 
     Raises:
         UsageError: the method does not offer this decoder choice, or is not defined on this network.
     """
 
-    def __init__(self, network: nn.Module, method: Method, decoder: DecoderChoice | None = None) -> None:
+    def __init__(
+        self, network: nn.Module, method: Method, decoder: DecoderChoice | None = None, *, train_head: bool = True
+    ) -> None:
         decoder = require_decoder_choice(method, decoder)
         self.network = network
         self.method = method
         self.decoder = decoder
-        self._plain_keys = tuple(network.state_dict())
+        self.plain_keys = tuple(network.state_dict())
         parts = parts_of(network)
         heads = {p for head in parts.heads for p in head.parameters()}
         decoder_parameters = list(parts.decoder_parameters()) if decoder == "tuned" else []
@@ -62,9 +66,11 @@ class AdaptedNetwork:
         known = set(network.parameters())
         self._layers = method.inject(network, whole)
         inserted = [p for p in network.parameters() if p not in known]
-        self._own = [p for p in [*inserted, *method.pretrained_to_train(network, whole)] if p not in heads]
+        selected = list(method.pretrained_to_train(network, whole))
+        self._own = [p for p in [*inserted, *selected] if p not in heads]
         self._decoder = [p for p in decoder_parameters if p not in set(self._own)]
-        self._head = list(parts.head.parameters(recurse=False))
+        head = list(parts.head.parameters(recurse=False)) if parts.heads else []
+        self._head = head if train_head else [p for p in head if p in set(selected)]
         for parameter in (*self._head, *self._decoder, *self._own):
             parameter.requires_grad_(True)
 
@@ -158,13 +164,10 @@ class AdaptedNetwork:
         Raises:
             UsageError: the method changes more than weights.
         """
-        if self.method.not_merged_because:
-            raise UsageError(
-                f"{plain_name(self.method)} cannot be merged into plain weights: {self.method.not_merged_because}"
-            )
+        self.require_mergeable()
         formed: dict[tuple[int, str], Tensor] = {}
         merged = {}
-        for key in self._plain_keys:
+        for key in self.plain_keys:
             path, _, attribute = key.rpartition(".")
             module = self.network.get_submodule(path)
             slot = (id(module), attribute)
@@ -172,6 +175,26 @@ class AdaptedNetwork:
                 formed[slot] = _plain_copy(getattr(module, attribute))
             merged[key] = formed[slot]
         return merged
+
+    def require_mergeable(self) -> None:
+        """Raise `UsageError` where the method changes more than weights."""
+        if self.method.not_merged_because:
+            raise UsageError(
+                f"{plain_name(self.method)} cannot be merged into plain weights: {self.method.not_merged_because}"
+            )
+
+    def keep_statistics(self) -> None:
+        """Let normalisations without trained parameters keep their statistics, whatever mode the network is set to."""
+        for module in self.network.modules():
+            if _keeps_statistics(module) and not _is_trained(module):
+                module.register_forward_pre_hook(_in_evaluation_mode)
+
+    def follow_statistics(self) -> None:
+        """Undo `keep_statistics`."""
+        for module in self.network.modules():
+            hooks = module._forward_pre_hooks
+            for key in [key for key, hook in hooks.items() if hook is _in_evaluation_mode]:
+                del hooks[key]
 
 
 def require_decoder_choice(method: Method, decoder: DecoderChoice | None) -> DecoderChoice:
@@ -187,6 +210,10 @@ def require_decoder_choice(method: Method, decoder: DecoderChoice | None) -> Dec
 
 def _kind(tensor: Tensor) -> str:
     return f"shape {tuple(tensor.shape)} of {tensor.dtype}"
+
+
+def _in_evaluation_mode(module: nn.Module, inputs: object) -> None:
+    module.training = False
 
 
 def _keeps_statistics(module: nn.Module) -> bool:

@@ -12,7 +12,7 @@ from fsseg.methods.low_rank import (
     targeted_layers,
     updates_of,
 )
-from fsseg.models.tracing import scale_free_layers
+from fsseg.models.tracing import TRANSPOSED, scale_free_layers
 
 
 class DoRAOptions(LowRankOptions):
@@ -75,7 +75,7 @@ class MagnitudeUpdate(LowRankUpdate):
     def __init__(self, layer: nn.Module, *, rank: int, blocks: int = 1) -> None:
         super().__init__(layer, rank=rank, blocks=blocks)
         # A transposed convolution's weight is (Ci, Co / groups, k^3), and each group of Ci makes its own outputs.
-        self.input_groups = layer.groups if isinstance(layer, nn.ConvTranspose3d) else None
+        self.input_groups = layer.groups if isinstance(layer, TRANSPOSED) else None
         self.magnitude = nn.Parameter(self._norm(layer.weight.detach()))  # type: ignore[operator]
 
     def forward(self, weight: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from fsseg.methods.low_rank import (
     targeted_layers,
     updates_of,
 )
+from fsseg.models.tracing import CONVOLUTIONS, TRANSPOSED
 
 
 class LoRATuckerOptions(LowRankOptions):
@@ -54,7 +55,7 @@ class TuckerUpdate(nn.Module):
     as many components as it has channels.
     """
 
-    def __init__(self, layer: nn.Conv3d | nn.ConvTranspose3d, *, rank: int) -> None:
+    def __init__(self, layer: CONVOLUTIONS, *, rank: int) -> None:
         super().__init__()
         weight = layer.weight
         a, b, kernel = weight.shape[0], weight.shape[1], weight.shape[2:]
@@ -63,7 +64,7 @@ class TuckerUpdate(nn.Module):
         self.first = nn.Parameter(weight.new_zeros(a, r))
         self.core = nn.Parameter(weight.new_zeros(r, s, *kernel))
         self.second = nn.Parameter(weight.new_zeros(s, b))
-        if isinstance(layer, nn.ConvTranspose3d):
+        if isinstance(layer, TRANSPOSED):
             _kaiming_uniform(self.first, fan_in=a)
             _kaiming_uniform(self.core, fan_in=r * kernel.numel())
         else:
@@ -74,11 +75,12 @@ class TuckerUpdate(nn.Module):
         """Return the updated weight, in the shape of `weight`."""
         with full_precision(weight):
             factors = (self.first.float(), self.core.float(), self.second.float())
-            return weight + torch.einsum("ar,rsxyz,sb->abxyz", *factors)
+            k = "xyz"[: weight.dim() - 2]
+            return weight + torch.einsum(f"ar,rs{k},sb->ab{k}", *factors)
 
 
 def _update(layer: nn.Module, *, rank: int, blocks: int) -> nn.Module:
-    if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d) and layer.weight[0, 0].numel() > 1:
+    if isinstance(layer, CONVOLUTIONS) and layer.weight[0, 0].numel() > 1:
         return TuckerUpdate(layer, rank=rank)
     return LowRankUpdate(layer, rank=rank, blocks=blocks)
 

@@ -12,12 +12,12 @@ from torch.nn.utils import parametrize
 from fsseg.config.errors import UsageError
 from fsseg.methods.contract import Method
 from fsseg.methods.targets import TargetOptions, targeted_modules, why_nothing
-from fsseg.models.tracing import LAYERS, scale_free_layers
+from fsseg.models.tracing import CONVOLUTIONS, LAYERS, TRANSPOSED, scale_free_layers
 
 Layers = Literal["all", "convolution", "linear", "qkv"]
 _LAYER_CLASSES = {
     "all": LAYERS,
-    "convolution": (nn.Conv3d, nn.ConvTranspose3d),
+    "convolution": (CONVOLUTIONS,),
     "linear": (nn.Linear,),
     "qkv": (nn.Linear,),
 }
@@ -78,7 +78,7 @@ def targeted_layers(
             f"{method} with targets={options.targets}, layers={options.layers} finds no layer to adapt on"
             f" {type(network).__name__}: {reason}"
         )
-    image_channels = next(m.in_channels for m in network.modules() if isinstance(m, nn.Conv3d))
+    image_channels = next((m.in_channels for m in network.modules() if isinstance(m, CONVOLUTIONS)), 0)
     inner = [(name, layer) for name, layer in targets if getattr(layer, "in_channels", None) != image_channels]
     _require_rank_fits(inner, options, method)
     return targets
@@ -149,7 +149,7 @@ class LowRankUpdate(nn.Module):
         self.blocks = blocks
         self.left = nn.Parameter(weight.new_zeros(rows, rank))
         self.right = nn.Parameter(weight.new_zeros(blocks * rank, columns))
-        transposed = isinstance(layer, nn.ConvTranspose3d)
+        transposed = isinstance(layer, TRANSPOSED)
         random, fan_in = (self.left, rows) if transposed else (self.right, columns)
         nn.init.uniform_(random, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))  # = Kaiming-uniform with a = sqrt 5
 

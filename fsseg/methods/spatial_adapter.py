@@ -36,6 +36,12 @@ class SpatialAdapter(Method):
     published_rate = 1e-4
     not_merged_because = "between its convolutions is a ReLU, so no weights of a 1x1x1 head compute the same"
 
+    def unsupported_reason(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
+        """Refuse a network whose head is no 3D convolution."""
+        if isinstance(parts_of(network).head, nn.Conv3d):
+            return ""
+        return "its head is no 3D convolution, in front of which the adapter would sit.\n  Use lora."
+
     def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Make the adapter a submodule of the full-resolution head, which calls it first."""
         head = parts_of(network).head

@@ -9,7 +9,7 @@ from torch.nn.utils import parametrize
 from fsseg.methods import contract
 from fsseg.methods.biases import key_bias_notes
 from fsseg.methods.targets import TargetOptions, targeted_modules, why_nothing
-from fsseg.models.tracing import LAYERS, NORMS, normalised_layers
+from fsseg.models.tracing import LAYERS, NORMS, TRANSPOSED, normalised_layers
 
 
 class SSFOptions(TargetOptions):
@@ -67,7 +67,7 @@ class Scale(nn.Module):
         super().__init__()
         weight: Tensor = layer.weight  # type: ignore[assignment]
         # A transposed convolution's weight is (Ci, Co / groups, k^3), and each group of Ci makes its own outputs.
-        self.input_groups = layer.groups if isinstance(layer, nn.ConvTranspose3d) else None
+        self.input_groups = layer.groups if isinstance(layer, TRANSPOSED) else None
         outputs = len(weight) if self.input_groups is None else self.input_groups * weight.shape[1]
         self.scale = nn.Parameter(weight.new_ones(outputs))
 
@@ -76,7 +76,7 @@ class Scale(nn.Module):
         if self.input_groups is None:
             return weight * self.scale.view(-1, *[1] * (weight.dim() - 1))
         by_group = weight.unflatten(0, (self.input_groups, -1))
-        return (by_group * self.scale.view(self.input_groups, 1, -1, 1, 1, 1)).flatten(0, 1)
+        return (by_group * self.scale.view(self.input_groups, 1, -1, *[1] * (weight.dim() - 2))).flatten(0, 1)
 
 
 class ScaleAndShift(nn.Module):

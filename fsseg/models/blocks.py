@@ -16,6 +16,8 @@ _CONVOLUTION_BLOCKS = {
     "dynamic_network_architectures.building_blocks.simple_conv_blocks.ConvDropoutNormReLU",
     "fsseg.models.basic_unet.Block",
     "fsseg.models.genesis_unet.ConvBlock",
+    "monai.networks.blocks.convolutions.ResidualUnit",
+    "monai.networks.blocks.dynunet_block.UnetBasicBlock",
     "monai.networks.blocks.dynunet_block.UnetResBlock",
     "monai.networks.blocks.segresnet_block.ResBlock",
 }

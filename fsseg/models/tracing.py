@@ -8,9 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-LAYERS = (nn.Linear, nn.Conv3d, nn.ConvTranspose3d)
+from fsseg.config.errors import UsageError, shown_line
+from fsseg.models.parts import known_part_names
+
+TRANSPOSED = nn.modules.conv._ConvTransposeNd
+CONVOLUTIONS = nn.modules.conv._ConvNd  # transposed ones among them; of images and volumes
+LAYERS = (nn.Linear, CONVOLUTIONS)
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 _SIZE = 128  # divisible by the total stride of every network here; nothing is computed, so size costs nothing
+_SAY_SHAPE = "Say one that it can read: parts=fsseg.NetworkParts(input_shape=(1, channels, z, y, x))."
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,9 @@ def trace(network: nn.Module) -> list[Call]:
     """Run a network on the meta device and return the calls of its modules in the order in which they ended.
 
     The network itself is neither run nor changed.
+
+    Raises:
+        UsageError: the network cannot read the input that is tried.
     """
     copy = deepcopy(network).to("meta").eval().requires_grad_(True)
     original = dict(zip(copy.modules(), network.modules(), strict=True))
@@ -47,10 +56,29 @@ def trace(network: nn.Module) -> list[Call]:
 
     for module in copy.modules():
         module.register_forward_hook(record)
-    channels = next(module.in_channels for module in copy.modules() if isinstance(module, nn.Conv3d))
-    with torch.enable_grad():
-        copy(torch.empty(1, channels, _SIZE, _SIZE, _SIZE, device="meta"))
+    shape = _input_shape(network)
+    try:
+        with torch.enable_grad():
+            copy(torch.empty(shape, device="meta"))
+    except (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(
+            f"{type(network).__name__} cannot read an input of the shape {list(shape)}: {shown_line(error)}\n"
+            f"  {_SAY_SHAPE}"
+        ) from None
     return calls
+
+
+def _input_shape(network: nn.Module) -> tuple[int, ...]:
+    names = known_part_names(network)
+    if names is not None and names.input_shape is not None:
+        return tuple(names.input_shape)
+    channels = next((m.in_channels for m in network.modules() if isinstance(m, nn.Conv3d)), None)
+    if channels is None:
+        raise UsageError(
+            f"What shape the inputs of {type(network).__name__} have is not known: it has no 3D convolution.\n"
+            f"  {_SAY_SHAPE}"
+        )
+    return (1, channels, _SIZE, _SIZE, _SIZE)
 
 
 def normalised_layers(network: nn.Module) -> dict[nn.Module, nn.Module]:
