@@ -33,11 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = []
     with copy_of(arguments.rev) as tree:
         for fault in chosen:
-            rows.append((fault, verdict(fault, tree, shlex.split(arguments.tests))))
+            rows.append((fault, noticed_by(fault, tree, shlex.split(arguments.tests))))
             sys.stdout.write(f"{fault.package:<12} {fault.name:<24} {rows[-1][1]}\n")
             sys.stdout.flush()
+        rows = sound(rows, tree)
     sys.stdout.write("\n" + table(rows) + "\n")
-    return int(any(not caught.startswith("tests/") for _, caught in rows))
+    return int(any(not _is_test(answer) for _, answer in rows))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,44 +68,49 @@ def places_of(fault: Fault, tree: Path) -> list[Path]:
     return [module for module in modules for _ in range(module.read_text(encoding="utf-8").count(fault.text))]
 
 
-def verdict(fault: Fault, tree: Path, arguments: Sequence[str]) -> str:
-    """Return the first test that fails with a fault and passes without, MISSED, or why that cannot be said."""
+def noticed_by(fault: Fault, tree: Path, arguments: Sequence[str]) -> str:
+    """Return the first test that fails with a fault, MISSED, or why that cannot be said."""
     places = places_of(fault, tree)
     if len(places) != 1:
         return f"NOT PLANTED: its text occurs {len(places)} times in fsseg, not once"
-    sound = places[0].read_text(encoding="utf-8")
-    places[0].write_text(sound.replace(fault.text, fault.replacement), encoding="utf-8")
+    before = places[0].read_text(encoding="utf-8")
+    places[0].write_text(before.replace(fault.text, fault.replacement), encoding="utf-8")
     try:
-        failed = _first_failure(fault, tree, arguments)
+        return _first_failure(fault, tree, arguments)
     finally:
-        places[0].write_text(sound, encoding="utf-8")
-    if failed is None:
-        return MISSED
-    passes = run_tests(tree, ["-n", "0", failed]) is None
-    return failed if passes else f"NOT SAID: {failed} fails without the fault, too"
+        places[0].write_text(before, encoding="utf-8")
 
 
-def _first_failure(fault: Fault, tree: Path, arguments: Sequence[str]) -> str | None:
+def _first_failure(fault: Fault, tree: Path, arguments: Sequence[str]) -> str:
     likely = [f"tests/{name}.py" for name in fault.tests if (tree / "tests" / f"{name}.py").is_file()]
-    if not any(word.startswith("tests") for word in arguments) and likely:
-        failed = run_tests(tree, ["-n", "0", *arguments, *likely])
-        if failed is not None:
-            return failed
-    return run_tests(tree, arguments)
+    failed = []
+    if likely and not any(word.startswith("tests") for word in arguments):
+        failed = failing_tests(tree, ["-x", "-n", "0", *arguments, *likely])
+    failed = failed or failing_tests(tree, ["-x", *arguments])
+    return failed[0] if failed else MISSED
 
 
-def run_tests(tree: Path, arguments: Sequence[str]) -> str | None:
-    """Return the first test of a tree that fails; None if all pass, or none is selected."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "--tb=no", "-p", "no:cacheprovider", *arguments]
+def sound(rows: Sequence[tuple[Fault, str]], tree: Path) -> list[tuple[Fault, str]]:
+    """Return the rows, with a word on every test that fails without a fault, too."""
+    tests = sorted({answer for _, answer in rows if _is_test(answer)})
+    broken = failing_tests(tree, ["-n", "0", *tests]) if tests else []
+    return [(fault, f"NOT SAID: {answer} fails anyway" if answer in broken else answer) for fault, answer in rows]
+
+
+def failing_tests(tree: Path, arguments: Sequence[str]) -> list[str]:
+    """Run tests of a tree; return those that fail, none also where none is selected."""
+    command = [sys.executable, "-m", "pytest", "-q", "-rfE", "--tb=no", "-p", "no:cacheprovider", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(tree), "COLUMNS": "1000"}  # names of tests are not cut then
     environment["PYTHONDONTWRITEBYTECODE"] = "1"  # a file of the same size and second would pass for the one before
     done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode in (0, 5):
-        return None
-    failed = _FAILED.search(done.stdout)
-    if failed is None:
+    failed = [match[1] for match in _FAILED.finditer(done.stdout)]
+    if done.returncode not in (0, 5) and not failed:
         raise SystemExit(f"pytest failed without a failing test:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-    return failed[1]
+    return failed
+
+
+def _is_test(answer: str) -> bool:
+    return answer.startswith("tests/")
 
 
 def table(rows: Sequence[tuple[Fault, str]]) -> str:

@@ -8,7 +8,7 @@ from conftest import REPOSITORY
 sys.path.append(str(REPOSITORY / "scripts"))
 
 from faults import FAULTS, Fault
-from planted_faults import places_of, table, verdict
+from planted_faults import noticed_by, places_of, sound, table
 
 _NAMES_ONLY = {"nnunet_trainers"}  # what nnU-Net finds there is defined elsewhere
 
@@ -36,7 +36,7 @@ def test_names_are_unique() -> None:
 
 def test_a_fault_that_cannot_be_planted_says_so(tmp_path) -> None:
     (tmp_path / "fsseg").mkdir()
-    answer = verdict(FAULTS[0], tmp_path, [])
+    answer = noticed_by(FAULTS[0], tmp_path, [])
     assert answer == "NOT PLANTED: its text occurs 0 times in fsseg, not once"
     assert answer in table([(FAULTS[0], answer)])
 
@@ -46,7 +46,7 @@ def test_a_fault_that_cannot_be_planted_says_so(tmp_path) -> None:
     [
         ("from fsseg.sum import add\n\ndef test_it():\n    assert add(1, 2) == 3\n", "tests/test_sum.py::test_it"),
         ("def test_it():\n    pass\n", "MISSED"),
-        ("def test_it():\n    assert False\n", "NOT SAID: tests/test_sum.py::test_it fails without the fault, too"),
+        ("def test_it():\n    assert False\n", "NOT SAID: tests/test_sum.py::test_it fails anyway"),
     ],
     ids=["noticed", "missed", "fails anyway"],
 )
@@ -58,5 +58,5 @@ def test_the_first_test_that_fails_is_found(tmp_path, body: str, expected: str) 
     module.write_text("def add(a, b):\n    return a + b\n")
     (tmp_path / "tests" / "test_sum.py").write_text(body)
     fault = Fault("minus", "sum", "a + b", "a - b", "a sum is a difference", ())
-    assert verdict(fault, tmp_path, []) == expected
+    assert sound([(fault, noticed_by(fault, tmp_path, []))], tmp_path) == [(fault, expected)]
     assert "a + b" in module.read_text()
