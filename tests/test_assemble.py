@@ -83,7 +83,7 @@ class Site:
 
     def assemble(self, *specs: Path) -> dict[str, Any]:
         config = AssembleConfig(specs=specs, root=self.root, dataset_id=901, name="Joined")
-        return run_assemble(config)["report"]
+        return run_assemble(config).report.as_json()
 
     @property
     def out(self) -> Path:
@@ -626,8 +626,8 @@ def test_dataset_folder_is_found_by_number_and_name(site):
 def test_three_head_and_neck_sets_become_one(site):
     names = ("headneck_nerve", "headneck_glands", "headneck_bone")
     specs = tuple(SPECS / f"{name}.yaml" for name in names)
-    content = run_assemble(AssembleConfig(specs=specs, root=REAL_DATA, dataset_id=901, name="Joined"))
-    report = content["report"]
+    result = run_assemble(AssembleConfig(specs=specs, root=REAL_DATA, dataset_id=901, name="Joined"))
+    report = result.report.as_json()
     assert report["cases"] == len(list((site.out / "labelsTr").iterdir())) == 102
     annotating = {name: row["cases_annotating"] for name, row in report["structures"].items()}
     assert annotating == {

@@ -122,8 +122,9 @@ def phantom_of(spec: DatasetSpec) -> Phantom:
 
 def assembled(root: Path, *names: str, **options: Any) -> tuple[dict[str, Any], Path]:
     specs = tuple(SPECS / f"{name}.yaml" for name in names)
-    content = run_assemble(AssembleConfig(specs=specs, root=root, dataset_id=901, name="Joined", **options))
-    return content["report"], Path(content["out"])
+    result = run_assemble(AssembleConfig(specs=specs, root=root, dataset_id=901, name="Joined", **options))
+    assert result.out is not None
+    return result.report.as_json(), result.out
 
 
 def require_case(out: Path, case: str, expected: Phantom, prefix: str = "") -> None:

@@ -133,8 +133,9 @@ def kidneys(
     }
     (root / "spec.yaml").write_text(yaml.safe_dump(spec))
     config = AssembleConfig(specs=(root / "spec.yaml",), root=root, dataset_id=901, name="Joined")
-    content = run_assemble(config)
-    return content["report"], Path(content["out"])
+    result = run_assemble(config)
+    assert result.out is not None
+    return result.report.as_json(), result.out
 
 
 def sided(name: str, split: tuple[str, ...]) -> list[str]:

@@ -9,10 +9,14 @@ refuses the whole.
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fsseg.cli.options import add_output_options, emit
 from fsseg.config.base import validated
+
+if TYPE_CHECKING:
+    from fsseg.data.assemble_report import AssembleReport
+    from fsseg.stages.assemble import AssembleResult
 
 _MOST_WARNINGS = 20
 
@@ -53,34 +57,33 @@ def run(args: argparse.Namespace) -> int:
     from fsseg.stages.assemble import AssembleConfig, run_assemble
 
     values = {key: getattr(args, key) for key in ("specs", "root", "dataset_id", "name", "channels", "repair", "check")}
-    content = run_assemble(validated(AssembleConfig, values, "the options"))
-    emit(content, _text(content), args.json)
+    result = run_assemble(validated(AssembleConfig, values, "the options"))
+    emit(result.manifest, _text(result), args.json)
     return 0
 
 
-def _text(content: dict[str, Any]) -> str:
-    report = content["report"]
-    done = f"Wrote {content['out']}" if "out" in content else "Checked; nothing was written"
-    lines = [f"{done}: {report['cases']} cases, {len(report['structures'])} structures", ""]
-    for name, source in report["sources"].items():
-        lines.append(f"  {name}: {source['cases'] or 'spec only, no'} cases, licence {source['licence']}")
-        lines += [f"    {old} became {new}" for old, new in source["renamed"].items()]
-        lines += [f"    known issue: {issue}" for issue in source["known_issues"]]
-        lines += [f"    excluded {case}: {reason}" for case, reason in source["excluded"].items()]
+def _text(result: "AssembleResult") -> str:
+    report = result.report
+    done = f"Wrote {result.out}" if result.out else "Checked; nothing was written"
+    lines = [f"{done}: {report.cases} cases, {len(report.structures)} structures", ""]
+    for name, source in report.sources.items():
+        lines.append(f"  {name}: {source.cases or 'spec only, no'} cases, licence {source.licence}")
+        lines += [f"    {old} became {new}" for old, new in source.renamed.items()]
+        lines += [f"    known issue: {issue}" for issue in source.known_issues]
+        lines += [f"    excluded {case}: {reason}" for case, reason in source.excluded.items()]
     lines += ["", f"  {'structure':<36}{'annotated in':>13}{'present in':>12}   integers"]
-    for name, row in report["structures"].items():
-        integers = ", ".join(str(value) for value in row["integers"])
-        lines.append(f"  {name:<36}{row['cases_annotating']:>13}{row['cases_containing']:>12}   {integers}")
+    for name, row in report.structures.items():
+        integers = ", ".join(str(value) for value in row.integers)
+        lines.append(f"  {name:<36}{row.cases_annotating:>13}{row.cases_containing:>12}   {integers}")
     return "\n".join([*lines, "", *_remarks(report)])
 
 
-def _remarks(report: dict[str, Any]) -> list[str]:
-    left_out = report["left_out"]
+def _remarks(report: "AssembleReport") -> list[str]:
     lines = []
-    for reason in dict.fromkeys(left_out.values()):
-        names = [name for name in left_out if left_out[name] == reason]
+    for reason in dict.fromkeys(report.left_out.values()):
+        names = [name for name, why in report.left_out.items() if why == reason]
         lines.append(f"  no channel for {len(names)} structures ({reason}): {', '.join(names)}")
-    lines += [f"  left-right pairs {state}: {count}" for state, count in report["pairs"].items()]
-    hidden = len(report["warnings"]) - _MOST_WARNINGS
-    lines += [f"  warning: {warning}" for warning in report["warnings"][:_MOST_WARNINGS]]
+    lines += [f"  left-right pairs {state}: {count}" for state, count in report.pairs.items()]
+    hidden = len(report.warnings) - _MOST_WARNINGS
+    lines += [f"  warning: {warning}" for warning in report.warnings[:_MOST_WARNINGS]]
     return lines + ([f"  ... and {hidden} more warnings (--json lists all)"] if hidden > 0 else [])

@@ -1,81 +1,113 @@
-"""What an assembly found, and its report."""
+"""The report of an assembly: sources, structures, exclusions and warnings."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from fsseg.data.assembly import Combinations
-from fsseg.data.specs import DatasetSpec
-from fsseg.data.structures import CaseAnnotation, Structures
+from fsseg.config.results import Result
+from fsseg.data.joining import Joined, Sources
+from fsseg.data.structures import Structures
 
 
-@dataclass
-class Joined:
-    """What the cases of all sources add up to.
+@dataclass(frozen=True)
+class SourceReport:
+    """A dataset that was joined.
 
     Attributes:
-        combinations: the integers and what they stand for.
-        cases: case of the assembly -> what it annotates.
-        containing: structure -> number of cases in which it occurs.
-        hashes: case -> SHA-256 of its image and of its labels.
-        images: hash of an image's voxels -> the cases that have it.
-        read: names of the specs whose data were there.
-        problems: what forbids the assembly.
-        warnings: what is worth knowing.
-        pairs: how many left-right pairs were checked, and how many could not be.
+        dataset_id: its number, if it has one.
+        cases: how many it gives.
+        excluded: case -> why it is left out.
+        licence: of the data.
+        known_issues: what the spec warns of.
+        renamed: structure in the spec -> its name in the joined dataset, where they differ.
     """
 
-    combinations: Combinations
-    cases: dict[str, CaseAnnotation] = field(default_factory=dict)
-    containing: Counter[str] = field(default_factory=Counter)
-    hashes: dict[str, dict[str, str]] = field(default_factory=dict)
-    images: dict[str, list[str]] = field(default_factory=dict)
-    read: set[str] = field(default_factory=set)
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    pairs: Counter[str] = field(default_factory=Counter)
+    dataset_id: int | None
+    cases: int
+    excluded: dict[str, str]
+    licence: str
+    known_issues: tuple[str, ...]
+    renamed: dict[str, str]
 
 
-def assemble_report(
-    specs: Sequence[DatasetSpec], names: dict[str, dict[str, str]], joined: Joined, structures: Structures
-) -> dict[str, Any]:
-    """Return the report of an assembly as plain JSON values: sources, structures, exclusions and warnings.
+@dataclass(frozen=True)
+class StructureReport:
+    """A structure of the joined dataset.
+
+    Attributes:
+        integers: that stand for it in the label maps.
+        cases_annotating, cases_containing, cases_unannotated: in how many cases its truth is known, how many show it,
+            and how many leave it unknown.
+    """
+
+    integers: tuple[int, ...]
+    cases_annotating: int
+    cases_containing: int
+    cases_unannotated: int
+
+
+@dataclass(frozen=True)
+class AssembleReport(Result):
+    """What was joined.
+
+    Attributes:
+        cases: how many the joined dataset has.
+        sources: name of the spec -> what it gives.
+        structures: structures that have a channel.
+        integers: integer of the label maps -> the structures that it stands for.
+        left_out: structure without a channel -> why.
+        pairs: how many left-right pairs were checked, and how many could not be.
+        warnings: what is worth knowing.
+    """
+
+    cases: int
+    sources: dict[str, SourceReport]
+    structures: dict[str, StructureReport]
+    integers: dict[int, tuple[str, ...]]
+    left_out: dict[str, str]
+    pairs: dict[str, int]
+    warnings: tuple[str, ...]
+
+
+def assemble_report(sources: Sources, joined: Joined, structures: Structures) -> AssembleReport:
+    """Return the report of an assembly.
 
     Args:
-        specs: the source datasets.
-        names: spec name -> (structure in the spec -> structure in the assembly).
+        sources: the source datasets.
         joined: what the cases add up to.
         structures: the structures of the assembly.
     """
     annotating = Counter(name for annotation in joined.cases.values() for name in annotation.annotated)
-    sources = Counter(annotation.source for annotation in structures.cases.values())
-    return {
-        "cases": len(structures.cases),
-        "sources": {
-            spec.name: {
-                "dataset_id": spec.dataset_id,
-                "cases": sources[spec.name],
-                "excluded": spec.exclude,
-                "licence": spec.licence,
-                "known_issues": list(spec.known_issues),
-                "renamed": {old: new for old, new in names[spec.name].items() if old != new},
-            }
-            for spec in specs
-        },
-        "structures": {
-            name: {
-                "integers": list(integers),
-                "cases_annotating": annotating[name],
-                "cases_containing": joined.containing[name],
-                "cases_unannotated": len(structures.cases) - annotating[name],
-            }
+    return AssembleReport(
+        cases=len(structures.cases),
+        sources=_sources(sources, structures),
+        structures={
+            name: StructureReport(
+                integers=integers,
+                cases_annotating=annotating[name],
+                cases_containing=joined.containing[name],
+                cases_unannotated=len(structures.cases) - annotating[name],
+            )
             for name, integers in structures.integers.items()
         },
-        "integers": {str(integer): list(members) for integer, members in joined.combinations.listing().items()},
-        "left_out": _left_out(names, structures, joined, annotating),
-        "pairs": dict(joined.pairs),
-        "warnings": [*joined.warnings, *_cut_by_others(structures)],
+        integers={integer: tuple(members) for integer, members in joined.combinations.listing().items()},
+        left_out=_left_out(sources, structures, joined, annotating),
+        pairs=dict(joined.pairs),
+        warnings=(*joined.warnings, *_cut_by_others(structures)),
+    )
+
+
+def _sources(sources: Sources, structures: Structures) -> dict[str, SourceReport]:
+    cases = Counter(annotation.source for annotation in structures.cases.values())
+    return {
+        spec.name: SourceReport(
+            dataset_id=spec.dataset_id,
+            cases=cases[spec.name],
+            excluded=spec.exclude,
+            licence=spec.licence,
+            known_issues=tuple(spec.known_issues),
+            renamed={old: new for old, new in sources.names[spec.name].items() if old != new},
+        )
+        for spec in sources.specs
     }
 
 
@@ -96,9 +128,8 @@ def _cut_by_others(structures: Structures) -> list[str]:
     ]
 
 
-def _left_out(
-    names: dict[str, dict[str, str]], structures: Structures, joined: Joined, annotating: Counter[str]
-) -> dict[str, str]:
+def _left_out(sources: Sources, structures: Structures, joined: Joined, annotating: Counter[str]) -> dict[str, str]:
+    names = sources.names
     claimed = dict.fromkeys(new for mapping in names.values() for new in mapping.values())
     read = {new for source in joined.read for new in names[source].values()}
     reasons = {}

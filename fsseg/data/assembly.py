@@ -1,6 +1,6 @@
 """Joining label sets: one integer per occurring combination of structures, regions for nnU-Net."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fsseg.config.errors import FssegError
@@ -54,7 +54,7 @@ class Combinations:
         return containing_first({name: integers for name, integers in self.integers_of(names).items() if integers})
 
 
-def register_spec(combinations: Combinations, spec: DatasetSpec, names: dict[str, str]) -> None:
+def register_spec(combinations: Combinations, spec: DatasetSpec, names: Mapping[str, str]) -> None:
     """Number the combinations that a spec names itself, so that they do not depend on the data."""
     if spec.has_label_maps:
         for label in sorted(spec.meanings, key=int):

@@ -65,7 +65,7 @@ class CaseReader:
     """
 
     def __init__(
-        self, spec: DatasetSpec, names: dict[str, str], combinations: Combinations, *, repair: bool = False
+        self, spec: DatasetSpec, names: Mapping[str, str], combinations: Combinations, *, repair: bool = False
     ) -> None:
         self.spec = spec
         self.names = names

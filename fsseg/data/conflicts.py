@@ -1,6 +1,6 @@
 """Which structures of several datasets are one; what is defined differently is refused unless a spec decides."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from fsseg.config.errors import UsageError
@@ -43,7 +43,7 @@ def resolved_names(specs: Sequence[DatasetSpec], channels: Channels = "merged") 
     return names
 
 
-def half_defined(specs: Sequence[DatasetSpec], names: dict[str, dict[str, str]]) -> list[str]:
+def half_defined(specs: Sequence[DatasetSpec], names: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Return a warning for each structure of several specs of which only some say what exactly it is.
 
     Args:
