@@ -5,9 +5,12 @@ names. The same plans again replace what is there; other plans of the dataset st
 """
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fsseg.cli.options import add_output_options, emit
+
+if TYPE_CHECKING:
+    from fsseg.stages.preprocess import PreprocessPlan
 
 EXAMPLES = """examples:
   fsseg preprocess --dataset 901 --plans auto
@@ -29,20 +32,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the stage."""
     from fsseg.config.base import validated
-    from fsseg.stages.preprocess import PreprocessConfig, run_preprocess
+    from fsseg.stages.preprocess import PreprocessConfig, plan_preprocess, run_preprocess
 
     names = ("dataset", "plans", "planner", "gpu_memory_gb", "workers")
     config = validated(PreprocessConfig, {name: getattr(arguments, name) for name in names}, "the options")
-    result = run_preprocess(config, dry_run=arguments.dry_run)
-    emit(result, _text(result, dry_run=arguments.dry_run), arguments.json)
+    if arguments.dry_run:
+        plan = plan_preprocess(config)
+        emit(plan.as_json(), "\n".join([_text("would preprocess", plan), *plan.notes]), arguments.json)
+    else:
+        result = run_preprocess(config)
+        emit(result.manifest, _text("preprocessed", result), arguments.json)  # it has said the notes before its work
     return 0
 
 
-def _text(result: dict[str, Any], *, dry_run: bool) -> str:
-    from fsseg.nnunet.plan_summary import summary_lines
-
-    verb = "would preprocess" if dry_run else "preprocessed"
-    lines = [f"{verb} {result['cases']} cases of {result['dataset']} with plans {result['plans']}"]
-    if result["planned"] is not None:
-        lines += summary_lines(result["planned"], result["channels"])
-    return "\n".join([*lines, *(result["notes"] if dry_run else ())])  # a run has said them before its work
+def _text(verb: str, plan: "PreprocessPlan") -> str:
+    planned = [] if plan.planned is None else plan.planned.lines(plan.channels)
+    return "\n".join([f"{verb} {plan.cases} cases of {plan.dataset} with plans {plan.plans}", *planned])

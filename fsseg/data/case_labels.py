@@ -1,6 +1,6 @@
 """The labels of one source case as one label map with the integers of the assembly."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 

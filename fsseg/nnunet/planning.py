@@ -1,5 +1,6 @@
 """Plans of a dataset: made by nnU-Net's planner, or shipped with the architecture already decided."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,26 @@ def read_plans_file(file: Path, otherwise: str = "") -> dict[str, Any]:
     plans = read_json(file, error=UsageError)
     configuration = checked_plans(plans, CONFIGURATION, file, UsageError)
     plans["configurations"][CONFIGURATION] = {k: v for k, v in configuration.items() if k != "inherits_from"}
+    return plans
+
+
+def read_plans_for(file: Path, channels: Sequence[str], otherwise: str = "") -> dict[str, Any]:
+    """Read a plans file that fits the image channels of a dataset.
+
+    Args:
+        file, otherwise: as for `read_plans_file`.
+        channels: names of the image channels.
+
+    Raises:
+        UsageError: the file is missing or no plans, or has normalisations for another number of channels.
+    """
+    plans = read_plans_file(file, otherwise)
+    schemes = plans["configurations"][CONFIGURATION]["normalization_schemes"]
+    if len(schemes) != len(channels):
+        raise UsageError(
+            f"{file} is for {len(schemes)} image channel(s) ({', '.join(schemes)}), but the dataset has"
+            f" {len(channels)}: {', '.join(channels)}.\n  Give plans with a normalisation for each channel."
+        )
     return plans
 
 

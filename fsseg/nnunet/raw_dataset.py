@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fsseg.config.errors import FssegError, UsageError, first_of
+from fsseg.config.json_files import read_json
+from fsseg.config.manifest import MANIFEST_NAME
 from fsseg.data.case_names import require_plain_names
 from fsseg.data.channels import channel_names
 from fsseg.data.dataset_json import read_dataset_json
@@ -92,6 +94,11 @@ class RawDataset:
         if not file.is_file():
             raise FssegError(f"Label map of case {case!r} is missing: {file}")
         return file
+
+    def assembled_hashes(self) -> dict[str, dict[str, str]]:
+        """Return the hashes of the source files by case, where `fsseg assemble` has left them; else none."""
+        manifest = self.path / MANIFEST_NAME
+        return read_json(manifest).get("case_sha256", {}) if manifest.is_file() else {}
 
     def ignore_remark(self) -> str:
         """Return what to add where a label map holds unnamed values, if dataset.json has nnU-Net's ignore label."""
