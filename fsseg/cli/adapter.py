@@ -1,9 +1,13 @@
 """Look at adapter files, and merge them into stock nnU-Net models."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from fsseg.cli.options import add_output_options, emit
 from fsseg.cli.parser import add_action
+
+if TYPE_CHECKING:
+    from fsseg.stages.adapter_show import AdapterShowResult
 
 _SHOW = """  fsseg adapter show runs/larynx/adapter.safetensors
   fsseg adapter show runs/larynx/adapter.safetensors --json
@@ -37,44 +41,44 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
+    from fsseg.config.base import validated
+    from fsseg.stages.adapter_show import AdapterShowConfig, run_adapter_show
 
-    from fsseg.stages.adapter import show_adapter
-
-    facts = show_adapter(Path(arguments.file))
-    emit(facts, _text(facts), arguments.json)
+    result = run_adapter_show(validated(AdapterShowConfig, {"adapter": arguments.file}, "the options"))
+    emit(result.as_json(), _text(result), arguments.json)
     return 0
 
 
 def _merge(arguments: argparse.Namespace) -> int:
     from fsseg.config.base import validated
-    from fsseg.stages.adapter import MergeConfig, merge_adapter
+    from fsseg.stages.adapter_merge import AdapterMergeConfig, run_adapter_merge
 
     values = {"adapter": arguments.file, "base": arguments.base, "out": arguments.out, "scale": arguments.scale}
-    result = merge_adapter(validated(MergeConfig, values, "the options"))
-    text = f"merged {result['method']} of {', '.join(result['structures'])} at scale {result['scale']}: {arguments.out}"
-    emit(result, text, arguments.json)
+    result = run_adapter_merge(validated(AdapterMergeConfig, values, "the options"))
+    text = f"merged {result.method} of {', '.join(result.structures)} at scale {result.scale}: {arguments.out}"
+    emit(result.manifest, text, arguments.json)
     return 0
 
 
-def _text(facts: dict) -> str:
+def _text(result: "AdapterShowResult") -> str:
     from fsseg.reporting.tables import text_table
 
-    started = facts["structures"].items()
+    info = result.info
+    started = info.structures.items()
     starts = [f"{name} ({'new head row' if row is None else f'head row {row} of the base'})" for name, row in started]
-    options = ", ".join(f"{name}={value}" for name, value in facts["options"].items())
+    options = ", ".join(f"{name}={value}" for name, value in info.options.items())
     rows = [
-        ["method", f"{facts['method']}, decoder {facts['decoder']}"],
+        ["method", f"{info.method}, decoder {info.decoder}"],
         ["options", options or "none"],
         ["structures", ", ".join(starts)],
-        ["support cases", ", ".join(facts["support"])],
-        ["base", facts["base_sha256"]],
-        ["licence of the base", facts["base_licence"]],
-        ["size", f"{facts['parameters']:,} values in {facts['tensors']} tensors, {facts['bytes']:,} bytes"],
-        *([name, str(value)] for name, value in facts["training"].items()),
-        *([f"expected DSC of {name}", f"{value:.3f}"] for name, value in (facts["estimate"] or {}).items()),
+        ["support cases", ", ".join(info.support)],
+        ["base", info.base_sha256],
+        ["licence of the base", info.base_licence],
+        ["size", f"{result.parameters:,} values in {result.tensors} tensors, {result.bytes:,} bytes"],
+        *([name, str(value)] for name, value in info.training.items()),
+        *([f"expected DSC of {name}", f"{value:.3f}"] for name, value in (info.estimate or {}).items()),
     ]
     tables = [text_table(["adapter", ""], rows)]
-    if facts["ranks"]:
-        tables.append(text_table(["layer", "rank"], [[name, str(rank)] for name, rank in facts["ranks"].items()]))
+    if info.ranks:
+        tables.append(text_table(["layer", "rank"], [[name, str(rank)] for name, rank in info.ranks.items()]))
     return "\n\n".join(tables)

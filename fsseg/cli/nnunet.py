@@ -61,11 +61,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "plans":
         return _plans(arguments)
     from fsseg.config.base import validated
-    from fsseg.stages.nnunet_splits import SplitsConfig, run_splits
+    from fsseg.stages.nnunet_splits import NnunetSplitsConfig, run_nnunet_splits
 
     values = {name: getattr(arguments, name) for name in ("dataset", "shots", "folds", "pool", "test")}
-    result = run_splits(validated(SplitsConfig, values, "the options"))
-    emit(result, f"{result['out']}: {len(result['splits'])} folds", arguments.json)
+    result = run_nnunet_splits(validated(NnunetSplitsConfig, values, "the options"))
+    emit(result.as_json(), f"{result.out}: {len(result.splits)} folds", arguments.json)
     return 0
 
 

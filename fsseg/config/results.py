@@ -8,14 +8,14 @@ from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
-ManifestContent: TypeAlias = dict[str, Any]  # of manifest.json: what a result was made from, and its facts
+JsonObject: TypeAlias = dict[str, Any]  # as `--json` prints it and JSON files hold it
 
 
 @dataclass(frozen=True)
 class Result:
     """Base of what a stage finds: a frozen dataclass whose fields are the keys of its JSON."""
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return the fields as `--json` prints them and manifests keep them."""
         return plain(self)
 
@@ -25,10 +25,10 @@ class WrittenResult(Result):
     """Base of what a stage has written, with the manifest that lies beside it.
 
     Attributes:
-        manifest: content of manifest.json; `--json` prints it.
+        manifest: content of manifest.json, which says what it was made from; `--json` prints it.
     """
 
-    manifest: ManifestContent = field(kw_only=True)
+    manifest: JsonObject = field(kw_only=True)
 
 
 def plain(value: object) -> Any:

@@ -14,6 +14,7 @@ SPLIT_NAME = "split.json"
 SUPPORT_KEY = "support_cases"  # of a dataset.json: what the model was adapted to; it goes on to the predictions
 CaseList = Path | tuple[str, ...] | None  # a file with one case a line, or the cases
 Duplicates = Sequence[Sequence[str]]  # groups of cases that are the same image
+Fold = dict[str, list[str]]  # as nnU-Net writes it: "train" and "val" -> cases
 
 
 class Split(StrictModel):
@@ -30,7 +31,7 @@ class Split(StrictModel):
         write_json(folder / SPLIT_NAME, self.model_dump(mode="json"))
 
 
-def leave_one_out(cases: Sequence[str], duplicates: Duplicates = ()) -> list[dict[str, list[str]]]:
+def leave_one_out(cases: Sequence[str], duplicates: Duplicates = ()) -> list[Fold]:
     """Return a fold for every case, as nnU-Net writes folds; a single case is its own validation.
 
     Args:
@@ -123,6 +124,28 @@ def make_split(
         support = [pool[index] for index in order[:shots]]
     support = tuple(dict.fromkeys(support))  # a case named twice is one shot
     return Split(seed=seed, shots=len(support), support=support, pool=pool, test=tuple(sorted(set(test))))
+
+
+def few_shot_folds(cases: Sequence[str], shots: int, folds: int, duplicates: Duplicates = ()) -> list[Fold]:
+    """Return folds that train on few cases each and validate on the others.
+
+    Args:
+        cases: the cases.
+        shots: training cases of a fold; fold f holds those that `make_split` draws with seed f.
+        folds: how many.
+        duplicates: groups of cases that are the same image; a fold does not validate on an image that it trains on.
+
+    Raises:
+        UsageError: the shots leave no case for validation.
+    """
+    if shots >= len(cases):
+        raise UsageError(
+            f"{shots} shots leave none of {len(cases)} case(s) for validation.\n"
+            "  Choose fewer, or leave --shots out: leave-one-out works from one case on."
+        )
+    drawn = [make_split(cases, shots=shots, seed=seed).support for seed in range(folds)]
+    tested = [set(cases) - set(few) - duplicates_of(few, duplicates) for few in drawn]
+    return [{"train": sorted(few), "val": sorted(rest)} for few, rest in zip(drawn, tested, strict=True)]
 
 
 def _refuse(leaked: set[str], what: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from fsseg.config.errors import FssegError
 from fsseg.config.json_files import read_json
 from fsseg.data.dataset_json import named_labels
+from fsseg.data.splits import Duplicates
 from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures
 from fsseg.nnunet.environment import structures_folder
 
@@ -38,3 +39,9 @@ def preprocessed_structures(folder: Path) -> Structures:
             f"  Delete {folder} and preprocess the dataset again: fsseg preprocess"
         )
     return structures
+
+
+def duplicates_of_preprocessed(preprocessed: Path) -> Duplicates:
+    """Return the groups of cases that are the same image; none where the raw cases, which would say it, are gone."""
+    source = structures_folder(preprocessed)
+    return load_structures(source).duplicates if source.is_dir() else ()

@@ -1,22 +1,24 @@
 """Stage: splits_final.json of nnU-Net for a dataset of few cases."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import write_json
-from fsseg.data.splits import Duplicates, leave_one_out, make_split, read_case_lists
-from fsseg.data.structures import duplicates_of, load_structures
-from fsseg.nnunet.environment import SPLITS_NAME, dataset_folder, preprocessed_folder, structures_folder
+from fsseg.config.results import Result
+from fsseg.data.splits import Fold, few_shot_folds, leave_one_out, make_split, read_case_lists
+from fsseg.nnunet.environment import SPLITS_NAME, dataset_folder, preprocessed_folder
+from fsseg.nnunet.preprocessed_dataset import preprocessed_cases
+from fsseg.nnunet.preprocessed_structures import duplicates_of_preprocessed
 
 _DEFAULT_FOLDS = 3
 
 
-class SplitsConfig(StrictModel):
+class NnunetSplitsConfig(StrictModel):
     """What to split.
 
     Attributes:
@@ -34,15 +36,32 @@ class SplitsConfig(StrictModel):
     test: Path | None = None
 
 
-def run_splits(config: SplitsConfig) -> dict[str, Any]:
+@dataclass(frozen=True)
+class NnunetSplitsResult(Result):
+    """Splits that were written.
+
+    Attributes:
+        out: the file.
+        dataset: name of the dataset.
+        splits: a fold each, with its cases for training and for validation.
+    """
+
+    out: Path
+    dataset: str
+    splits: list[Fold]
+
+
+def run_nnunet_splits(config: NnunetSplitsConfig) -> NnunetSplitsResult:
     """Write the splits; nnU-Net uses them instead of its five folds, for which it needs five cases.
 
     Raises:
         UsageError: unknown dataset, more shots than cases leave for validation, or splits exist.
         FssegError: the dataset has no preprocessed case.
-    """
-    from fsseg.nnunet.preprocessed_dataset import preprocessed_cases
 
+    Example:
+        >>> run_nnunet_splits(NnunetSplitsConfig(dataset="104", shots=5)).splits[0]["train"]
+        ['case_02', 'case_05', 'case_11', 'case_12', 'case_19']
+    """
     if config.folds is not None and config.shots is None:
         raise UsageError("--folds goes with --shots; leave-one-out has a fold for every case.")
     folder = dataset_folder(preprocessed_folder(), config.dataset)
@@ -54,25 +73,12 @@ def run_splits(config: SplitsConfig) -> dict[str, Any]:
     cases = preprocessed_cases(folder)
     if not cases:
         raise FssegError(f"{folder} holds no preprocessed case.\n  Run `fsseg preprocess` first.")
-    duplicates, shots = _duplicates(folder), config.shots
+    duplicates = duplicates_of_preprocessed(folder)
     lists = read_case_lists(config.pool, config.test)
     cases = list(make_split(cases, shots=1, seed=0, duplicates=duplicates, **lists).pool)
-    splits = leave_one_out(cases, duplicates) if shots is None else _few_shot(cases, shots, config.folds, duplicates)
+    if config.shots is None:
+        splits = leave_one_out(cases, duplicates)
+    else:
+        splits = few_shot_folds(cases, config.shots, config.folds or _DEFAULT_FOLDS, duplicates)
     write_json(out, splits)
-    return {"out": str(out), "dataset": folder.name, "splits": splits}
-
-
-def _few_shot(cases: list[str], shots: int, folds: int | None, duplicates: Duplicates) -> list[dict[str, list[str]]]:
-    if shots >= len(cases):
-        raise UsageError(
-            f"{shots} shots leave none of {len(cases)} case(s) for validation.\n"
-            "  Choose fewer, or leave --shots out: leave-one-out works from one case on."
-        )
-    drawn = [make_split(cases, shots=shots, seed=seed).support for seed in range(folds or _DEFAULT_FOLDS)]
-    tested = [set(cases) - set(few) - duplicates_of(few, duplicates) for few in drawn]
-    return [{"train": sorted(few), "val": sorted(rest)} for few, rest in zip(drawn, tested, strict=True)]
-
-
-def _duplicates(folder: Path) -> Duplicates:
-    source = structures_folder(folder)  # the raw cases may be gone
-    return load_structures(source).duplicates if source.is_dir() else ()
+    return NnunetSplitsResult(out, folder.name, splits)
