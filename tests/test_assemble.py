@@ -551,7 +551,9 @@ def test_a_number_is_locked_whatever_the_name(site, monkeypatch):
 def test_a_number_that_is_taken_while_waiting_is_refused(site, monkeypatch):
     spec = sections(site)
     # Between the first look and the lock.
-    monkeypatch.setattr("fsseg.stages.assemble.source_folders", lambda *_, **__: (site.raw / "Dataset901_Other").mkdir())
+    monkeypatch.setattr(
+        "fsseg.stages.assemble.source_folders", lambda *_, **__: (site.raw / "Dataset901_Other").mkdir()
+    )
     with pytest.raises(UsageError, match="number 901 is taken"):
         site.assemble(spec)
     assert [path.name for path in site.raw.iterdir()] == ["Dataset901_Other"]

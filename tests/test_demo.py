@@ -4,8 +4,8 @@ import json
 import math
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,24 +15,26 @@ from fsseg.cli.main import main
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.pretraining import PretrainSettings
 from fsseg.config.recipes import Recipe
+from fsseg.config.results import plain
+from fsseg.demo.files import PLANS
+from fsseg.demo.methods import METHODS, NOVEL, STRUCTURES
 from fsseg.demo.report import meaning_section
 from fsseg.demo.results import (
     BASELINE,
     JUDGED,
-    METHODS,
-    NOVEL,
     PLATEAU,
     STEP_CAP,
-    STRUCTURES,
-    distances_table,
+    DemoTraining,
+    StructureResult,
     judge,
     method_results,
-    results_table,
 )
+from fsseg.demo.sizes import DemoSizes
+from fsseg.demo.tables import distances_table, results_table
 from fsseg.nnunet.planning import read_plans_file
 from fsseg.reporting.html import report_html
 from fsseg.stages import demo
-from fsseg.stages.demo import PLANS, DemoConfig, DemoSizes, run_demo
+from fsseg.stages.demo import DemoConfig, DemoResult, run_demo
 from fsseg.stages.list_methods import list_methods
 
 TINY = DemoSizes(
@@ -46,24 +48,24 @@ FILES = ("manifest.json", "report.html", "results.json", "test_cases.txt")
 FOLDERS = ("metrics", "nnUNet_preprocessed", "nnUNet_raw", "predictions", "runs")
 
 
-def made_up_results(dsc: dict[str, float], **of_structure: dict[str, float]) -> list[dict[str, Any]]:
+def made_up_results(dsc: dict[str, float], **of_structure: dict[str, float]) -> list[StructureResult]:
     """Return results with the DSC of each method, the same on all structures but those given by name."""
     return [
-        {
-            "structure": structure,
-            "novel": structure in NOVEL,
-            "method": method.label,
-            "dsc": (value := {**dsc, **of_structure.get(structure, {})}[method.label]),
-            "dsc_sd": 0.02,
-            "cases": {"case_0": value - 0.01, "case_1": value + 0.01},
-            "nsd": 0.5,
-            "hd95_mm": None,
-            "trainable_parameters": 12345,
-            "seconds": 7.4,
-            "steps": 100,
-            "ended_by": STEP_CAP if method.label == BASELINE else PLATEAU,
-            "support": ["case_2"],
-        }
+        StructureResult(
+            structure=structure,
+            novel=structure in NOVEL,
+            method=method.label,
+            dsc=(value := {**dsc, **of_structure.get(structure, {})}[method.label]),
+            dsc_sd=0.02,
+            cases={"case_0": value - 0.01, "case_1": value + 0.01},
+            nsd=0.5,
+            hd95_mm=math.nan,
+            trainable_parameters=12345,
+            seconds=7.4,
+            steps=100,
+            ended_by=STEP_CAP if method.label == BASELINE else PLATEAU,
+            support=("case_2",),
+        )
         for method in METHODS
         for structure in STRUCTURES
     ]
@@ -75,13 +77,13 @@ WORSE = {**BETTER, "from_scratch": 0.71}
 
 def test_mean_of_the_judged_methods_decides() -> None:
     verdict = judge(made_up_results(BETTER))
-    assert verdict["beats"]
+    assert verdict.beats
     for structure in NOVEL:
-        assert verdict["structures"][structure] == pytest.approx({"adapted": 0.7, BASELINE: 0.4})
-    assert verdict["difference"] == pytest.approx(0.3)
-    assert verdict["interval"] == pytest.approx([0.3, 0.3])
-    assert "beats from_scratch" in verdict["text"]
-    assert "+0.300" in verdict["text"]
+        assert verdict.structures[structure] == pytest.approx({"adapted": 0.7, BASELINE: 0.4})
+    assert verdict.difference == pytest.approx(0.3)
+    assert verdict.interval == pytest.approx((0.3, 0.3))
+    assert "beats from_scratch" in verdict.text
+    assert "+0.300" in verdict.text
 
 
 def test_dry_run_says_what_would_be_done_and_makes_nothing(tmp_path: Path) -> None:
@@ -98,41 +100,41 @@ def test_dry_run_says_what_would_be_done_and_makes_nothing(tmp_path: Path) -> No
 
 def test_one_good_method_is_not_enough() -> None:
     verdict = judge(made_up_results(WORSE))
-    assert not verdict["beats"]
-    assert "does NOT beat" in verdict["text"]
+    assert not verdict.beats
+    assert "does NOT beat" in verdict.text
 
 
 def test_novel_structures_weigh_the_same() -> None:
     verdict = judge(made_up_results(BETTER, pancreas={BASELINE: 0.9}))
-    assert verdict["difference"] == pytest.approx(((0.7 - 0.4) + (0.7 - 0.9)) / 2)
-    assert verdict["beats"]
-    assert not judge(made_up_results(BETTER, pancreas={BASELINE: 1.0}))["beats"]
+    assert verdict.difference == pytest.approx(((0.7 - 0.4) + (0.7 - 0.9)) / 2)
+    assert verdict.beats
+    assert not judge(made_up_results(BETTER, pancreas={BASELINE: 1.0})).beats
 
 
 def test_difference_that_varies_around_zero_is_not_better() -> None:
-    results = made_up_results(BETTER)
-    for result in results:
-        if result["method"] == BASELINE:
-            result["cases"] = {"case_0": 0.0, "case_1": 1.0}
+    results = [
+        replace(result, cases={"case_0": 0.0, "case_1": 1.0}) if result.method == BASELINE else result
+        for result in made_up_results(BETTER)
+    ]
     verdict = judge(results)
-    assert verdict["difference"] == pytest.approx(0.2)
-    assert verdict["interval"] == pytest.approx([-0.29, 0.69])
-    assert not verdict["beats"]
+    assert verdict.difference == pytest.approx(0.2)
+    assert verdict.interval == pytest.approx((-0.29, 0.69))
+    assert not verdict.beats
 
 
 @pytest.mark.parametrize("change", [{"linear_probe": 1.0}, {"linear_probe": 0.0}])
 def test_linear_probe_does_not_decide(change: dict[str, float]) -> None:
     assert judge(made_up_results(BETTER | change)) == judge(made_up_results(BETTER))
-    assert not judge(made_up_results(WORSE | change))["beats"]
+    assert not judge(made_up_results(WORSE | change)).beats
 
 
 def test_known_structures_do_not_decide() -> None:
-    assert judge(made_up_results(BETTER, liver={BASELINE: 1.0}))["beats"]
-    assert not judge(made_up_results(WORSE, liver={BASELINE: 0.0}))["beats"]
+    assert judge(made_up_results(BETTER, liver={BASELINE: 1.0})).beats
+    assert not judge(made_up_results(WORSE, liver={BASELINE: 0.0})).beats
 
 
 def test_equal_is_not_better() -> None:
-    assert not judge(made_up_results(dict.fromkeys(BETTER, 0.5)))["beats"]
+    assert not judge(made_up_results(dict.fromkeys(BETTER, 0.5))).beats
 
 
 @pytest.mark.parametrize(("dsc", "status"), [(BETTER, 0), (WORSE, 1)])
@@ -140,14 +142,15 @@ def test_exit_status_follows_the_verdict(
     dsc: dict[str, float], status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = made_up_results(dsc)
-    content = {"results": results, "verdict": judge(results), "seconds": 200.0}
-    monkeypatch.setattr(demo, "run_demo", lambda config: content)
+    verdict = judge(results)
+    content = {"results": plain(results), "verdict": plain(verdict), "seconds": 200.0}
+    monkeypatch.setattr(demo, "run_demo", lambda config: DemoResult(config.out, results, verdict, manifest=content))
     assert main(["demo", "--out", "somewhere", "--seed", "3"]) == status
     printed = capsys.readouterr().out
-    assert content["verdict"]["text"] in printed
+    assert verdict.text in printed
     assert "0.71 ± 0.02" in printed if status else "0.40 ± 0.02" in printed
     assert main(["demo", "--json"]) == status
-    assert json.loads(capsys.readouterr().out)["results"] == results
+    assert json.loads(capsys.readouterr().out)["results"] == content["results"]
 
 
 def test_table_has_a_row_per_method_and_a_column_per_structure() -> None:
@@ -172,25 +175,14 @@ def test_results_come_from_metrics_and_manifest(tmp_path: Path) -> None:
     lines = ["a,stomach,0.5,0.4,3,1,1,ok", "b,stomach,0.7,0.6,nan,1,1,ok", "a,liver,0.9,1,2,1,1,ok"]
     metrics = tmp_path / "metrics.csv"
     metrics.write_text("\n".join([header, *lines]) + "\n")
-    manifest = {
-        "parameters": {"trainable": 10, "head": 2},
-        "fit_seconds": 1.5,
-        "steps": 9,
-        "plateau": False,
-        "support": ["c"],
-    }
-    stomach, liver = method_results(METHODS[1], manifest, metrics)
-    assert (stomach["method"], stomach["structure"], stomach["novel"], liver["novel"]) == (
-        "full",
-        "stomach",
-        True,
-        False,
-    )
-    assert stomach["dsc"] == pytest.approx(0.6)
-    assert stomach["dsc_sd"] == pytest.approx(math.sqrt(0.02))
-    assert stomach["cases"] == {"a": 0.5, "b": 0.7}
-    assert (stomach["hd95_mm"], liver["dsc_sd"]) == (3.0, None)
-    assert (stomach["trainable_parameters"], stomach["steps"], stomach["ended_by"]) == (12, 9, STEP_CAP)
+    training = DemoTraining(trainable_parameters=12, seconds=1.5, steps=9, plateau=False, support=("c",))
+    stomach, liver = method_results(METHODS[1], training, metrics)
+    assert (stomach.method, stomach.structure, stomach.novel, liver.novel) == ("full", "stomach", True, False)
+    assert stomach.dsc == pytest.approx(0.6)
+    assert stomach.dsc_sd == pytest.approx(math.sqrt(0.02))
+    assert stomach.cases == {"a": 0.5, "b": 0.7}
+    assert (stomach.hd95_mm, plain(liver)["dsc_sd"]) == (3.0, None)
+    assert (stomach.trainable_parameters, stomach.steps, stomach.ended_by) == (12, 9, STEP_CAP)
 
 
 def test_existing_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,7 +201,7 @@ def test_failed_demo_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise FssegError("the disk burns")
 
     monkeypatch.setattr(demo, "run_pretrain", fail)
-    monkeypatch.setattr(demo, "run_preprocess", lambda config: {})
+    monkeypatch.setattr(demo, "run_preprocess", lambda config: None)
     before = Path.cwd(), dict(os.environ)
     with pytest.raises(FssegError, match="burns"):
         run_demo(DemoConfig(out=tmp_path / "out", sizes=TINY))

@@ -8,9 +8,12 @@ training from scratch on the novel organs.
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fsseg.cli.options import add_device_option, add_output_options, emit
+
+if TYPE_CHECKING:
+    from fsseg.stages.demo import DemoResult
 
 EXAMPLES = """examples:
   fsseg demo
@@ -36,24 +39,24 @@ def run(arguments: argparse.Namespace) -> int:
     config = validated(DemoConfig, {name: getattr(arguments, name) for name in names}, "the options")
     if arguments.dry_run:
         plan = plan_demo(config)
-        emit(plan, "\n".join([f"would make {plan['out']}:", *plan["steps"]]), arguments.json)
+        emit(plan.as_json(), "\n".join([f"would make {plan.out}:", *plan.steps]), arguments.json)
         return 0
-    content = run_demo(config)
-    emit(content, _text(content, config.out), arguments.json)
-    return 0 if content["verdict"]["beats"] else 1
+    result = run_demo(config)
+    emit(result.manifest, _text(result), arguments.json)
+    return 0 if result.verdict.beats else 1
 
 
-def _text(content: dict[str, Any], out: Path) -> str:
-    from fsseg.demo.results import results_table
+def _text(result: "DemoResult") -> str:
+    from fsseg.demo.tables import results_table
     from fsseg.reporting.tables import seconds, text_table
 
     return "\n".join(
         [
             "DSC on the test cases of the target site, mean ± sd over cases",
             "",
-            text_table(*results_table(content["results"])),
+            text_table(*results_table(result.results)),
             "",
-            content["verdict"]["text"],
-            f"{out / 'report.html'} shows curves and overlays ({seconds(content['seconds'])} in all)",
+            result.verdict.text,
+            f"{result.out / 'report.html'} shows curves and overlays ({seconds(result.manifest['seconds'])} in all)",
         ]
     )

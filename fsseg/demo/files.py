@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fsseg.data.folder_listing import listed
-from fsseg.demo.results import DemoMethod
+from fsseg.demo.methods import DemoMethod
 
+PLANS = Path(__file__).with_name("phantom_plans.json")
 _FILE_ENDING = ".nii.gz"
 
 

@@ -8,7 +8,7 @@ import SimpleITK
 
 from fsseg.data.images import read_image
 from fsseg.demo.files import DemoFiles
-from fsseg.demo.results import METHODS, STRUCTURES
+from fsseg.demo.methods import METHODS, STRUCTURES
 from fsseg.evaluation.label_folders import open_label_folder
 from fsseg.evaluation.label_maps import ORIENTATION, read_label_map
 from fsseg.reporting.html import Picture

@@ -2,37 +2,61 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fsseg.config.json_files import read_json
+from fsseg.config.recipes import Recipe
 from fsseg.demo.files import DemoFiles
+from fsseg.demo.methods import METHODS, NOVEL
 from fsseg.demo.overlays import overlay_pictures
-from fsseg.demo.results import METHODS, NOVEL, STEP_CAP, Result, distances_table, results_table
+from fsseg.demo.results import STEP_CAP, StructureResult, Verdict
+from fsseg.demo.tables import distances_table, results_table
 from fsseg.reporting.curves import curves_figure
 from fsseg.reporting.html import Picture, Section, Table
 from fsseg.reporting.tables import seconds as duration
 
 
-def report_sections(files: DemoFiles, content: Mapping[str, Any]) -> list[Section]:
+@dataclass(frozen=True)
+class DemoFacts:
+    """What the report tells.
+
+    Attributes:
+        seed: of the demo.
+        recipe: of all adaptations.
+        results, verdict: the numbers.
+        stage_seconds: stage -> how long it took.
+        versions: package -> its version.
+    """
+
+    seed: int
+    recipe: Recipe
+    results: Sequence[StructureResult]
+    verdict: Verdict
+    stage_seconds: Mapping[str, float]
+    versions: Mapping[str, str]
+
+
+def report_sections(files: DemoFiles, facts: DemoFacts) -> list[Section]:
     """Return the sections of report.html.
 
     Args:
         files: where the files of the demo lie.
-        content: the manifest of the demo, with results, verdict and seconds of the stages.
+        facts: what the report tells.
     """
     return [
-        _result_section(content),
-        meaning_section(content["results"]),
+        _result_section(facts.results, facts.verdict),
+        meaning_section(facts.results),
         Section("Prediction and reference", pictures=overlay_pictures(files)),
         _training_section(files),
-        _origin_section(files, content),
+        _origin_section(files, facts),
     ]
 
 
-def meaning_section(results: Sequence[Result]) -> Section:
+def meaning_section(results: Sequence[StructureResult]) -> Section:
     """Say in plain words what the demo shows and what it does not."""
-    capped = list(dict.fromkeys(result["method"] for result in results if result["ended_by"] == STEP_CAP))
+    capped = list(dict.fromkeys(result.method for result in results if result.ended_by == STEP_CAP))
     return Section(
         "What this shows, and what it does not",
         [
@@ -53,16 +77,15 @@ def meaning_section(results: Sequence[Result]) -> Section:
     )
 
 
-def _result_section(content: Mapping[str, Any]) -> Section:
-    verdict, results = content["verdict"], content["results"]
-    cases = len(results[0]["cases"])
+def _result_section(results: Sequence[StructureResult], verdict: Verdict) -> Section:
+    cases = len(results[0].cases)
     caption = (
         f"DSC on {cases} test cases of the target site, mean ± sd over cases. Parameters count the head; seconds are"
         " those of the training alone."
     )
     return Section(
         "Result",
-        [verdict["text"], f"The rule: {verdict['rule']}"],
+        [verdict.text, f"The rule: {verdict.rule}"],
         [
             Table(*results_table(results), caption),
             Table(*distances_table(results), "On the same cases: NSD at 2 mm / HD95 in mm, means over cases."),
@@ -96,25 +119,25 @@ def _training_section(files: DemoFiles) -> Section:
     )
 
 
-def _origin_section(files: DemoFiles, content: Mapping[str, Any]) -> Section:
-    support = content["results"][0]["support"]
-    stages = [[name, duration(time_s)] for name, time_s in content["stage_seconds"].items()]
+def _origin_section(files: DemoFiles, facts: DemoFacts) -> Section:
+    support = facts.results[0].support
+    stages = [[name, duration(time_s)] for name, time_s in facts.stage_seconds.items()]
     return Section(
         "How the numbers were made",
         [
-            f"Seed {content['seed']} decides the phantoms, the initial weights and the crops.",
+            f"Seed {facts.seed} decides the phantoms, the initial weights and the crops.",
             _pretraining_text(files),
             f"Support cases ({len(support)}): {', '.join(support)}\n"
             f"Test cases ({len(files.test_cases)}), never learned from: {', '.join(files.test_cases)}",
-            _recipe_text(content["config"]["sizes"]["recipe"]),
+            _recipe_text(facts.recipe),
             "This folder holds all of it: the phantoms and labels in nnUNet_raw, a model folder for each run in runs"
             " (stock nnU-Net predicts with it), the masks in predictions, one row a case and structure in metrics, and"
             " in every manifest.json the configuration, the seed, versions and hashes of the inputs.",
         ],
         [
-            Table(["method", "steps", "ended by", "training"], _endings(content["results"])),
+            Table(["method", "steps", "ended by", "training"], _endings(facts.results)),
             Table(["stage", "took"], stages, "The stage of a method is its adaptation, prediction and evaluation."),
-            Table(["software", "version"], [list(pair) for pair in content["versions"].items()]),
+            Table(["software", "version"], [list(pair) for pair in facts.versions.items()]),
         ],
     )
 
@@ -130,21 +153,20 @@ def _pretraining_text(files: DemoFiles) -> str:
     )
 
 
-def _recipe_text(recipe: Mapping[str, Any]) -> str:
-    rates = ", ".join(f"{family} {rate:g}" for family, rate in recipe["learning_rates"].items())
+def _recipe_text(recipe: Recipe) -> str:
+    rates = ", ".join(f"{family} {rate:g}" for family, rate in recipe.learning_rates.items())
     return (
-        f"Adaptation: at most {recipe['max_steps']} steps; sooner when the loss, averaged over"
-        f" {recipe['plateau_window']} steps, no longer falls within {recipe['plateau_patience']} steps. No validation"
+        f"Adaptation: at most {recipe.max_steps} steps; sooner when the loss, averaged over"
+        f" {recipe.plateau_window} steps, no longer falls within {recipe.plateau_patience} steps. No validation"
         f" case is used. AdamW learning rates: {rates}; of a decoder and a head besides"
-        f" {recipe['decoder_learning_rate']:g} and {recipe['head_learning_rate']:g}."
+        f" {recipe.decoder_learning_rate:g} and {recipe.head_learning_rate:g}."
     )
 
 
-def _endings(results: Sequence[Result]) -> list[list[str]]:
-    by_method = {result["method"]: result for result in results}
+def _endings(results: Sequence[StructureResult]) -> list[list[str]]:
+    by_method = {result.method: result for result in results}
     return [
-        [method, str(result["steps"]), result["ended_by"], duration(result["seconds"])]
-        for method, result in by_method.items()
+        [method, str(result.steps), result.ended_by, duration(result.seconds)] for method, result in by_method.items()
     ]
 
 

@@ -1,45 +1,14 @@
-"""The demo's numbers: which methods are compared, a result per structure and method, and the verdict."""
+"""The demo's numbers: a result per structure and method, and the verdict."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-from fsseg.config.csv_file import read_csv
-from fsseg.config.recipes import DecoderChoice
-from fsseg.evaluation.aggregation import CaseRow, paired_difference, summarise_structures
-from fsseg.reporting.tables import count, mean_sd
+from fsseg.demo.methods import NOVEL, DemoMethod
+from fsseg.evaluation.aggregation import paired_difference, summarise_structures
+from fsseg.evaluation.metrics_csv import read_case_rows
 
-Result = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class DemoMethod:
-    """A method that the demo compares: how it is called in the table, and what `fsseg adapt` runs."""
-
-    label: str
-    name: str
-    decoder: DecoderChoice | None = None
-
-    @property
-    def folder(self) -> str:
-        """Name of its folders."""
-        return self.label.replace(" + ", "_")
-
-
-METHODS = (
-    DemoMethod("from_scratch", "from_scratch"),
-    DemoMethod("full", "full"),
-    DemoMethod("linear_probe", "linear_probe"),
-    DemoMethod("decoder", "decoder"),
-    DemoMethod("lora + decoder", "lora", "tuned"),
-)
-KNOWN, NOVEL = ("liver", "kidney_left"), ("stomach", "pancreas")
-STRUCTURES = (*KNOWN, *NOVEL)
-
-_NUMBERS = ("dsc", "nsd", "hd95_mm", "volume_prediction_ml", "volume_reference_ml")
 PLATEAU, STEP_CAP = "plateau", "step cap"
 BASELINE = "from_scratch"
 # All pretrained methods that train the decoder. A linear probe keeps the features of the pretraining as they are, so
@@ -52,45 +21,107 @@ RULE = (
 )
 
 
-def method_results(method: DemoMethod, manifest: Result, metrics: Path) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class DemoTraining:
+    """How the adaptation by a method went.
+
+    Attributes:
+        trainable_parameters: with the head.
+        seconds, steps: of the training alone.
+        plateau: whether it ended because the loss fell no longer, rather than at the cap on the steps.
+        support: the support cases.
+    """
+
+    trainable_parameters: int
+    seconds: float
+    steps: int
+    plateau: bool
+    support: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StructureResult:
+    """What a method reaches on a structure; a number that the test cases do not define is nan.
+
+    Attributes:
+        structure, novel: its name, and whether the pretraining never saw it.
+        method: label of the method.
+        dsc, dsc_sd: mean and sample sd over the test cases.
+        cases: DSC of each test case.
+        nsd, hd95_mm: means over the test cases.
+        trainable_parameters, seconds, steps, support: as in `DemoTraining`.
+        ended_by: what ended the training.
+    """
+
+    structure: str
+    novel: bool
+    method: str
+    dsc: float
+    dsc_sd: float
+    cases: dict[str, float]
+    nsd: float
+    hd95_mm: float
+    trainable_parameters: int
+    seconds: float
+    steps: int
+    ended_by: str
+    support: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether few-shot adaptation of the pretrained network beats training from scratch.
+
+    Attributes:
+        beats: whether it does.
+        rule: how that is decided.
+        structures: novel structure -> the two mean DSCs.
+        difference, interval: mean paired difference over the test cases, and its 95 % bootstrap interval.
+        text: all this in words.
+    """
+
+    beats: bool
+    rule: str
+    structures: dict[str, dict[str, float]]
+    difference: float
+    interval: tuple[float, float]
+    text: str
+
+
+def method_results(method: DemoMethod, training: DemoTraining, metrics: Path) -> list[StructureResult]:
     """Return one result per structure.
 
     Args:
         method: the method.
-        manifest: the manifest of its adaptation.
+        training: how its adaptation went.
         metrics: the CSV that `fsseg evaluate` wrote for its predictions.
     """
-    rows = _read_rows(metrics)
-    parameters = manifest["parameters"]
+    rows = read_case_rows(metrics)
     return [
-        {
-            "structure": name,
-            "novel": name in NOVEL,
-            "method": method.label,
-            "dsc": summary.dsc.mean,
-            "dsc_sd": _plain(summary.dsc.sd),
-            "cases": {row.case: row.dsc for row in rows if row.structure == name},
-            "nsd": summary.nsd.mean,
-            "hd95_mm": _plain(summary.hd95_mm.mean),
-            "trainable_parameters": parameters["trainable"] + parameters["head"],
-            "seconds": manifest["fit_seconds"],
-            "steps": manifest["steps"],
-            "ended_by": PLATEAU if manifest["plateau"] else STEP_CAP,
-            "support": list(manifest["support"]),
-        }
+        StructureResult(
+            structure=name,
+            novel=name in NOVEL,
+            method=method.label,
+            dsc=summary.dsc.mean,
+            dsc_sd=summary.dsc.sd,
+            cases={row.case: row.dsc for row in rows if row.structure == name},
+            nsd=summary.nsd.mean,
+            hd95_mm=summary.hd95_mm.mean,
+            trainable_parameters=training.trainable_parameters,
+            seconds=training.seconds,
+            steps=training.steps,
+            ended_by=PLATEAU if training.plateau else STEP_CAP,
+            support=training.support,
+        )
         for name, summary in summarise_structures(rows).items()
     ]
 
 
-def judge(results: Sequence[Result]) -> dict[str, Any]:
-    """Decide by `RULE` whether few-shot adaptation of the pretrained network beats training from scratch.
+def judge(results: Sequence[StructureResult]) -> Verdict:
+    """Decide by `RULE`.
 
     Args:
         results: of all methods, on at least two test cases.
-
-    Returns:
-        `beats`, `rule`, per novel structure the two means, the mean paired `difference` with its `interval`, and
-        `text`, which says it in words.
     """
     means = {
         name: {"adapted": _mean_dsc(results, JUDGED, name), BASELINE: _mean_dsc(results, (BASELINE,), name)}
@@ -104,62 +135,14 @@ def judge(results: Sequence[Result]) -> dict[str, Any]:
         f" {difference.mean:+.3f}, 95 % interval [{difference.low:+.3f}, {difference.high:+.3f}] over"
         f" {difference.n} test cases ({listing})."
     )
-    return {
-        "beats": beats,
-        "rule": RULE,
-        "structures": means,
-        "difference": difference.mean,
-        "interval": [difference.low, difference.high],
-        "text": text,
-    }
+    return Verdict(beats, RULE, means, difference.mean, (difference.low, difference.high), text)
 
 
-def results_table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the DSC table: a row per method, a column per structure, and what it cost."""
-    header, rows = _by_method(results, lambda result: mean_sd(result["dsc"], _number(result["dsc_sd"])))
-    costs = {
-        result["method"]: [count(result["trainable_parameters"]), str(result["steps"]), f"{result['seconds']:.0f}"]
-        for result in results
-    }
-    return [*header, "trainable parameters", "steps", "seconds"], [[*row, *costs[row[0]]] for row in rows]
+def _mean_dsc(results: Sequence[StructureResult], methods: Sequence[str], structure: str) -> float:
+    return fmean(result.dsc for result in results if result.method in methods and result.structure == structure)
 
 
-def distances_table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the surface metrics, NSD / HD95 in mm: a row per method, a column per structure."""
-    return _by_method(
-        results, lambda result: f"{result['nsd']:.2f} / {mean_sd(_number(result['hd95_mm']), math.nan, 1)}"
-    )
-
-
-def _by_method(results: Sequence[Result], cell: Callable[[Result], str]) -> tuple[list[str], list[list[str]]]:
-    novel = {result["structure"]: result["novel"] for result in results}
-    header = ["method", *(f"{name} (novel)" if is_novel else name for name, is_novel in novel.items())]
-    cells = {(result["method"], result["structure"]): cell(result) for result in results}
-    methods = dict.fromkeys(result["method"] for result in results)
-    return header, [[method, *(cells[method, name] for name in novel)] for method in methods]
-
-
-def _read_rows(metrics: Path) -> list[CaseRow]:
-    rows = []
-    for row in read_csv(metrics):
-        numbers = {column: float(row[column]) for column in _NUMBERS}
-        rows.append(CaseRow(case=row["case"], structure=row["structure"], status=row["status"], **numbers))
-    return rows
-
-
-def _mean_dsc(results: Sequence[Result], methods: Sequence[str], structure: str) -> float:
-    return fmean(r["dsc"] for r in results if r["method"] in methods and r["structure"] == structure)
-
-
-def _dsc_per_case(results: Sequence[Result], methods: Sequence[str]) -> dict[str, float]:
+def _dsc_per_case(results: Sequence[StructureResult], methods: Sequence[str]) -> Mapping[str, float]:
     """Average the DSC of each test case over methods and novel structures."""
-    chosen = [result["cases"] for result in results if result["method"] in methods and result["novel"]]
+    chosen = [result.cases for result in results if result.method in methods and result.novel]
     return {case: fmean(cases[case] for cases in chosen) for case in chosen[0]}
-
-
-def _plain(number: float) -> float | None:
-    return None if math.isnan(number) else number
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
