@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from method_cases import CASES, FITTING_OPTIONS, logits_of, randomise, train
 from safetensors.torch import save_file
-from test_method_contract import CASES, FITTING_OPTIONS, logits_of, randomise, train
 
 _CHILD = """
 import json, sys

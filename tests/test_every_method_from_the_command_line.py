@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from conftest import NOVEL, Lab, fsseg, succeed
-from test_method_contract import CASES, FITTING_OPTIONS
+from method_cases import CASES, FITTING_OPTIONS
 
 from fsseg.methods.registry import create_method, method_names
 from fsseg.nnunet.model_folder import ModelFolder

@@ -8,8 +8,8 @@ import pytest
 import SimpleITK
 import torch
 from conftest import KNOWN, NOVEL, Lab, succeed
+from method_cases import FITTING_OPTIONS
 from safetensors.torch import load_file
-from test_method_contract import FITTING_OPTIONS
 from tiny import image_for
 
 from fsseg.methods.registry import create_method, method_class, method_names

@@ -5,10 +5,25 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
+from layers import LAYER_CASES, eighths, layer_input
+from method_cases import (
+    CASES,
+    FITTING_OPTIONS,
+    INSERTION_CASES,
+    INSERTIONS,
+    METHOD_CASES,
+    UNDEFINED,
+    Case,
+    logits_of,
+    loss_of,
+    randomise,
+    train,
+    trained_apart_from_rounding,
+)
 from safetensors.torch import load_file, save_file
 from tiny import (
     ARCHITECTURES,
@@ -17,9 +32,7 @@ from tiny import (
     STRUCTURES,
     BlockOf,
     Layer,
-    biases_before_norm,
     head_parameters,
-    image_for,
     tiny_network,
 )
 from torch import Tensor, nn
@@ -28,73 +41,12 @@ from torch.nn.utils import parametrize
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.recipes import Rates
 from fsseg.methods.adapted_network import AdaptedNetwork
-from fsseg.methods.contract import DecoderChoice, Method
+from fsseg.methods.contract import Method
 from fsseg.methods.low_rank import LowRankUpdate
 from fsseg.methods.registry import METHODS, create_method, method_class, method_names
 from fsseg.models.networks import build_network
 from fsseg.models.parts import parts_of
 from fsseg.training.placement import place
-
-LEARNING_RATE = 1e-2
-# The tiny networks have layers of four channels, and query-key-value projections of twelve inputs.
-FITTING_OPTIONS: dict[str, dict[str, Any]] = {
-    "lora_tucker": {"rank": 4},
-    "adalora": {"rank": 4, "target_rank": 2},
-    "arena": {"rank": 4},
-    "arena:paper": {"rank": 12},
-}
-
-
-class Case(NamedTuple):
-    """One method on one network with one decoder choice."""
-
-    method: str
-    decoder: DecoderChoice
-    network: str
-
-    def adapt(self, *, seed: int = 0, **options: Any) -> AdaptedNetwork:
-        torch.manual_seed(seed)
-        method = create_method(self.method, {**FITTING_OPTIONS.get(self.method, {}), **options})
-        return AdaptedNetwork(tiny_network(self.network), method, self.decoder)
-
-
-ALL = [
-    Case(method, decoder, network)
-    for method in method_names()
-    for network in ARCHITECTURES
-    for decoder in method_class(method).decoder_choices
-    # A step of the attention network takes a second, so it gets one decoder choice of each method, and FSEFT's pair.
-    if network != "swin" or decoder == method_class(method).decoder_choices[0] or method == "lora:fseft"
-]
-# What must be refused, with a part of the reason. Everything else must be defined.
-CONVOLUTIONAL = ("plain", "residual", "plain_batch_norm")
-DECODERS: tuple[DecoderChoice, ...] = ("frozen", "tuned")
-UNDEFINED: dict[Case, str] = {
-    Case(method, decoder, network): reason
-    for methods, networks, decoders, reason in [
-        (["lora:fseft", "adalora:arena", "arena:paper"], CONVOLUTIONAL, DECODERS, "layers=qkv finds no layer to adapt"),
-        (["bitfit:fseft"], CONVOLUTIONAL, DECODERS, "no bias there has an effect"),
-        (["dora"], ("plain", "residual"), ("tuned",), "takes its magnitude out again, which makes it LoRA"),
-        (["tinytl", "tinytl:fseft"], ("swin",), ("frozen",), "a method of convolutional networks.*\n.*Use bitfit"),
-        (["residual_adapter", "residual_adapter:zero"], ("swin",), ("frozen",), "no centred convolution"),
-    ]
-    for method in methods
-    for network in networks
-    for decoder in decoders
-}
-CASES = [case for case in ALL if case not in UNDEFINED]
-# A preset is a method with other options: what options cannot break is tested on the methods themselves.
-METHOD_CASES = [case for case in CASES if ":" not in case.method]
-# What a method puts into a network decides its state, copies and layout. A new method gets a place here.
-INSERTIONS: dict[str, tuple[str, ...]] = {
-    "nothing": ("full", "from_scratch", "l2_sp", "decoder", "linear_probe", "prototype", "bitfit", "affine", "tinytl"),
-    "in weights": ("lora", "lora_tucker", "dora", "adalora", "arena", "residual_adapter"),
-    "in weights and biases, shared": ("ssf",),
-    "behind modules": ("adaptformer", "conv_adapter"),
-    "behind modules, shared": ("compacter",),
-    "before the head": ("spatial_adapter",),
-}
-INSERTION_CASES = [case for case in METHOD_CASES if case.method in {methods[0] for methods in INSERTIONS.values()}]
 
 
 def without_swin(cases: list[Case]) -> list[Case]:
@@ -106,48 +58,6 @@ every_method = pytest.mark.parametrize("case", METHOD_CASES, ids="-".join)
 every_method_on_convolutions = pytest.mark.parametrize("case", without_swin(METHOD_CASES), ids="-".join)
 every_insertion = pytest.mark.parametrize("case", INSERTION_CASES, ids="-".join)
 every_insertion_on_convolutions = pytest.mark.parametrize("case", without_swin(INSERTION_CASES), ids="-".join)
-
-
-def trained_apart_from_rounding(adapted: AdaptedNetwork) -> dict[str, nn.Parameter]:
-    """Trainable tensors, without the biases that a norm takes out again and nnU-Net trains all the same."""
-    dead = {id(bias) for bias in biases_before_norm(adapted.network)}
-    return {name: p for name, p in adapted.trainable().items() if id(p) not in dead}
-
-
-def randomise(adapted: AdaptedNetwork, seed: int = 7) -> None:
-    """Move every trained tensor by N(0, 0.3 rms + 0.05): far enough to matter, near enough to stay finite."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in adapted.trainable().values():
-            deviation = 0.3 * parameter.square().mean().sqrt() + 0.05
-            parameter.add_(deviation * torch.randn(parameter.shape, generator=generator))
-
-
-def loss_of(adapted: AdaptedNetwork) -> Tensor:
-    """Return a random projection of the logits, scaled so that a head bias has a gradient of about one."""
-    logits = adapted.network(image_for(adapted.network))
-    projection = torch.randn(logits.shape, generator=torch.Generator().manual_seed(3))
-    penalty = adapted.method.penalty(adapted.network)
-    return (logits * projection).sum() / logits.numel() ** 0.5 + (0 if penalty is None else penalty)
-
-
-def train(adapted: AdaptedNetwork, steps: int = 3) -> None:
-    """Take AdamW steps without weight decay, in the order of the training loop; leave evaluation mode on."""
-    optimizer = torch.optim.AdamW(adapted.trainable().values(), LEARNING_RATE, weight_decay=0.0)
-    adapted.train_mode()
-    adapted.method.on_training_start(adapted.network, least_steps=1000)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        loss_of(adapted).backward()
-        adapted.method.before_step(adapted.network)
-        optimizer.step()
-        adapted.method.after_step(adapted.network, LEARNING_RATE)
-    adapted.network.eval()
-
-
-@torch.no_grad()
-def logits_of(network: nn.Module) -> Tensor:
-    return network(image_for(network))
 
 
 def assert_equal_states(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
@@ -810,24 +720,6 @@ def test_architecture_block_that_is_not_allowed_is_refused(change: dict[str, Any
 
 # The low-rank update of one layer
 
-LAYER_CASES: dict[str, Callable[[], nn.Module]] = {
-    "linear": lambda: nn.Linear(6, 5),
-    "conv": lambda: nn.Conv3d(4, 6, 3, padding=1),
-    "conv stride 2": lambda: nn.Conv3d(4, 6, 3, stride=2, padding=1),
-    "conv dilation 2": lambda: nn.Conv3d(4, 6, 3, dilation=2, padding=2),
-    "conv groups 2": lambda: nn.Conv3d(4, 6, 3, groups=2, padding=1),
-    "conv anisotropic": lambda: nn.Conv3d(4, 6, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
-    "conv 1x1x1": lambda: nn.Conv3d(4, 6, 1),
-    "transposed": lambda: nn.ConvTranspose3d(4, 6, 2, stride=2),
-    "transposed anisotropic": lambda: nn.ConvTranspose3d(4, 6, (1, 2, 2), stride=(1, 2, 2)),
-    "transposed groups 2": lambda: nn.ConvTranspose3d(4, 6, 2, stride=2, groups=2),
-}
-
-
-def eighths(*shape: int) -> Tensor:
-    """Return multiples of 1/8: products of these are exact in float32, so nothing hides in rounding."""
-    return torch.randint(-8, 9, shape, dtype=torch.float64) / 8
-
 
 def adapted_layer(name: str, rank: int = 2) -> tuple[nn.Module, nn.Module, LowRankUpdate]:
     """Return a plain layer, the same layer with an update, and the update; float64, values in eighths."""
@@ -843,10 +735,6 @@ def adapted_layer(name: str, rank: int = 2) -> tuple[nn.Module, nn.Module, LowRa
         update.left.copy_(eighths(*update.left.shape))
         update.right.copy_(eighths(*update.right.shape))
     return plain, layer, update
-
-
-def layer_input(name: str) -> Tensor:
-    return eighths(2, 6) if name == "linear" else eighths(2, 4, 5, 6, 7)
 
 
 def two_layers(plain: nn.Module, update: LowRankUpdate, x: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from layers import LAYER_CASES, eighths, layer_input
 from safetensors.torch import load_file, save_file
-from test_method_contract import LAYER_CASES, eighths, layer_input
 from tiny import STRUCTURES, image, tiny_network
 from torch import Tensor, nn
 from torch.nn.utils import parametrize

@@ -12,11 +12,11 @@ import pytest
 import SimpleITK
 import torch
 from conftest import PLANS_NAME, REPOSITORY, Lab, fsseg, succeed, tiny_plans
+from method_cases import Case, randomise, train
 from monai.transforms import Compose, LoadImage, Orientation, ScaleIntensityRange
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from test_method_contract import Case, randomise, train
 from tiny import ARCHITECTURES, LAYERS, SMOKE_ARCHITECTURES, STRUCTURES, image, image_for, image_size, tiny_network
 from torch import Tensor, nn
 

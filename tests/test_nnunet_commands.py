@@ -1,8 +1,6 @@
 """nnU-Net's own commands with fsseg's trainers, as processes of their own."""
 
 import json
-import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK
 from conftest import KNOWN, NOVEL, PLANS_NAME, SOURCES, TARGET, Lab, fsseg, succeed
+from nnunet_shell import environment
 
 from fsseg.data.structures import load_structures
 from fsseg.nnunet.model_folder import ModelFolder
@@ -21,23 +20,6 @@ from fsseg.training.torch_file import read_torch_file
 TRAINER = "nnUNetTrainerPartialLabel"
 CONFIGURATION = "3d_fullres"
 FINAL = "fold_0/checkpoint_final.pth"
-
-
-def environment(lab: Lab, results: Path) -> dict[str, str]:
-    """Return the environment of a user who typed what `fsseg nnunet env` prints."""
-    (line,) = fsseg("nnunet", "env").out.splitlines()
-    name, _, folder = shlex.split(line)[1].partition("=")
-    folders = {"nnUNet_raw": lab.root / "raw", "nnUNet_preprocessed": lab.root / "preprocessed"}
-    few = {"nnUNet_def_n_proc": "1", "nnUNet_n_proc_DA": "1", "OMP_NUM_THREADS": "1"}
-    return (
-        os.environ
-        | {key: str(value) for key, value in folders.items()}
-        | few
-        | {
-            name: folder,
-            "nnUNet_results": str(results),
-        }
-    )
 
 
 def run(command: str, *words: object, env: dict[str, str]) -> str:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ import pytest
 import SimpleITK
 import torch
 from conftest import KNOWN, NOVEL, PLANS_NAME, SOURCES, Lab, fsseg, start_fsseg, succeed, tree
+from few_shot_job import job_and_volumes
 from safetensors.torch import load_file
 
-from fsseg.adaptation.job import Job
 from fsseg.adaptation.start import make_start
 from fsseg.adaptation.support import support_volumes
 from fsseg.adaptation.target import LabelledDataset, Target, frequency, make_target
@@ -25,12 +24,10 @@ from fsseg.config.errors import FssegError
 from fsseg.config.few_shot import few_shot_settings
 from fsseg.config.manifest import sha256_of_file
 from fsseg.config.published_recipes import named_recipe
-from fsseg.config.recipes import HeadStart, Recipe
+from fsseg.config.recipes import Recipe
 from fsseg.config.staging import MARKER_NAME, staging_of
 from fsseg.data.structures import CaseAnnotation, Structures, load_structures
-from fsseg.data.volumes import Volume
 from fsseg.methods.adapter_file import load_adapter
-from fsseg.methods.registry import create_method
 from fsseg.models.heads import NEW_ROW_STD
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.preprocessing import CasePreprocessor
@@ -293,17 +290,6 @@ def test_an_estimate_changes_nothing_of_what_a_method_with_a_state_trains(
 
 
 # --- the start of the head --------------------------------------------------------------------------------------
-
-
-def job_and_volumes(
-    lab: Lab, method: str, cases: Sequence[int] = (0, 1), head: HeadStart = "base"
-) -> tuple[Job, list[Volume]]:
-    base = ModelFolder.read(lab.base)
-    dataset = read_raw_dataset(lab.target)
-    rows = base.head_rows() if head == "base" and create_method(method).uses_pretrained else {}
-    target = make_target(LabelledDataset.of(dataset), (NOVEL, KNOWN), rows)
-    volumes = support_volumes(dataset, target, [lab.case(i) for i in cases], CasePreprocessor(base, cache=None))
-    return Job(base, target, create_method(method), "tuned", Recipe(max_steps=1), 0, CPU), volumes
 
 
 def head_of(network: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:

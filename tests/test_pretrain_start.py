@@ -11,7 +11,7 @@ import checkpoint_files
 import pytest
 import torch
 from conftest import Lab, succeed
-from test_pretraining import equal, losses, refused, stop_before_epoch, weights
+from pretraining_runs import equal, losses, refused, stop_before_epoch, weights
 from tiny import ARCHITECTURES, SMOKE_ARCHITECTURES, tiny_network
 
 from fsseg.data.splits import SUPPORT_KEY

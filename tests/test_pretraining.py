@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import KNOWN, PLANS_NAME, Lab, fsseg, succeed
+from pretraining_runs import equal, losses, refused, stop_before_epoch, weights
 
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.pretraining import RECIPES, PretrainSettings
@@ -40,20 +41,6 @@ from fsseg.training.validation import masked_counts
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FINAL = "fold_0/checkpoint_final.pth"
-
-
-def losses(run: Path) -> list[float]:
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [loss for line in lines for loss in json.loads(line)["losses"]]
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return read_torch_file(run / FINAL)["network_weights"]
-
-
-def equal(one: Path, other: Path) -> bool:
-    ours, theirs = weights(one), weights(other)
-    return all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 @pytest.fixture(scope="module")
@@ -654,29 +641,6 @@ def test_resume_refuses_other_data_and_foreign_folders(
     plans_file.write_text(json.dumps({key: value for key, value in plans.items() if key != "fsseg"}), encoding="utf-8")
     assert "no training that --resume could continue" in refused(*words, "--resume")
     assert (staging_of(run) / "fold_0/checkpoint_latest.pth").is_file()
-
-
-def refused(*words: object) -> str:
-    """Run a command that must be refused for its options; return what it says."""
-    outcome = fsseg(*words)
-    assert outcome.code == 2
-    return outcome.err
-
-
-def stop_before_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int, words: list[object]) -> None:
-    """Run a command and stop it at the start of an epoch."""
-    from fsseg.nnunet.pretraining.trainer import nnUNetTrainerPartialLabel
-
-    begin = nnUNetTrainerPartialLabel.on_train_epoch_start
-
-    def stop(trainer: Any) -> None:
-        if trainer.current_epoch == epoch:
-            raise KeyboardInterrupt
-        begin(trainer)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(nnUNetTrainerPartialLabel, "on_train_epoch_start", stop)
-        assert fsseg(*words).code == 1
 
 
 @pytest.mark.parametrize("command", ["adapt", "predict"])

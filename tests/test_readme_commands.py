@@ -13,7 +13,7 @@ import pytest
 import SimpleITK
 from conftest import KNOWN, PLANS_NAME, REPOSITORY, SOURCES, Lab, succeed
 from documents import README, blocks, section
-from test_nnunet_commands import environment
+from nnunet_shell import environment
 
 from fsseg.demo.phantom_datasets import write_phantom_datasets
 

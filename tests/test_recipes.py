@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import NOVEL, Lab, fsseg, succeed
+from method_cases import FITTING_OPTIONS, Case, randomise
 from safetensors.torch import load_file
-from test_method_contract import FITTING_OPTIONS
-from tiny import tiny_network
+from tiny import image_for, tiny_network
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -367,8 +367,6 @@ def test_checkpointing_in_a_training_changes_nothing(lab: Lab, tmp_path) -> None
 @pytest.mark.parametrize("network", ["plain", "residual", "plain_batch_norm", "swin"])
 @pytest.mark.parametrize("method", ["full", "lora", "adaptformer", "compacter"])
 def test_checkpointing_keeps_less_and_changes_nothing(network: str, method: str) -> None:
-    from test_method_contract import Case, image_for, randomise
-
     gradients, kept = [], []
     for enabled in (False, True):
         adapted = Case(method, "tuned", network).adapt()

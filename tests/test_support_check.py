@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import KNOWN, NOVEL, Lab, fsseg
-from test_pipeline import job_and_volumes
+from few_shot_job import job_and_volumes
 
 from fsseg.adaptation.start import make_start
 from fsseg.adaptation.support_check import silent_notes
