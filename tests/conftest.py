@@ -139,9 +139,17 @@ class Lab:
         shutil.copytree(self.target, raw / TARGET)
         return Lab(raw.parent, self.plans, self.base, self.pretrained, self.test_list, self.pool_list)
 
+    def copy_base(self, out: Path, *, reader: str) -> Path:
+        """Copy the base, as if its plans had named another class that reads images."""
+        shutil.copytree(self.base, out)
+        plans = json.loads((out / "plans.json").read_text(encoding="utf-8"))
+        (out / "plans.json").write_text(json.dumps(plans | {"image_reader_writer": reader}), encoding="utf-8")
+        return out
 
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip slow tests unless `-m` asks for them, and GPU tests where there is no CUDA device; say so."""
+    """Mark the quick tests; skip slow ones unless `-m` asks for them, and GPU tests without a CUDA device; say so."""
     import torch
 
     import fsseg  # noqa: F401 - sets the OpenMP variables before torch is imported
@@ -149,6 +157,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     slow = pytest.mark.skip(reason="slow: run it with `pytest -m slow`")
     gpu = pytest.mark.skip(reason="needs a CUDA device")
     for item in items:
+        if "lab" not in getattr(item, "fixturenames", ()) and not {"full", "slow", "gpu"} & set(item.keywords):
+            item.add_marker(pytest.mark.quick)
         if "slow" in item.keywords and "slow" not in config.getoption("markexpr"):
             item.add_marker(slow)
         if "gpu" in item.keywords and not torch.cuda.is_available():
@@ -198,6 +208,15 @@ def lab(lab_root: Path) -> Lab:
     lab = Lab(lab_root, plans, base, {}, lab_root / "test.txt", lab_root / "pool.txt")
     pretrained = succeed(*lab.pretrain_words(base, "learning_rate=0.01", steps=10))
     return Lab(lab_root, plans, base, pretrained, lab.test_list, lab.pool_list)
+
+
+@pytest.fixture
+def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """Copy the target dataset into nnU-Net folders of its own, to change it there."""
+    (tmp_path / "preprocessed").mkdir()
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    return lab.copy_target(tmp_path / "raw")
 
 
 @pytest.fixture(scope="session")

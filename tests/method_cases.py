@@ -1,7 +1,9 @@
 """Every method on every tiny network that it is defined on, and how to move, train and read what it adapts."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 from tiny import (
     ARCHITECTURES,
@@ -76,7 +78,22 @@ INSERTIONS: dict[str, tuple[str, ...]] = {
     "behind modules, shared": ("compacter",),
     "before the head": ("spatial_adapter",),
 }
-INSERTION_CASES = [case for case in METHOD_CASES if case.method in {methods[0] for methods in INSERTIONS.values()}]
+REPRESENTATIVES = {methods[0] for methods in INSERTIONS.values()}
+INSERTION_CASES = [case for case in METHOD_CASES if case.method in REPRESENTATIVES]
+
+
+def is_near(case: Case) -> bool:
+    """Whether a case is for every run of the tests: all methods on one network, one a kind of insertion on others."""
+    is_first = case.decoder == method_class(case.method).decoder_choices[0]
+    return case.network == "plain" or (is_first and case.network != "swin" and case.method in REPRESENTATIVES)
+
+
+def parametrized(cases: Sequence[Case], near: Callable[[Case], bool] = is_near) -> pytest.MarkDecorator:
+    """Run a test with each of the cases; those that are not near are in the full tier."""
+    full = (pytest.mark.full,)
+    return pytest.mark.parametrize(
+        "case", [pytest.param(case, id="-".join(case), marks=() if near(case) else full) for case in cases]
+    )
 
 
 def trained_apart_from_rounding(adapted: AdaptedNetwork) -> dict[str, nn.Parameter]:

@@ -322,31 +322,27 @@ def test_adapters_of_one_dataset_keep_its_integers(
     assert ("the adapter that is named later has it" in caplog.text) == (dataset != "first")
 
 
-def test_adapters_for_an_organ_and_what_lies_in_it_show_both(lab: Lab, tmp_path: Path, monkeypatch) -> None:
+def test_adapters_for_an_organ_and_what_lies_in_it_show_both(site: Lab, tmp_path: Path) -> None:
     """One integer stands for both, whichever adapter is named first."""
-    copy = lab.copy_target(tmp_path / "raw")
-    (tmp_path / "preprocessed").mkdir()
-    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
-    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
-    labels = json.loads((copy.target / "dataset.json").read_text(encoding="utf-8"))["labels"]
+    labels = json.loads((site.target / "dataset.json").read_text(encoding="utf-8"))["labels"]
     known, novel = labels[KNOWN][0], labels[NOVEL][0]
     for name in ("dataset.json", "structures.json"):  # KNOWN now means both together
-        content = json.loads((copy.target / name).read_text(encoding="utf-8"))
+        content = json.loads((site.target / name).read_text(encoding="utf-8"))
         content["labels" if name == "dataset.json" else "integers"][KNOWN] = [known, novel]
-        (copy.target / name).write_text(json.dumps(content), encoding="utf-8")
+        (site.target / name).write_text(json.dumps(content), encoding="utf-8")
     settings = ("--set", "recipe.max_steps=4", "recipe.new_head_rows=random")
     for name in (KNOWN, NOVEL):
-        succeed(*copy.adapt_words(tmp_path / name, "--structure", name, *settings, method="full"))
+        succeed(*site.adapt_words(tmp_path / name, "--structure", name, *settings, method="full"))
     images = tmp_path / "images"
     images.mkdir()
-    (images / "case_0000.nii.gz").symlink_to(copy.image(1))
+    (images / "case_0000.nii.gz").symlink_to(site.image(1))
     masks = {}
     for name in (KNOWN, NOVEL):
         succeed("predict", "--run", tmp_path / name, "--input", images, "--output", tmp_path / f"{name}_alone")
         masks[name] = array(tmp_path / f"{name}_alone") > 0
     for first, second in ((KNOWN, NOVEL), (NOVEL, KNOWN)):
         adapters = (adapter(tmp_path / first), adapter(tmp_path / second))
-        words = ("--base", copy.base, "--adapter", *adapters, "--input", images)
+        words = ("--base", site.base, "--adapter", *adapters, "--input", images)
         facts = succeed("predict", *words, "--output", tmp_path / f"{first}_first")
         assert facts["structures"] == [KNOWN, NOVEL]
         shown = array(tmp_path / f"{first}_first")

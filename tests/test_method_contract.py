@@ -16,10 +16,13 @@ from method_cases import (
     INSERTION_CASES,
     INSERTIONS,
     METHOD_CASES,
+    REPRESENTATIVES,
     UNDEFINED,
     Case,
+    is_near,
     logits_of,
     loss_of,
+    parametrized,
     randomise,
     train,
     trained_apart_from_rounding,
@@ -53,11 +56,21 @@ def without_swin(cases: list[Case]) -> list[Case]:
     return [case for case in cases if case.network != "swin"]
 
 
-every_case = pytest.mark.parametrize("case", CASES, ids="-".join)
-every_method = pytest.mark.parametrize("case", METHOD_CASES, ids="-".join)
-every_method_on_convolutions = pytest.mark.parametrize("case", without_swin(METHOD_CASES), ids="-".join)
-every_insertion = pytest.mark.parametrize("case", INSERTION_CASES, ids="-".join)
-every_insertion_on_convolutions = pytest.mark.parametrize("case", without_swin(INSERTION_CASES), ids="-".join)
+def is_first_on_plain(case: Case) -> bool:
+    return case.network == "plain" and case.decoder == method_class(case.method).decoder_choices[0]
+
+
+def gives_what_others_do_not(case: Case) -> bool:
+    """Near cases, and one of each kind of insertion on the attention network, where attention is adapted."""
+    return is_near(case) or (case.network == "swin" and case.method in REPRESENTATIVES)
+
+
+every_count = parametrized(CASES, near=lambda case: is_near(case) or case.network == "swin")  # the closed forms differ
+every_case = parametrized(CASES, near=gives_what_others_do_not)
+every_method = parametrized(METHOD_CASES)
+every_method_on_convolutions = parametrized(without_swin(METHOD_CASES))
+every_insertion = parametrized(INSERTION_CASES, near=is_first_on_plain)
+every_insertion_on_convolutions = parametrized(without_swin(INSERTION_CASES), near=is_first_on_plain)
 
 
 def assert_equal_states(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
@@ -152,7 +165,7 @@ def test_a_norm_that_is_not_trained_keeps_its_statistics_in_training_mode(case: 
             assert module.training == any(p.requires_grad for p in module.parameters()), name
 
 
-@every_case
+@every_count
 def test_report_counts_what_is_trained(case: Case) -> None:
     adapted = case.adapt()
     report = adapted.report()
@@ -161,7 +174,7 @@ def test_report_counts_what_is_trained(case: Case) -> None:
     assert report.total == sum(p.numel() for p in {id(p): p for p in adapted.network.parameters()}.values())
 
 
-@every_method_on_convolutions
+@every_insertion_on_convolutions
 def test_parameter_groups_hold_every_trained_tensor_once(case: Case) -> None:
     adapted = case.adapt()
     groups = adapted.parameter_groups(Rates(method=1.0, decoder=2.0, head=3.0))
@@ -265,7 +278,7 @@ def test_a_deep_copy_computes_the_same_and_is_independent(case: Case) -> None:
     assert torch.equal(logits_of(adapted.network), moved)
 
 
-@every_method_on_convolutions
+@every_insertion_on_convolutions
 def test_bfloat16_autocast_stays_near_float32(case: Case) -> None:
     """bfloat16 rounds to 2^-9 = 0.2 % at each of about 15 layers; norms over 8 voxels amplify it."""
     adapted = case.adapt()
@@ -491,7 +504,7 @@ OWN_PARAMETERS: dict[str, Callable[[Case], int]] = {
 }
 
 
-@every_case
+@every_count
 def test_parameter_count_equals_its_closed_form(case: Case) -> None:
     assert case.method in OWN_PARAMETERS, f"state the parameter count of {case.method} in OWN_PARAMETERS"
     decoder = sum(layer.parameters for layer in LAYERS[case.network] if layer.part == "decoder")

@@ -45,13 +45,7 @@ def test_the_fold_that_is_used_is_named(base: Path, caplog: pytest.LogCaptureFix
     assert "has fold_0, fold_1: only fold_0 is used" in caplog.text
 
 
-def test_a_run_reads_images_that_are_stored_as_those_of_its_dataset(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    site = lab.copy_target(tmp_path / "raw")
-    (tmp_path / "preprocessed").mkdir()
-    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
-    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+def test_a_run_reads_images_that_are_stored_as_those_of_its_dataset(lab: Lab, site: Lab, tmp_path: Path) -> None:
     for file in [*site.target.glob("*Tr/*.nii.gz")]:
         SimpleITK.WriteImage(SimpleITK.ReadImage(str(file)), str(file).replace(".nii.gz", ".mha"))
         file.unlink()

@@ -40,14 +40,6 @@ DATA = f"{PLANS_NAME}_3d_fullres"
 
 
 @pytest.fixture
-def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    """Copy the target dataset into folders of its own."""
-    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
-    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
-    return lab.copy_target(tmp_path / "raw")
-
-
-@pytest.fixture
 def folder(site: Lab) -> Path:
     return site.root / "preprocessed" / TARGET
 

@@ -1,9 +1,7 @@
 """What a base's own reader reads is adapted, predicted and scored, where ITK alone would refuse it."""
 
 import gzip
-import json
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,22 +19,15 @@ from fsseg.nnunet.image_readers import reader_of_dataset
 @pytest.fixture
 def nibabel_base(lab: Lab, tmp_path: Path) -> Path:
     """Return a base whose plans read images by nibabel, as nnU-Net plans .nii files."""
-    base = Path(shutil.copytree(lab.base, tmp_path / "by_nibabel"))
-    plans = json.loads((base / "plans.json").read_text(encoding="utf-8"))
-    (base / "plans.json").write_text(json.dumps(plans | {"image_reader_writer": "NibabelIOWithReorient"}))
-    return base
+    return lab.copy_base(tmp_path / "by_nibabel", reader="NibabelIOWithReorient")
 
 
 @pytest.fixture
-def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+def sheared(site: Lab) -> Lab:
     """Return a copy of the target dataset whose files are sheared by 1.1 degrees, with nothing but an sform."""
-    (tmp_path / "preprocessed").mkdir()
-    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
-    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
-    copy = lab.copy_target(tmp_path / "raw")
-    for path in (*copy.target.glob("imagesTr/*"), *copy.target.glob("labelsTr/*")):
+    for path in (*site.target.glob("imagesTr/*"), *site.target.glob("labelsTr/*")):
         shear(path)
-    return copy
+    return site
 
 
 def shear(path: Path) -> None:
@@ -53,37 +44,37 @@ def shear(path: Path) -> None:
     nibabel.save(result, path)
 
 
-def test_sheared_images_are_predicted_and_scored(site: Lab, nibabel_base: Path, tmp_path: Path) -> None:
-    words = ("--input", site.target / "imagesTr", "--cases", site.case(0), "--output", tmp_path / "out")
-    refused = fsseg("predict", "--run", site.base, *words)
+def test_sheared_images_are_predicted_and_scored(sheared: Lab, nibabel_base: Path, tmp_path: Path) -> None:
+    words = ("--input", sheared.target / "imagesTr", "--cases", sheared.case(0), "--output", tmp_path / "out")
+    refused = fsseg("predict", "--run", sheared.base, *words)
     assert refused.code == 1
     assert "sheared by" in refused.err
     succeed("predict", "--run", nibabel_base, *words)
-    written = tmp_path / "out" / f"{site.case(0)}.nii.gz"
-    assert np.allclose(nibabel.load(written).affine, nibabel.load(site.image(0)).affine, atol=1e-3)
+    written = tmp_path / "out" / f"{sheared.case(0)}.nii.gz"
+    assert np.allclose(nibabel.load(written).affine, nibabel.load(sheared.image(0)).affine, atol=1e-3)
     scored = succeed(
-        "evaluate", "--prediction", tmp_path / "out", "--reference", site.target / "labelsTr",
-        "--cases", site.case(0), "--out", tmp_path / "scores.csv",
+        "evaluate", "--prediction", tmp_path / "out", "--reference", sheared.target / "labelsTr",
+        "--cases", sheared.case(0), "--out", tmp_path / "scores.csv",
     )  # fmt: skip
     assert scored["cases"] == 1
 
 
 def test_sheared_support_cases_are_adapted_by_a_base_that_reads_them(
-    site: Lab, nibabel_base: Path, tmp_path: Path
+    sheared: Lab, nibabel_base: Path, tmp_path: Path
 ) -> None:
-    cases = ("--cases", site.case(0), site.case(1), "--dry-run")
-    assert "sheared by" in fsseg(*site.adapt_words(tmp_path / "out", *cases)).err
-    succeed(*site.adapt_words(tmp_path / "out", *cases, base=nibabel_base))
+    cases = ("--cases", sheared.case(0), sheared.case(1), "--dry-run")
+    assert "sheared by" in fsseg(*sheared.adapt_words(tmp_path / "out", *cases)).err
+    succeed(*sheared.adapt_words(tmp_path / "out", *cases, base=nibabel_base))
 
 
-def test_the_reader_of_a_dataset_is_the_one_that_nnunet_chooses(site: Lab) -> None:
+def test_the_reader_of_a_dataset_is_the_one_that_nnunet_chooses(sheared: Lab) -> None:
     plain = {"file_ending": ".nii.gz"}
-    assert reader_of_dataset(plain, site.image(0)) == "nibabel"
-    assert reader_of_dataset(plain | {"overwrite_image_reader_writer": "SimpleITKIO"}, site.image(0)) == "ITK"
-    SimpleITK.WriteImage(SimpleITK.Image([4, 4, 4], SimpleITK.sitkInt16), str(site.root / "straight.nii.gz"))
-    assert reader_of_dataset(plain, site.root / "straight.nii.gz") == "ITK"
-    site.image(0).write_bytes(gzip.compress(b"no image"))
-    assert reader_of_dataset(plain, site.image(0)) == "ITK"
+    assert reader_of_dataset(plain, sheared.image(0)) == "nibabel"
+    assert reader_of_dataset(plain | {"overwrite_image_reader_writer": "SimpleITKIO"}, sheared.image(0)) == "ITK"
+    SimpleITK.WriteImage(SimpleITK.Image([4, 4, 4], SimpleITK.sitkInt16), str(sheared.root / "straight.nii.gz"))
+    assert reader_of_dataset(plain, sheared.root / "straight.nii.gz") == "ITK"
+    sheared.image(0).write_bytes(gzip.compress(b"no image"))
+    assert reader_of_dataset(plain, sheared.image(0)) == "ITK"
 
 
 def as_pipe(path: Path) -> None:
@@ -98,11 +89,8 @@ def as_device(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [as_pipe, as_device])
 def test_no_command_waits_for_a_pipe_or_reads_a_device(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
+    site: Lab, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
-    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
-    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
-    site = lab.copy_target(tmp_path / "raw")
     damage(site.image(0))
     damage(site.label(1))
     images, labels = site.target / "imagesTr", site.target / "labelsTr"

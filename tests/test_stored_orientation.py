@@ -1,7 +1,5 @@
 """Bases of stock nnU-Net read images as they are stored, and must not see some of them mirrored unsaid."""
 
-import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,19 +10,7 @@ from conftest import Lab, fsseg, succeed
 @pytest.fixture
 def stock(lab: Lab, tmp_path: Path) -> Path:
     """A base with nnU-Net's usual reader."""
-    base = tmp_path / "stock"
-    shutil.copytree(lab.base, base)
-    plans = json.loads((base / "plans.json").read_text(encoding="utf-8"))
-    (base / "plans.json").write_text(json.dumps(plans | {"image_reader_writer": "SimpleITKIO"}), encoding="utf-8")
-    return base
-
-
-@pytest.fixture
-def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    (tmp_path / "preprocessed").mkdir()
-    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
-    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
-    return lab.copy_target(tmp_path / "raw")
+    return lab.copy_base(tmp_path / "stock", reader="SimpleITKIO")
 
 
 def store(orientation: str, *files: Path) -> None:

@@ -15,14 +15,11 @@ COUNTED = "2 images have no label map in"
 
 
 @pytest.fixture
-def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+def site(site: Lab) -> Lab:
     """The target dataset with two images that nobody has labelled."""
-    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
-    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
-    copy = lab.copy_target(tmp_path / "raw")
     for index in range(2):
-        shutil.copyfile(copy.image(index), copy.target / "imagesTr" / f"New_{index:03d}_0000.nii.gz")
-    return copy
+        shutil.copyfile(site.image(index), site.target / "imagesTr" / f"New_{index:03d}_0000.nii.gz")
+    return site
 
 
 def test_they_are_no_cases(site: Lab) -> None:
