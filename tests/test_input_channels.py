@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fsseg.checkpoints.channel_plans import with_channels
 from fsseg.checkpoints.input_channels import ChannelMap, channel_map, mixed_weights
-from fsseg.checkpoints.plans import Intensities, make_plans
+from fsseg.checkpoints.plans import Intensities, NetworkInput, make_plans
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.ignored_channels import ignored_channels
@@ -176,10 +176,7 @@ def plans_for(*schemes: str, mask: bool = False) -> dict[str, Any]:
         "tiny",
         "",
         _ALL_ARCHITECTURES["plain"],
-        spacing=(1, 1, 1),
-        patch=(16, 16, 16),
-        intensities=intensities,
-        axes="zyx",
+        NetworkInput(spacing=(1, 1, 1), patch=(16, 16, 16), intensities=intensities, axes="zyx"),
     )
     block = plans["configurations"]["3d_fullres"]
     block["normalization_schemes"] = list(schemes)

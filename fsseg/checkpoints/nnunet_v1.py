@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fsseg.checkpoints.architectures import plain_unet
-from fsseg.checkpoints.plans import CONFIGURATION, Intensities, make_plans
+from fsseg.checkpoints.plans import CONFIGURATION, Intensities, NetworkInput, make_plans
 from fsseg.config.errors import FssegError
 from fsseg.data.plain_pickle import read_plain_pickle
 from fsseg.nnunet.normalization import CT_SCHEME, Z_SCORE
@@ -130,13 +130,15 @@ def plans_from_v1(name: str, description: str, weights: Mapping[str, Tensor], si
             name,
             description,
             plain_unet(weights),
-            spacing=[float(value) for value in stage["current_spacing"]],
-            patch=[int(value) for value in stage["patch_size"]],
-            intensities=[
-                _intensities(statistics[channel]) if scheme == CT_SCHEME else None
-                for channel, scheme in schemes.items()
-            ],
-            axes="zyx",
+            NetworkInput(
+                spacing=[float(value) for value in stage["current_spacing"]],
+                patch=[int(value) for value in stage["patch_size"]],
+                intensities=[
+                    _intensities(statistics[channel]) if scheme == CT_SCHEME else None
+                    for channel, scheme in schemes.items()
+                ],
+                axes="zyx",
+            ),
             batch_size=int(stage["batch_size"]),
         )
         plans["configurations"][CONFIGURATION] |= _normalisation(schemes, v1)

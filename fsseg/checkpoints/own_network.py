@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from fsseg.checkpoints.family import ANY_MODALITY, Asked, Translation, one_structure_a_row
-from fsseg.checkpoints.plans import Intensities, make_plans
+from fsseg.checkpoints.plans import Intensities, NetworkInput, make_plans
 from fsseg.config.errors import UsageError
 
 TAKES = ("labels", "activation", "spacing", "hu", "orientation")
@@ -109,10 +109,12 @@ def _plans(asked: Asked, name: str, architecture: dict[str, Any], channels: int)
         name,
         f"A network of the user's own: HU {low:g} to {high:g} scaled to 0 to 1, axes {asked.orientation}.",
         architecture,
-        spacing=asked.spacing,
-        patch=_PATCH,
-        intensities=[Intensities.window(low, high)],
-        axes="xyz",
+        NetworkInput(
+            spacing=asked.spacing,
+            patch=_PATCH,
+            intensities=[Intensities.window(low, high)],
+            axes="xyz",
+        ),
     )
     plans["transpose_forward"] = transpose
     plans["transpose_backward"] = [transpose.index(axis) for axis in range(len(transpose))]

@@ -41,16 +41,25 @@ ABDOMEN_WINDOW = Intensities.window(-175.0, 250.0)
 FULL_WINDOW = Intensities.window(-1000.0, 1000.0)
 
 
+@dataclass(frozen=True)
+class NetworkInput:
+    """The images that a network takes.
+
+    Attributes:
+        spacing: voxel size in mm, in the order of `axes`.
+        patch: in voxels, in the order of `axes`.
+        intensities: of each image channel; None is z-scoring of each image.
+        axes: order in which the network reads the axes of an image in RAS: "xyz" is MONAI's, "zyx" nnU-Net's.
+    """
+
+    spacing: Sequence[float]
+    patch: Sequence[int]
+    intensities: Sequence[Intensities | None]
+    axes: Literal["xyz", "zyx"]
+
+
 def make_plans(
-    name: str,
-    description: str,
-    architecture: dict[str, Any],
-    *,
-    spacing: Sequence[float],
-    patch: Sequence[int],
-    intensities: Sequence[Intensities | None],
-    axes: Literal["xyz", "zyx"],
-    batch_size: int = 2,
+    name: str, description: str, architecture: dict[str, Any], images: NetworkInput, batch_size: int = 2
 ) -> dict[str, Any]:
     """Return plans with one configuration, 3d_fullres.
 
@@ -58,23 +67,20 @@ def make_plans(
         name: name of the plans.
         description: what the weights are and expect, in a sentence.
         architecture: nnU-Net's architecture block.
-        spacing: voxel size in mm, in the order of `axes`.
-        patch: in voxels, in the order of `axes`.
-        intensities: of each image channel; None is z-scoring of each image.
-        axes: order in which the network reads the axes of an image in RAS: "xyz" is MONAI's, "zyx" nnU-Net's.
+        images: that it takes.
         batch_size: patches a step.
     """
-    schemes = ["ZScoreNormalization" if entry is None else "CTNormalization" for entry in intensities]
+    schemes = ["ZScoreNormalization" if entry is None else "CTNormalization" for entry in images.intensities]
     configuration = {
         "data_identifier": f"{name}_{CONFIGURATION}",
         "preprocessor_name": "DefaultPreprocessor",
         "batch_size": batch_size,
-        "patch_size": list(patch),
-        "median_image_size_in_voxels": list(patch),
-        "spacing": list(spacing),
+        "patch_size": list(images.patch),
+        "median_image_size_in_voxels": list(images.patch),
+        "spacing": list(images.spacing),
         "normalization_schemes": schemes,
         "use_mask_for_norm": [False] * len(schemes),
-        **_resampling(order=1 if axes == "xyz" else 3),  # MONAI's, or nnU-Net's
+        **_resampling(order=1 if images.axes == "xyz" else 3),  # MONAI's, or nnU-Net's
         "architecture": architecture,
         "batch_dice": False,
     }
@@ -82,18 +88,20 @@ def make_plans(
         "description": description,
         "dataset_name": "",
         "plans_name": name,
-        "original_median_spacing_after_transp": list(spacing),
-        "original_median_shape_after_transp": list(patch),
+        "original_median_spacing_after_transp": list(images.spacing),
+        "original_median_shape_after_transp": list(images.patch),
         "image_reader_writer": "SimpleITKIOWithReorient",
-        "transpose_forward": _TRANSPOSE[axes],
-        "transpose_backward": _TRANSPOSE[axes],
+        "transpose_forward": _TRANSPOSE[images.axes],
+        "transpose_backward": _TRANSPOSE[images.axes],
         "configurations": {CONFIGURATION: configuration},
         "experiment_planner_used": "imported by fsseg",
         "label_manager": "LabelManager",
-        STATISTICS: {
-            str(channel): {} if entry is None else entry.properties() for channel, entry in enumerate(intensities)
-        },
+        STATISTICS: _statistics(images.intensities),
     }
+
+
+def _statistics(intensities: Sequence[Intensities | None]) -> dict[str, dict[str, float]]:
+    return {str(channel): {} if entry is None else entry.properties() for channel, entry in enumerate(intensities)}
 
 
 def _resampling(order: int) -> dict[str, Any]:

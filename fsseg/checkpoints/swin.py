@@ -8,7 +8,7 @@ from torch import Tensor
 from fsseg.checkpoints.architectures import legacy_swin_unetr
 from fsseg.checkpoints.container import Checkpoint
 from fsseg.checkpoints.family import ENCODER_ONLY, Translation
-from fsseg.checkpoints.plans import FULL_WINDOW, Intensities, make_plans
+from fsseg.checkpoints.plans import FULL_WINDOW, Intensities, NetworkInput, make_plans
 from fsseg.checkpoints.published import Trait
 
 PATCH_EMBEDDING = "swinViT.patch_embed.proj.weight"
@@ -57,10 +57,12 @@ def swin_plans(
         name,
         description,
         legacy_swin_unetr(weights),
-        spacing=_SPACING,
-        patch=_PATCH,
-        intensities=[intensities],
-        axes="xyz",
+        NetworkInput(
+            spacing=_SPACING,
+            patch=_PATCH,
+            intensities=[intensities],
+            axes="xyz",
+        ),
         batch_size=batch_size,
     )
 

@@ -56,6 +56,11 @@ class TransferReport:
             "channels": self.channels,
         }
 
+    def counts(self) -> dict[str, Any]:
+        """Return the report as JSON values with counts instead of names."""
+        counted = ("matched", "dropped", "missing", "reshaped")
+        return {key: len(value) if key in counted else value for key, value in self.as_dict().items()}
+
 
 def transfer(network: nn.Module, weights: Mapping[str, Tensor], *, with_head: bool) -> TransferReport:
     """Copy tensors into a network where name and shape agree; never by position, never by shape alone.

@@ -4,10 +4,16 @@ The family of the file is found out from the names and shapes of its tensors. No
 """
 
 import argparse
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from fsseg.checkpoints.registry import AUTO, FAMILIES
 from fsseg.cli.options import add_device_option, add_output_options, emit
+
+if TYPE_CHECKING:
+    from fsseg.checkpoints.import_report import ChannelIntensities, ImportPlan
+    from fsseg.evaluation.aggregation import StructureSummary
 
 _LISTING = "\n".join(f"  {name:<18}{what}" for name, what in FAMILIES.items())
 EXAMPLES = f"""examples:
@@ -60,48 +66,51 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the stage."""
     from fsseg.config.base import validated
     from fsseg.config.errors import UsageError
-    from fsseg.stages.import_checkpoint import ImportConfig, run_import
+    from fsseg.stages.import_checkpoint import ImportConfig, plan_import, run_import
 
     if arguments.cases and not arguments.zero_shot:
         raise UsageError("--cases chooses the cases of --zero-shot DATASET.\n  Give both or none.")
-    names = (*ImportConfig.model_fields,)
-    values = {name: getattr(arguments, name) for name in names}
-    result = run_import(validated(ImportConfig, values, "the options"), dry_run=arguments.dry_run)
-    emit(result, _text(result, arguments), arguments.json)
+    values = {name: getattr(arguments, name) for name in ImportConfig.model_fields}
+    config = validated(ImportConfig, values, "the options")
+    if arguments.dry_run:
+        plan = plan_import(config)
+        text = "\n\n".join([*_blocks(plan), f"would write {config.out}"])
+        emit({**plan.as_json(), "out": str(config.out)}, text, arguments.json)
+        return 0
+    result = run_import(config)
+    blocks = [*_blocks(result.plan), *([_zero_shot(result.zero_shot)] if result.zero_shot else [])]
+    emit(result.manifest, "\n\n".join([*blocks, f"written: {config.out}"]), arguments.json)
     return 0
 
 
-def _text(result: dict[str, Any], arguments: argparse.Namespace) -> str:
+def _blocks(plan: "ImportPlan") -> list[str]:
     from fsseg.reporting.tables import text_table
 
-    report = result["transfer"]
-    expects = result["expects"]
+    report, expects = plan.transfer, plan.expects
     facts = [
-        ["family", f"{result['family']}: {result['title']}"],
-        ["reference", result["reference"]],
-        ["licence", result["licence"]],
-        ["supervised on", _supervision(result["supervised_on"])],
-        ["image channels", _channels(expects["channels"], report["channels"])],
-        ["spacing", f"{' x '.join(f'{size:g}' for size in expects['spacing_mm'])} mm ({', '.join(expects['axes'])})"],
-        ["patch", " x ".join(map(str, expects["patch"]))],
-        ["orientation", expects["orientation"]],
-        ["intensities", "; ".join(_intensity(channel) for channel in expects["intensities"])],
+        ["family", f"{plan.family}: {plan.title}"],
+        ["reference", plan.reference],
+        ["licence", plan.licence],
+        ["supervised on", _supervision(plan.supervised_on)],
+        ["image channels", _channels(expects.channels, report.channels)],
+        ["spacing", f"{' x '.join(f'{size:g}' for size in expects.spacing_mm)} mm ({', '.join(expects.axes)})"],
+        ["patch", " x ".join(map(str, expects.patch))],
+        ["orientation", expects.orientation],
+        ["intensities", "; ".join(_intensity(channel) for channel in expects.intensities)],
     ]
     parts = [
-        [part, f"{counts['filled']:,}", f"{counts['total']:,}", f"{counts['filled'] / counts['total']:.1%}"]
-        for part, counts in report["parameters"].items()
-        if counts["total"]
+        [part, f"{filled:,}", f"{total:,}", f"{filled / total:.1%}"]
+        for part, (filled, total) in report.parameters.items()
+        if total
     ]
     blocks = [
         text_table(["checkpoint", ""], facts),
-        f"structures ({len(result['structures'])}): {', '.join(result['structures']) or 'none, everything is novel'}",
+        f"structures ({len(plan.structures)}): {', '.join(plan.structures) or 'none, everything is novel'}",
         text_table(["part", "from the file", "parameters", "share"], parts),
-        "\n".join(f"{what}: {_count(report[key])}" for key, what in _COUNTED.items()),
-        "\n".join(result["notes"]),
-        _zero_shot(result.get("zero_shot")),
+        "\n".join(f"{what}: {len(getattr(report, key))}" for key, what in _COUNTED.items()),
+        "\n".join(plan.notes),
     ]
-    verb = "would write" if arguments.dry_run else "written:"
-    return "\n\n".join([*(block for block in blocks if block), f"{verb} {arguments.out}"])
+    return [block for block in blocks if block]
 
 
 _COUNTED = {
@@ -112,37 +121,31 @@ _COUNTED = {
 }
 
 
-def _channels(names: list[str], channels: dict[str, Any] | None) -> str:
+def _channels(names: Sequence[str], channels: dict[str, Any] | None) -> str:
     if channels is None:
         return ", ".join(names)
     left_out = f"; left out: {', '.join(channels['left_out'])}" if channels["left_out"] else ""
     return ", ".join(f"{name} ({start})" for name, start in channels["start"].items()) + left_out
 
 
-def _supervision(collections: list[str] | None) -> str:
+def _supervision(collections: Sequence[str] | None) -> str:
     if collections is None:
         return "not known"
     return ", ".join(collections) or "nothing: self-supervised"
 
 
-def _count(entry: Any) -> int:
-    return entry if isinstance(entry, int) else len(entry)
+def _intensity(channel: "ChannelIntensities") -> str:
+    if not channel.window_hu:
+        return channel.scheme
+    low, high = channel.window_hu
+    return f"{channel.scheme}, HU {low:g} to {high:g}"
 
 
-def _intensity(channel: dict[str, Any]) -> str:
-    if not channel["window_hu"]:
-        return str(channel["scheme"])
-    low, high = channel["window_hu"]
-    return f"{channel['scheme']}, HU {low:g} to {high:g}"
-
-
-def _zero_shot(structures: dict[str, Any] | None) -> str:
-    if not structures:
-        return ""
+def _zero_shot(structures: dict[str, "StructureSummary"]) -> str:
     from fsseg.reporting.tables import MISSING, text_table
 
     rows = [
-        [name, MISSING if summary["dsc"]["mean"] is None else f"{summary['dsc']['mean']:.3f}", str(summary["dsc"]["n"])]
+        [name, MISSING if math.isnan(summary.dsc.mean) else f"{summary.dsc.mean:.3f}", str(summary.dsc.n)]
         for name, summary in structures.items()
     ]
     return text_table(["zero-shot", "DSC", "n"], rows)

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fsseg.config.manifest import Manifest
+from fsseg.config.results import WrittenResult
 from fsseg.nnunet.metrics_file import last_entry
 from fsseg.nnunet.pretraining.log import METRICS_NAME
 from fsseg.pretraining.notes import unvalidated
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PretrainResult:
+class PretrainResult(WrittenResult):
     """A run folder that was written.
 
     Attributes:
@@ -25,7 +26,6 @@ class PretrainResult:
         unvalidated: why a structure has none.
         resumed_at: for every time that a stopped training went on, the steps that were done then.
         seconds: that it took, with those before it was stopped.
-        manifest: content of manifest.json.
     """
 
     out: Path
@@ -34,7 +34,6 @@ class PretrainResult:
     unvalidated: dict[str, str]
     resumed_at: tuple[int, ...]
     seconds: float
-    manifest: dict[str, Any]
 
 
 def write_result(
@@ -55,4 +54,4 @@ def write_result(
     manifest.add_seconds(trainer.course.earlier_seconds)
     manifest.add(**plan.facts(), resumed_at=list(resumed_at), validation_dice=dice, unvalidated=reasons)
     content = manifest.write(staging)
-    return PretrainResult(out, plan, dice, reasons, resumed_at, content["seconds"], content)
+    return PretrainResult(out, plan, dice, reasons, resumed_at, content["seconds"], manifest=content)

@@ -9,7 +9,7 @@ from fsseg.checkpoints.families.suprem_unet import (
     RUNNING_STATISTICS_REASON,
 )
 from fsseg.checkpoints.family import Asked, Family, Translation, split_off
-from fsseg.checkpoints.plans import FULL_WINDOW, make_plans
+from fsseg.checkpoints.plans import FULL_WINDOW, NetworkInput, make_plans
 
 _NOTES = (
     "The network was trained on chest CTs without resampling. The plans say 1.5 mm, at which SuPreM and FSEFT used it;"
@@ -32,10 +32,12 @@ def _translate(checkpoint: Checkpoint, asked: Asked) -> Translation:
         "models_genesis",
         "U-Net of Models Genesis: 64 x 64 x 32 patches (x, y, z), HU -1000 to 1000 scaled to 0 to 1, axes x, y, z.",
         genesis_unet(weights),
-        spacing=(1.5, 1.5, 1.5),
-        patch=(64, 64, 32),
-        intensities=[FULL_WINDOW],
-        axes="xyz",
+        NetworkInput(
+            spacing=(1.5, 1.5, 1.5),
+            patch=(64, 64, 32),
+            intensities=[FULL_WINDOW],
+            axes="xyz",
+        ),
         batch_size=6,
     )
     return Translation(weights, dropped, plans, notes=_NOTES)

@@ -5,7 +5,7 @@ from fsseg.checkpoints.class_lists import MULTITALENT_47, MULTITALENT_INSIDE
 from fsseg.checkpoints.container import Checkpoint
 from fsseg.checkpoints.family import Asked, Family, Translation, one_structure_a_row
 from fsseg.checkpoints.nnunet_v1 import FIRST_CONVOLUTION, is_generic_unet, plans_from_v1, renamed, side_plans
-from fsseg.checkpoints.plans import Intensities, make_plans
+from fsseg.checkpoints.plans import Intensities, NetworkInput, make_plans
 from fsseg.checkpoints.published import Trait
 
 _NAME = "multitalent_v1"
@@ -33,10 +33,12 @@ def _translate(checkpoint: Checkpoint, asked: Asked) -> Translation:
             _NAME,
             _DESCRIPTION,
             plain_unet(weights),
-            spacing=(1.5, 1.0, 1.0),
-            patch=(96, 192, 192),
-            intensities=[_INTENSITIES],
-            axes="zyx",
+            NetworkInput(
+                spacing=(1.5, 1.0, 1.0),
+                patch=(96, 192, 192),
+                intensities=[_INTENSITIES],
+                axes="zyx",
+            ),
             batch_size=4,
         )
         source = "Plans as published, because no plans lie beside the file."

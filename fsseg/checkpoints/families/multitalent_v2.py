@@ -8,7 +8,7 @@ from torch import Tensor
 from fsseg.checkpoints.architectures import residual_encoder_l, unlike_residual_encoder_l
 from fsseg.checkpoints.container import Checkpoint
 from fsseg.checkpoints.family import ANY_MODALITY, Asked, Family, Translation
-from fsseg.checkpoints.plans import make_plans
+from fsseg.checkpoints.plans import NetworkInput, make_plans
 from fsseg.config.errors import UsageError, unknown_name
 
 _HEAD = re.compile(r"decoder\.seg_layers\.[^.]+\.\d+\.")
@@ -50,10 +50,12 @@ def _plans(weights: dict[str, Tensor], channels: int) -> dict[str, Any]:
         "multitalent_v2",
         "Residual encoder U-Net of MultiTalent v2: 1 mm, 192^3 patches, each image z-scored.",
         residual_encoder_l(weights),
-        spacing=(1.0, 1.0, 1.0),
-        patch=(192, 192, 192),
-        intensities=[None] * channels,
-        axes="zyx",
+        NetworkInput(
+            spacing=(1.0, 1.0, 1.0),
+            patch=(192, 192, 192),
+            intensities=[None] * channels,
+            axes="zyx",
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from fsseg.checkpoints.architectures import residual_encoder_l, unlike_residual_encoder_l
 from fsseg.checkpoints.container import Checkpoint
 from fsseg.checkpoints.family import ANY_MODALITY, ENCODER_ONLY, Asked, Family, Translation
-from fsseg.checkpoints.plans import make_plans
+from fsseg.checkpoints.plans import NetworkInput, make_plans
 from fsseg.config.errors import FssegError, UsageError
 
 _PLAN = "nnssl_adaptation_plan"
@@ -81,10 +81,12 @@ def _plans(plan: dict[str, Any], weights: dict[str, Tensor], channels: int) -> t
         "nnssl",
         "Residual encoder U-Net of nnssl, self-supervised; each image z-scored.",
         residual_encoder_l(weights),
-        spacing=[float(value) for value in spacing],
-        patch=[int(value) for value in patch],
-        intensities=[None] * channels,
-        axes="zyx",
+        NetworkInput(
+            spacing=[float(value) for value in spacing],
+            patch=[int(value) for value in patch],
+            intensities=[None] * channels,
+            axes="zyx",
+        ),
     )
     return plans, ""
 

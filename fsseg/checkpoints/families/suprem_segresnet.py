@@ -4,7 +4,7 @@ from fsseg.checkpoints.architectures import seg_resnet
 from fsseg.checkpoints.class_lists import UNIVERSAL_32, UNIVERSAL_COLLECTIONS, UNIVERSAL_INSIDE
 from fsseg.checkpoints.container import Checkpoint
 from fsseg.checkpoints.family import Asked, Family, Translation, one_structure_a_row
-from fsseg.checkpoints.plans import ABDOMEN_WINDOW, make_plans
+from fsseg.checkpoints.plans import ABDOMEN_WINDOW, NetworkInput, make_plans
 from fsseg.checkpoints.published import Trait
 
 _FIRST_CONVOLUTION = "convInit.conv.weight"
@@ -22,10 +22,12 @@ def _translate(checkpoint: Checkpoint, asked: Asked) -> Translation:
         "suprem_segresnet",
         "SegResNet of SuPreM: 1.5 mm, 96^3 patches, HU -175 to 250 scaled to 0 to 1, RAS, axes x, y, z.",
         seg_resnet(weights),
-        spacing=(1.5, 1.5, 1.5),
-        patch=(96, 96, 96),
-        intensities=[ABDOMEN_WINDOW],
-        axes="xyz",
+        NetworkInput(
+            spacing=(1.5, 1.5, 1.5),
+            patch=(96, 96, 96),
+            intensities=[ABDOMEN_WINDOW],
+            axes="xyz",
+        ),
         batch_size=16,
     )
     return Translation(weights, {}, plans, labels=one_structure_a_row(UNIVERSAL_32, UNIVERSAL_INSIDE))

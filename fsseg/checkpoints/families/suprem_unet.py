@@ -4,7 +4,7 @@ from fsseg.checkpoints.architectures import genesis_unet
 from fsseg.checkpoints.class_lists import UNIVERSAL_32, UNIVERSAL_COLLECTIONS
 from fsseg.checkpoints.container import Checkpoint
 from fsseg.checkpoints.family import Asked, Family, Translation, split_off
-from fsseg.checkpoints.plans import ABDOMEN_WINDOW, make_plans
+from fsseg.checkpoints.plans import ABDOMEN_WINDOW, NetworkInput, make_plans
 from fsseg.checkpoints.published import Trait
 
 FIRST_CONVOLUTION = "down_tr64.ops.0.conv1.weight"
@@ -32,10 +32,12 @@ def _translate(checkpoint: Checkpoint, asked: Asked) -> Translation:
         "suprem_unet",
         "U-Net of SuPreM or CLIP-Driven: 1.5 mm, 96^3 patches, HU -175 to 250 scaled to 0 to 1, RAS, axes x, y, z.",
         genesis_unet(weights),
-        spacing=(1.5, 1.5, 1.5),
-        patch=(96, 96, 96),
-        intensities=[ABDOMEN_WINDOW],
-        axes="xyz",
+        NetworkInput(
+            spacing=(1.5, 1.5, 1.5),
+            patch=(96, 96, 96),
+            intensities=[ABDOMEN_WINDOW],
+            axes="xyz",
+        ),
         batch_size=8,
     )
     notes = ("Batch norms use the statistics of the batch in prediction, too, as they did in training.",)

@@ -1,9 +1,8 @@
-"""An imported head on a labelled dataset, without training: the first check that weights are alive."""
+"""Label maps of an imported head for a labelled dataset, without training: the first check that weights are alive."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -21,7 +20,6 @@ from fsseg.nnunet.environment import dataset_folder, raw_folder
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.prediction import Predictor
 from fsseg.nnunet.raw_dataset import RawDataset, read_raw_dataset
-from fsseg.stages.evaluate import EvaluateConfig, run_evaluate
 
 FOLDER_NAME = "zero_shot"
 
@@ -44,6 +42,10 @@ class ZeroShot:
     dataset: RawDataset
     cases: tuple[str, ...]
     notes: tuple[str, ...]
+
+    def folder(self, run: Path, group: str) -> Path:
+        """Return where in a run folder the label maps of a group lie."""
+        return run / (f"{FOLDER_NAME}_{group}" if group else FOLDER_NAME)
 
 
 def prepare_zero_shot(model: ModelFolder, dataset_name: str, cases: tuple[str, ...] | None) -> ZeroShot:
@@ -91,15 +93,13 @@ def _annotated(
     return {group: rows for group, rows in kept.items() if rows}, unknown
 
 
-def run_zero_shot(
-    check: ZeroShot, network: nn.Module, folder: Path, device: torch.device
-) -> tuple[dict[str, Any], list[str]]:
-    """Segment and evaluate; return the summary of `fsseg evaluate` by name of the head's row, and notes on the images.
+def segment_zero_shot(check: ZeroShot, network: nn.Module, run: Path, device: torch.device) -> list[str]:
+    """Segment the cases; return notes on the images.
 
     Args:
         check: what to run.
         network: the imported network; its heads are reduced in place to the rows that are needed.
-        folder: run folder, which gets label maps and a CSV for each group.
+        run: run folder, which gets label maps for each group.
         device: where to compute.
     """
     rows = [row for rows in check.groups.values() for row in rows.values()]
@@ -112,18 +112,16 @@ def run_zero_shot(
         for case in progress.over(check.cases):
             image, properties = predictor.preprocessor.image(check.dataset.images(case))
             logits = predictor.logits(image)
-            for group in check.groups:
-                integers = renumbered(check.dataset.structures, tuple(check.groups[group]))
-                channels = [rows.index(check.groups[group][structure]) for structure in integers]
+            for group, wanted in check.groups.items():
+                integers = renumbered(check.dataset.structures, tuple(wanted))
+                channels = [rows.index(wanted[structure]) for structure in integers]
                 dataset_json = check.model.dataset_json_with(integers)
-                out = folder / _with_group(FOLDER_NAME, group)
+                out = check.folder(run, group)
                 out.mkdir(exist_ok=True)
                 write_json(out / "dataset.json", dataset_json)
-                predictor.write(
-                    logits[channels], properties, out / f"{case}{dataset_json['file_ending']}", dataset_json
-                )
-    summary = {name: row for group in check.groups for name, row in _evaluated(check, group, folder).items()}
-    return summary, scale_notes(predictor.preprocessor.off_scale)
+                file = out / f"{case}{dataset_json['file_ending']}"
+                predictor.write(logits[channels], properties, file, dataset_json)
+    return scale_notes(predictor.preprocessor.off_scale)
 
 
 def _groups(rows: Sequence[str], structures: Sequence[str]) -> tuple[dict[str, dict[str, int]], list[str]]:
@@ -148,22 +146,5 @@ def _notes(left_out: Sequence[str], reason: str) -> tuple[str, ...]:
     return (f"Zero-shot leaves out the rows of the head that {reason}: {', '.join(left_out)}.",) if left_out else ()
 
 
-def _evaluated(check: ZeroShot, group: str, folder: Path) -> dict[str, Any]:
-    name = _with_group(FOLDER_NAME, group)
-    config = EvaluateConfig(
-        prediction=folder / name,
-        reference=check.dataset.path / "labelsTr",
-        out=folder / f"{name}.csv",
-        cases=check.cases,
-    )
-    names = check.model.structures.names
-    evaluated = run_evaluate(config).as_json()["structures"]
-    return {names[check.groups[group][structure]]: summary for structure, summary in evaluated.items()}
-
-
 def _remedy(channels: str) -> str:
     return f"Import with --channels {channels}, or leave --zero-shot out."
-
-
-def _with_group(name: str, group: str) -> str:
-    return f"{name}_{group}" if group else name
