@@ -13,8 +13,8 @@ from typing import Any
 
 from fsseg import __version__
 from fsseg.adaptation.in_memory import Adaptation
-from fsseg.adaptation.plan import prepare
-from fsseg.adaptation.result import carry_out
+from fsseg.adaptation.outcome import carry_out
+from fsseg.adaptation.prepare import prepare
 from fsseg.adaptation.settings import WHERE, from_keywords
 from fsseg.adaptation.task import make_task
 from fsseg.config.adaptation import DEFAULT_SHOTS, RunRequest

@@ -10,7 +10,7 @@ import torch
 from tiny_model import write_tiny_model
 
 from fsseg.adaptation.job import make_job
-from fsseg.adaptation.result import fingerprint
+from fsseg.adaptation.outcome import fingerprint
 from fsseg.adaptation.target import LabelledDataset
 from fsseg.adaptation.task import Task
 from fsseg.config.adaptation import AdaptationSettings

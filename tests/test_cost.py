@@ -130,7 +130,7 @@ def test_advice_is_given_where_memory_is_short_or_the_training_long() -> None:
 def test_a_dry_run_tells_the_cost_and_resamples_one_case_of_large_structures(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    monkeypatch.setattr("fsseg.adaptation.plan.CACHE_NAME", "no_cache")
+    monkeypatch.setattr("fsseg.adaptation.prepare.CACHE_NAME", "no_cache")
     monkeypatch.setattr("fsseg.adaptation.support._SAFE_VOXELS", 1)
     made: list[str] = []
     volume = CasePreprocessor.volume

@@ -13,7 +13,6 @@ from fsseg.adaptation.job import Job
 from fsseg.adaptation.start import Start
 from fsseg.adaptation.training import train
 from fsseg.config.manifest import peak_memory_mib
-from fsseg.data.channels import channel_names
 from fsseg.training.cost import BatchClock
 from fsseg.training.cost_advice import Demand, PlannedStep, Remedies, said
 from fsseg.training.memory import MIB, device_available_mib, host_available_mib
@@ -154,7 +153,7 @@ def _planned(start: Start) -> PlannedStep:
     job = start.job
     return PlannedStep(
         network=start.network.network,
-        channels=len(channel_names(job.base.dataset_json)),
+        channels=len(job.base.channel_names),
         patch=job.patch_size,
         # Where features alone are read, the network runs once over a crop, without a backward pass.
         batch=1 if job.method.reads_features_only else job.batch_size,

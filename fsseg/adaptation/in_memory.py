@@ -8,8 +8,9 @@ from torch import nn
 
 from fsseg.adaptation.estimate import Estimate
 from fsseg.adaptation.fitted import TrainingFacts
+from fsseg.adaptation.outcome import Outcome
 from fsseg.adaptation.plan import AdaptPlan
-from fsseg.adaptation.result import Outcome, write_outcome
+from fsseg.adaptation.result import write_outcome
 from fsseg.config.run_folder import new_run_folder
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.prediction.model import PredictionModel

@@ -7,7 +7,6 @@ from fsseg.adaptation.job import Job
 from fsseg.adaptation.start import Start
 from fsseg.checkpoints.base_channels import ignored_channel_notes
 from fsseg.config.recipes import Rates, Recipe
-from fsseg.data.channels import channel_names
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.nnunet.model_folder import TILE_STEP_SIZE, ModelFolder
 from fsseg.nnunet.normalization import ranges_beyond_unit
@@ -82,7 +81,7 @@ def _scaling_notes(base: ModelFolder, recipe: Recipe) -> list[str]:
     if recipe.augmentation != "intensity_shift":
         return []
     ranges = ranges_beyond_unit(base.configuration_manager().normalization_schemes, base.plans)
-    names = channel_names(base.dataset_json)
+    names = base.channel_names
     listed = ", ".join(f"{name} by {words}" for name, words in zip(names, ranges, strict=True) if words)
     if not listed:
         return []

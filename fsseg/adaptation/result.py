@@ -1,41 +1,16 @@
-"""The result of a task: trained, estimated, and written into a run folder."""
+"""What a run folder keeps of an adaptation, and what is told of it."""
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsseg.adaptation.estimate import Estimate, FoldScores, leave_one_out
-from fsseg.adaptation.fitted import FittedNetwork, TrainingFacts, fit_network
-from fsseg.adaptation.plan import AdaptPlan, Prepared
+from fsseg.adaptation.estimate import Estimate
+from fsseg.adaptation.fitted import TrainingFacts
+from fsseg.adaptation.outcome import UNFINISHED, Outcome
+from fsseg.adaptation.plan import AdaptPlan
 from fsseg.adaptation.run_files import write_fitted
-from fsseg.adaptation.task import Task
 from fsseg.config.json_files import write_json
-from fsseg.config.staging import clear_staging
-from fsseg.data.volumes import Volume
-from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
-
-log = logging.getLogger(__name__)
-
-UNFINISHED = "training*"  # both of these files
-TRAINING_NAME = "training.pt"  # the state of a training that has not ended
-FOLDS_NAME = "training_estimate.json"  # the folds of a leave-one-out that has not ended
-_DECIDES_NOTHING = {"out", "pool", "test", "estimate", "checkpoint"}  # of a request: or said by the job
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A task that is done, in memory.
-
-    Attributes:
-        prepared: what it started from.
-        fitted: the trained network.
-        estimate: the DSC to expect by structure; None if it was not asked for.
-    """
-
-    prepared: Prepared
-    fitted: FittedNetwork
-    estimate: Estimate | None
+from fsseg.config.results import plain
 
 
 @dataclass(frozen=True)
@@ -67,35 +42,6 @@ class AdaptResult:
     outcome: Outcome
 
 
-def fingerprint(task: Task, volumes: list[Volume]) -> str:
-    """Return a hash of what decides the training of a task; a state with another one is not gone on with."""
-    decides = task.request.model_dump(mode="json", exclude=_DECIDES_NOTHING)
-    return fingerprint_of({**decides, **task.job.decides()}, volumes)
-
-
-def carry_out(prepared: Prepared, staging: Path | None = None) -> Outcome:
-    """Estimate if that was asked for, and train; what was begun in the staging folder goes on.
-
-    Args:
-        prepared: what to train.
-        staging: where the state is kept; None keeps none.
-    """
-    task, start, manifest = prepared.task, prepared.start, prepared.manifest
-    checkpoint, folds = None, FoldScores(None, "")
-    if staging is not None:
-        clear_staging(staging, keep=UNFINISHED)
-        checkpoint = FitCheckpoint(staging / TRAINING_NAME, fingerprint(task, prepared.support.volumes))
-        folds = FoldScores(staging / FOLDS_NAME, checkpoint.fingerprint)
-    estimate = leave_one_out(task.job, start.volumes, folds) if task.request.estimate == "loo" else None
-    fitted = fit_network(start, f"adapt {task.job.method_name}", checkpoint)
-    manifest.add(**fitted.facts.as_dict(), ranks=fitted.ranks, merged=fitted.merges)
-    manifest.add(feature_cache=fitted.training.feature_cache, estimate=_plain(estimate), silent=fitted.silent)
-    manifest.add_seconds(fitted.training.earlier_seconds + folds.earlier_seconds)
-    for note in fitted.silent:
-        log.warning("%s", note)
-    return Outcome(prepared, fitted, estimate)
-
-
 def write_outcome(outcome: Outcome, staging: Path, out: Path) -> AdaptResult:
     """Write what a run folder keeps.
 
@@ -107,7 +53,7 @@ def write_outcome(outcome: Outcome, staging: Path, out: Path) -> AdaptResult:
     prepared, fitted, estimate = outcome.prepared, outcome.fitted, outcome.estimate
     prepared.task.split.save(staging)
     if estimate is not None:
-        write_json(staging / "estimate.json", _plain(estimate))
+        write_json(staging / "estimate.json", plain(estimate))
     write_fitted(staging, fitted, estimate)
     if fitted.merges:
         fitted.merged_model().write(staging)
@@ -125,7 +71,3 @@ def write_outcome(outcome: Outcome, staging: Path, out: Path) -> AdaptResult:
         manifest=prepared.manifest.write(staging),
         outcome=outcome,
     )
-
-
-def _plain(estimate: Estimate | None) -> dict[str, Any] | None:
-    return None if estimate is None else {name: spread.model_dump(mode="json") for name, spread in estimate.items()}

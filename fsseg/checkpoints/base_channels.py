@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from fsseg.checkpoints.family import ANY_MODALITY
 from fsseg.checkpoints.input_channels import spelled
 from fsseg.config.errors import UsageError
-from fsseg.data.channels import channel_names, same_channels
+from fsseg.data.channels import same_channels
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.ignored_channels import ignored_channels
 from fsseg.models.networks import total_strides
@@ -46,7 +46,7 @@ def require_channels(base: ModelFolder, theirs: Sequence[str], dataset: str, rem
         dataset: its name.
         remedy: says what to do, given what --channels of `fsseg import` would have to be.
     """
-    ours = channel_names(base.dataset_json)
+    ours = base.channel_names
     if same_channels(ours, theirs) or (len(ours) == len(theirs) and set(ours) == {ANY_MODALITY}):
         return
     words = " ".join(shlex.quote(_word(name, ours)) for name in theirs)
@@ -57,7 +57,7 @@ def require_channels(base: ModelFolder, theirs: Sequence[str], dataset: str, rem
 
 def ignored_channel_notes(base: ModelFolder, adapted: AdaptedNetwork) -> list[str]:
     """Say which image channels an adaptation ignores: they start at zero, and nothing that is trained changes that."""
-    names = channel_names(base.dataset_json)
+    names = base.channel_names
     if len(names) == 1:
         return []
     strides = total_strides(base.configuration_manager().configuration["architecture"])

@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from fsseg.config.json_files import read_json, write_json
 from fsseg.config.pretraining import PLANS_KEY
 from fsseg.config.recipes import Activation
 from fsseg.data.assembly import head_labels
+from fsseg.data.channels import channel_names
 from fsseg.data.dataset_json import read_dataset_json
 from fsseg.data.splits import SUPPORT_KEY
 from fsseg.data.structures import Structures, structures_of_dataset_json
@@ -65,7 +66,7 @@ class ModelFolder:
     tile_step_size: float = TILE_STEP_SIZE
 
     @classmethod
-    def read(cls, path: Path, file: Path | None = None) -> Self:
+    def read(cls, path: Path, file: Path | None = None) -> "ModelFolder":
         """Read a model folder as `fsseg pretrain`, `fsseg import`, `fsseg adapt` and nnU-Net leave it.
 
         Example:
@@ -114,7 +115,7 @@ class ModelFolder:
         step = {TILE_STEP_KEY: self.tile_step_size}
         save_checkpoint(fold / CHECKPOINT_NAME, self.weights, self.configuration, self.mirroring_axes, **step)
 
-    def checked(self) -> Self:
+    def checked(self) -> "ModelFolder":
         """Return the model with the defaults of its files filled in.
 
         Raises:
@@ -128,6 +129,11 @@ class ModelFolder:
     def stock_plans(self) -> dict[str, Any]:
         """The plans without the settings of the training that made this model; a model made from it has others."""
         return {key: value for key, value in self.plans.items() if key != PLANS_KEY}
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """The image channels that the network takes, in order."""
+        return channel_names(self.dataset_json)
 
     @property
     def settings(self) -> dict[str, Any]:

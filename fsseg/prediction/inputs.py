@@ -8,7 +8,6 @@ from pathlib import Path
 from fsseg.config.errors import UsageError, first_of
 from fsseg.config.manifest import sha256_of_files
 from fsseg.data.case_names import misread_names
-from fsseg.data.channels import channel_names
 from fsseg.data.dicom_series import folders_with_dicom, is_dicom
 from fsseg.data.folder_listing import files_of, listed
 from fsseg.nnunet.model_folder import ModelFolder
@@ -93,7 +92,7 @@ class InputFinder:
 
     def __init__(self, model: ModelFolder) -> None:
         self.ending: str = model.dataset_json["file_ending"]
-        self.channels = channel_names(model.dataset_json)
+        self.channels = model.channel_names
         self.reader = model.plans_manager().image_reader_writer_class.__name__
         self.endings = tuple(dict.fromkeys([self.ending, *_ENDINGS.get(self.reader, ())]))
 

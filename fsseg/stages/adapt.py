@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from fsseg.adaptation.plan import AdaptPlan, planned, prepare, unannounced
-from fsseg.adaptation.result import UNFINISHED, AdaptResult, carry_out, write_outcome
+from fsseg.adaptation.outcome import UNFINISHED, carry_out
+from fsseg.adaptation.plan import AdaptPlan
+from fsseg.adaptation.prepare import planned, prepare, unannounced
+from fsseg.adaptation.result import AdaptResult, write_outcome
 from fsseg.adaptation.task import make_task
 from fsseg.config.adaptation import RunRequest
 from fsseg.config.run_folder import new_run_folder, require_new
