@@ -49,7 +49,7 @@ from fsseg.training.cost import kept_for_backward, mib_of
 from fsseg.training.feature_cache import head_input
 from fsseg.training.losses import MaskedLoss, mean_bce_dice
 from fsseg.training.placement import mixed_precision, place
-from fsseg.training.step import gradient_scaler, optimisation_step
+from fsseg.training.step import Optimisation, gradient_scaler, optimisation_step
 
 STRUCTURES = 7
 ALL_METHODS = [name for name in method_names() if ":" not in name]
@@ -118,12 +118,8 @@ class Trainer:
         with checkpointed(self.adapted.network, enabled=self.variant.checkpointed):
             started = self._now()  # a training finds the blocks to checkpoint once, not in every step
             optimisation_step(
+                Optimisation(self.optimizer, self.parameters, self.device, self.precision, self.scaler),
                 self._loss,
-                optimizer=self.optimizer,
-                parameters=self.parameters,
-                device=self.device,
-                precision=self.precision,
-                scaler=self.scaler,
                 before_step=lambda: self.adapted.method.before_step(self.adapted.network),
             )
             self.adapted.method.after_step(self.adapted.network, RATE)

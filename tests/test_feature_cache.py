@@ -33,6 +33,7 @@ from fsseg.training.feature_cache import cache_features, head_input
 from fsseg.training.feature_pool import FEWEST_CROPS, GIB, FeaturePool, room_for
 from fsseg.training.fit import FitResult, fit
 from fsseg.training.losses import MaskedLoss, mean_bce_dice
+from fsseg.training.plan import Inputs, TrainingPlan
 from fsseg.training.schedule import PlateauRule, WarmupStableDecay
 from fsseg.training.targets import TargetTable
 
@@ -101,17 +102,7 @@ def train(
     groups = adapted.parameter_groups(Rates(1e-2, 1e-2, 1e-2))
     schedule = WarmupStableDecay(steps, PlateauRule(), warmup_steps=2)
     return fit(
-        adapted,
-        forward,
-        lambda _: batches,
-        TABLE,
-        groups=groups,
-        schedule=schedule,
-        loss=LOSS,
-        weight_decay=0.0,
-        device=device,
-        precision="auto",
-        seed=0,
+        adapted, Inputs(forward, lambda _: batches, TABLE), TrainingPlan(groups, schedule, LOSS, 0.0, device, "auto", 0)
     )
 
 

@@ -28,6 +28,7 @@ from fsseg.methods.residual_adapter import CentralTap
 from fsseg.methods.ssf import Scale, ScaleAndShift
 from fsseg.training.fit import fit
 from fsseg.training.losses import MaskedLoss, fseft
+from fsseg.training.plan import Inputs, TrainingPlan
 from fsseg.training.schedule import PlateauRule, WarmupStableDecay
 from fsseg.training.targets import TargetTable
 
@@ -506,11 +507,8 @@ def fitted(network: AdaptedNetwork, steps: int) -> list[float]:
         "labels": torch.zeros(2, 2, 8, 8, 8, dtype=torch.int16),
         "zone_annotated": torch.ones(2, 1, STRUCTURES, dtype=torch.bool),
     }
-    result = fit(
-        network,
-        network.network,
-        lambda _: [batch] * steps,
-        TargetTable(torch.zeros(1, STRUCTURES, dtype=torch.bool)),
+    table = TargetTable(torch.zeros(1, STRUCTURES, dtype=torch.bool))
+    plan = TrainingPlan(
         groups=network.parameter_groups(Rates(method=0.01, decoder=1.0, head=1.0)),
         schedule=WarmupStableDecay(steps, PlateauRule(), warmup_steps=1),
         loss=MaskedLoss(fseft),
@@ -519,7 +517,7 @@ def fitted(network: AdaptedNetwork, steps: int) -> list[float]:
         precision="auto",
         seed=0,
     )
-    return result.losses
+    return fit(network, Inputs(network.network, lambda _: [batch] * steps, table), plan).losses
 
 
 @pytest.mark.parametrize(

@@ -296,16 +296,13 @@ def test_what_is_random_in_a_step_follows_from_its_number(
 
 
 def test_accumulated_batches_are_averaged_into_one_step() -> None:
-    from fsseg.training.step import optimisation_step
+    from fsseg.training.step import Optimisation, optimisation_step
 
     def weight_after(*targets: float) -> float:
         weight = torch.nn.Parameter(torch.zeros(1))
         value, _ = optimisation_step(
+            Optimisation(torch.optim.SGD([weight], 0.1), [weight], torch.device("cpu"), "float32"),
             *[lambda target=target: (weight - target).square().sum() for target in targets],
-            optimizer=torch.optim.SGD([weight], 0.1),
-            parameters=[weight],
-            device=torch.device("cpu"),
-            precision="float32",
         )
         assert value == pytest.approx(np.mean([target**2 for target in targets]))
         return weight.item()
@@ -659,7 +656,7 @@ def test_no_other_command_deletes_an_unfinished_training(
 
 
 def test_a_method_sees_no_gradients_of_a_step_that_the_scaler_skips() -> None:
-    from fsseg.training.step import optimisation_step
+    from fsseg.training.step import Optimisation, optimisation_step
 
     weight = torch.nn.Parameter(torch.ones(1))
     seen: list[float] = []
@@ -687,14 +684,11 @@ def test_a_method_sees_no_gradients_of_a_step_that_the_scaler_skips() -> None:
         def update(self) -> None:
             pass
 
+    optimizer = torch.optim.SGD([weight], 0.1)
     for factor in (float("inf"), 1.0):
         _, stepped = optimisation_step(
+            Optimisation(optimizer, [weight], torch.device("cpu"), "float32", Scaler()),  # type: ignore[arg-type]
             lambda factor=factor: (weight * factor).sum(),
-            optimizer=torch.optim.SGD([weight], 0.1),
-            parameters=iter([weight]),
-            device=torch.device("cpu"),
-            precision="float32",
-            scaler=Scaler(),  # type: ignore[arg-type]
             before_step=lambda: seen.append(weight.grad.item()),  # type: ignore[union-attr]
         )
         assert stepped == np.isfinite(factor)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fsseg.training.schedule import CosineEpochs, PlateauRule, WarmupStableDecay
 from fsseg.training.seeding import seeded
-from fsseg.training.step import CLIP_NORM, gradient_scaler, optimisation_step
+from fsseg.training.step import CLIP_NORM, Optimisation, gradient_scaler, optimisation_step
 
 CPU = torch.device("cpu")
 NEVER = PlateauRule(window=10**6)
@@ -173,12 +173,7 @@ def test_step_descends_along_the_gradient(scaled: bool) -> None:
     reference, reference_optimizer = linear()
     scaler = torch.amp.GradScaler("cpu") if scaled else None
     loss, stepped = optimisation_step(
-        loss_of(layer),
-        optimizer=optimizer,
-        parameters=layer.parameters(),
-        device=CPU,
-        precision="float32",
-        scaler=scaler,
+        Optimisation(optimizer, list(layer.parameters()), CPU, "float32", scaler), loss_of(layer)
     )
     expected = loss_of(reference)()
     expected.backward()
@@ -192,17 +187,11 @@ def test_step_is_skipped_and_says_so_when_the_scaler_finds_infinite_gradients() 
     layer, optimizer = linear()
     before = layer.weight.detach().clone()
     scaler = torch.amp.GradScaler("cpu")
-    common = {
-        "optimizer": optimizer,
-        "parameters": list(layer.parameters()),
-        "device": CPU,
-        "precision": "float32",
-        "scaler": scaler,
-    }
-    _, stepped = optimisation_step(loss_of(layer, float("inf")), **common)
+    optimisation = Optimisation(optimizer, list(layer.parameters()), CPU, "float32", scaler)
+    _, stepped = optimisation_step(optimisation, loss_of(layer, float("inf")))
     assert stepped is False
     assert torch.equal(layer.weight, before)
-    loss, stepped = optimisation_step(loss_of(layer), **common)
+    loss, stepped = optimisation_step(optimisation, loss_of(layer))
     assert stepped is True
     assert np.isfinite(loss)
     assert not torch.equal(layer.weight, before)
@@ -213,12 +202,7 @@ def test_a_growing_scale_is_no_skipped_step() -> None:
     layer, optimizer = linear()
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0, growth_interval=1)
     _, stepped = optimisation_step(
-        loss_of(layer),
-        optimizer=optimizer,
-        parameters=layer.parameters(),
-        device=CPU,
-        precision="float32",
-        scaler=scaler,
+        Optimisation(optimizer, list(layer.parameters()), CPU, "float32", scaler), loss_of(layer)
     )
     assert scaler.get_scale() == 4.0
     assert stepped is True
@@ -229,14 +213,7 @@ def test_gradient_norm_is_clipped(scaled: bool) -> None:
     layer, optimizer = linear()
     before = [p.detach().clone() for p in layer.parameters()]
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0) if scaled else None
-    optimisation_step(
-        loss_of(layer, 1e6),
-        optimizer=optimizer,
-        parameters=layer.parameters(),
-        device=CPU,
-        precision="float32",
-        scaler=scaler,
-    )
+    optimisation_step(Optimisation(optimizer, list(layer.parameters()), CPU, "float32", scaler), loss_of(layer, 1e6))
     moved = torch.cat([(p - b).flatten() for p, b in zip(layer.parameters(), before, strict=True)])
     assert moved.norm().item() == pytest.approx(0.1 * CLIP_NORM, rel=1e-5)
 
@@ -254,12 +231,8 @@ def test_before_step_sees_unscaled_gradients_and_its_change_is_used() -> None:
         layer.weight.grad.zero_()
 
     optimisation_step(
+        Optimisation(optimizer, list(layer.parameters()), CPU, "float32", torch.amp.GradScaler("cpu")),
         loss_of(layer),
-        optimizer=optimizer,
-        parameters=layer.parameters(),
-        device=CPU,
-        precision="float32",
-        scaler=torch.amp.GradScaler("cpu"),
         before_step=drop_weight_gradient,
     )
     torch.testing.assert_close(seen[0], reference.weight.grad, rtol=0, atol=1e-6)
@@ -270,9 +243,7 @@ def test_before_step_sees_unscaled_gradients_and_its_change_is_used() -> None:
 def test_gradients_do_not_add_up_over_steps() -> None:
     layer, optimizer = linear()
     for _ in range(2):
-        optimisation_step(
-            loss_of(layer), optimizer=optimizer, parameters=layer.parameters(), device=CPU, precision="float32"
-        )
+        optimisation_step(Optimisation(optimizer, list(layer.parameters()), CPU, "float32"), loss_of(layer))
         last = layer.weight.grad
     again = nn.Linear(3, 2)
     again.load_state_dict({name: p + 0.1 * p.grad for name, p in layer.named_parameters()})  # undo the last step

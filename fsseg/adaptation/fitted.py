@@ -8,8 +8,9 @@ from fsseg.adaptation.start import Start
 from fsseg.adaptation.support_check import silent_notes
 from fsseg.adaptation.training import train
 from fsseg.nnunet.model_folder import ModelFolder
-from fsseg.training.fit import FitResult, OnStep, unreported
+from fsseg.training.fit import FitResult
 from fsseg.training.fit_checkpoint import FitCheckpoint
+from fsseg.training.plan import OnStep, unreported
 
 _LAST_STEPS = 50  # over which the loss at the end is averaged
 _OF_THIS_MACHINE = ("fit_seconds", "resumed_at")  # and not of the result, so that equal trainings give equal files

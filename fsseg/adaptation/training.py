@@ -13,15 +13,15 @@ from fsseg.adaptation.start import Start
 from fsseg.config.recipes import Activation, Recipe
 from fsseg.data.crops import CropSampler
 from fsseg.data.volumes import Volume
-from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.models.parts import parts_of
 from fsseg.nnunet.augmentation import crop_size_for, intensity_shift, training_augmentation
 from fsseg.training.cost import BatchClock
 from fsseg.training.crop_batches import Crops, batches
 from fsseg.training.feature_cache import cache_features
-from fsseg.training.fit import FitResult, OnStep, fit, fit_closed_form, unreported
+from fsseg.training.fit import FitResult, fit, fit_closed_form
 from fsseg.training.fit_checkpoint import FitCheckpoint
 from fsseg.training.losses import Formula, MaskedLoss, fseft, mean_bce_dice, softmax_ce_dice
+from fsseg.training.plan import Inputs, OnStep, TrainingPlan, Watch, unreported
 from fsseg.training.schedule import CosineEpochs, PlateauRule, Schedule, WarmupStableDecay
 from fsseg.training.targets import TargetTable
 
@@ -44,7 +44,7 @@ def train(
 ) -> FitResult:
     """Train a network on its volumes by the job's recipe, or go on from a checkpoint.
 
-    A method that reads the last features only is trained, or solved, on the features of a fixed pool of crops.
+    A method that reads the last features only is trained, or fitted, on the features of a fixed pool of crops.
 
     Args:
         start: job, network and volumes; the network is changed in place.
@@ -53,37 +53,45 @@ def train(
         on_step: is told of every step.
         clock: times the steps.
     """
-    adapted, volumes = start.network, start.volumes
-    job = replace(start.job, recipe=start.job.recipe.for_cases(len(volumes)))
-    recipe, batch_size = job.recipe, job.batch_size
-    used = recipe.max_steps * batch_size
-    if not job.method.reads_features_only:
+    job = replace(start.job, recipe=start.job.recipe.for_cases(len(start.volumes)))
+    start = replace(start, job=job)
+    watch = Watch(label, checkpoint, on_step)
+    return _on_features(start, watch, clock) if job.method.reads_features_only else _on_crops(start, watch, clock)
 
-        def crops_from(step: int) -> Iterable[dict[str, Tensor]]:
-            left = _crops(job, volumes, used, first=step * batch_size)
-            return batches(left, batch_size, 0, pin_memory=job.device.type == "cuda")
 
-        return _fit(job, adapted, adapted.network, _timed(crops_from, clock), label, checkpoint, on_step)
-    count = _pool_size(recipe, len(volumes))
-    count = count if job.method.training_free else min(count, used)
-    crops = _crops(job, volumes, count)
+def _on_crops(start: Start, watch: Watch, clock: BatchClock | None) -> FitResult:
+    """Train with the network in the loop, on crops that never recur."""
+    job, size = start.job, start.job.batch_size
+
+    def crops_from(step: int) -> Iterable[dict[str, Tensor]]:
+        left = _crops(job, start.volumes, job.recipe.max_steps * size, first=step * size)
+        return batches(left, size, 0, pin_memory=job.device.type == "cuda")
+
+    return _fit(start, start.network.network, _timed(crops_from, clock), watch)
+
+
+def _on_features(start: Start, watch: Watch, clock: BatchClock | None) -> FitResult:
+    """Train the head, or set it without a step, on the features of a pool of crops."""
+    job, network = start.job, start.network.network
+    recipe, size = job.recipe, job.batch_size
+    count = _pool_size(recipe, len(start.volumes))
+    count = count if job.method.training_free else min(count, recipe.max_steps * size)
     pool = cache_features(
-        adapted.network,
-        crops,
+        network,
+        _crops(job, start.volumes, count),
         gib=recipe.feature_cache_gib,
         device=job.device,
         precision=recipe.precision,
-        label=label,
+        label=watch.label,
     )
+
+    def features_from(step: int) -> Iterable[dict[str, Tensor]]:
+        return islice(pool.batches(size, job.seed, recipe.crops_per_volume or 1), step, None)
+
     if job.method.training_free:
-        result = fit_closed_form(adapted, pool, _table(job), job.channel_names)
+        result = fit_closed_form(start.network, pool, _table(job), job.channel_names)
     else:
-
-        def features_from(step: int) -> Iterable[dict[str, Tensor]]:
-            return islice(pool.batches(batch_size, job.seed, recipe.crops_per_volume or 1), step, None)
-
-        head = parts_of(adapted.network).head
-        result = _fit(job, adapted, head, _timed(features_from, clock), label, checkpoint, on_step)
+        result = _fit(start, parts_of(network).head, _timed(features_from, clock), watch)
     return replace(result, seconds=result.seconds + pool.seconds, feature_cache=pool.report())
 
 
@@ -119,22 +127,10 @@ def _table(job: Job) -> TargetTable:
     return TargetTable(members, background=job.recipe.activation == "softmax")
 
 
-def _fit(
-    job: Job,
-    adapted: AdaptedNetwork,
-    forward: nn.Module,
-    batches_from: BatchesFrom,
-    label: str,
-    checkpoint: FitCheckpoint | None,
-    on_step: OnStep,
-) -> FitResult:
-    recipe = job.recipe
-    return fit(
-        adapted,
-        forward,
-        batches_from,
-        _table(job),
-        groups=adapted.parameter_groups(recipe.rates(job.method.family)),
+def _fit(start: Start, forward: nn.Module, batches_from: BatchesFrom, watch: Watch) -> FitResult:
+    job, recipe = start.job, start.job.recipe
+    plan = TrainingPlan(
+        groups=start.network.parameter_groups(recipe.rates(job.method.family)),
         schedule=_schedule(recipe),
         loss=MaskedLoss(_FORMULAS[recipe.loss, recipe.activation], recipe.activation),
         weight_decay=recipe.weight_decay,
@@ -142,10 +138,8 @@ def _fit(
         precision=recipe.precision,
         seed=job.seed,
         checkpoint_activations=recipe.checkpoint_activations,
-        checkpoint=checkpoint,
-        on_step=on_step,
-        label=label,
     )
+    return fit(start.network, Inputs(forward, batches_from, _table(job)), plan, watch)
 
 
 def _schedule(recipe: Recipe) -> Schedule:

@@ -2,15 +2,14 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fsseg.config.base import Precision
 from fsseg.config.errors import FssegError
 from fsseg.config.progress import Progress
 from fsseg.config.stopping import stops_after_step
@@ -19,21 +18,16 @@ from fsseg.models.parts import parts_of
 from fsseg.training.activation_checkpointing import checkpointed
 from fsseg.training.course import Course
 from fsseg.training.feature_pool import FeaturePool
-from fsseg.training.fit_checkpoint import FitCheckpoint, fit_state, restore_fit
+from fsseg.training.fit_checkpoint import fit_state, restore_fit
 from fsseg.training.placement import place
-from fsseg.training.schedule import Schedule
+from fsseg.training.plan import Inputs, TrainingPlan, Watch
 from fsseg.training.seeding import seeded
-from fsseg.training.step import gradient_scaler, optimisation_step
+from fsseg.training.step import Optimisation, gradient_scaler, optimisation_step
 from fsseg.training.targets import TargetTable
 
 logger = logging.getLogger(__name__)
 
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-OnStep = Callable[[Sequence[float], Mapping[str, float]], None]
-
-
-def unreported(_losses: Sequence[float], _rates: Mapping[str, float]) -> None:
-    """Take no note of a step."""
+_UNWATCHED = Watch()
 
 
 @dataclass(frozen=True)
@@ -57,101 +51,101 @@ class FitResult:
     feature_cache: dict[str, float] | None = None
 
 
-def fit(
-    adapted: AdaptedNetwork,
-    forward: nn.Module,
-    batches: Callable[[int], Iterable[dict[str, Tensor]]],
-    table: TargetTable,
-    *,
-    groups: list[dict],
-    schedule: Schedule,
-    loss: Loss,
-    weight_decay: float,
-    device: torch.device,
-    precision: Precision,
-    seed: int,
-    checkpoint_activations: bool = False,
-    checkpoint: FitCheckpoint | None = None,
-    on_step: OnStep = unreported,
-    label: str = "adapt",
-) -> FitResult:
+def fit(adapted: AdaptedNetwork, inputs: Inputs, plan: TrainingPlan, watch: Watch = _UNWATCHED) -> FitResult:
     """Train what `adapted` trains until the schedule ends.
 
     Ctrl-C and SIGTERM wait for the end of a step, and its state is saved.
 
     Args:
-        adapted: network and method; the network is moved to `device`.
-        forward: gives logits from the "image" of a batch: the network, or its head where batches hold features.
-        batches: gives the batches from a step on, until `schedule.max_steps`, on any device.
-        table: meaning of the label integers.
-        groups: AdamW parameter groups with their learning rates.
-        schedule: learning-rate factor and end of training.
-        loss: scalar of logits, target and validity, all (B, C, D, H, W).
-        weight_decay: of AdamW.
-        device: where to train.
-        precision: in which the network computes.
-        seed: decides, with the number of a step, what is random in it, such as dropout.
-        checkpoint_activations: compute activations again in the backward pass instead of keeping them.
-        checkpoint: keeps the state; a training of which it has one goes on.
-        on_step: called after every step with the losses of all steps so far and the learning rates by group.
-        label: what the progress is called.
+        adapted: network and method; the network is moved to the plan's device.
+        inputs: what to train on.
+        plan: how.
+        watch: who follows it.
 
     Raises:
         FssegError: the loss is not finite.
     """
-    network, method = place(adapted.network, device), adapted.method
-    optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay)
-    rates = [group["lr"] for group in optimizer.param_groups]
-    scaler = gradient_scaler(device, precision)
-    parameters = list(adapted.trainable().values())
-    adapted.train_mode()
-    method.on_training_start(network, schedule.earliest_end)
-    state = None if checkpoint is None else checkpoint.load()
-    if state is not None:
-        restore_fit(adapted, optimizer, scaler, schedule, state)
+    schedule = plan.schedule
+    training = _Training(adapted, plan)
+    course = training.go_on(watch)
     done = len(schedule.losses)
-    course = Course() if state is None else Course.going_on(state.get("course"), done)
-    if schedule.ended:
-        logger.info("%s had taken its %d steps when it was stopped.", label, done)
-    elif state is not None:
-        logger.info("%s goes on at step %d of %d.", label, done + 1, schedule.max_steps)
-    keep = partial(fit_state, adapted, optimizer, scaler, schedule, course)
+    keep = partial(fit_state, adapted, training.optimizer, training.scaler, schedule, course)
     with (
         stops_after_step() as stop,
-        checkpointed(network, enabled=checkpoint_activations),
-        Progress(label, schedule.max_steps, "step", done=done) as progress,
+        checkpointed(training.network, enabled=plan.checkpoint_activations),
+        Progress(watch.label, schedule.max_steps, "step", done=done) as progress,
     ):
-        for batch in () if schedule.ended else batches(done):
-            factor = schedule.factor()
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * factor
-            with seeded(seed, len(schedule.losses)):  # a training that goes on sees the same dropout
-                value, stepped = optimisation_step(
-                    _compute_loss(forward, loss, batch, table, device),
-                    optimizer=optimizer,
-                    parameters=parameters,
-                    device=device,
-                    precision=precision,
-                    scaler=scaler,
-                    penalty=lambda: method.penalty(network),
-                    before_step=lambda: method.before_step(network),
-                )
-                if stepped:
-                    method.after_step(network, _method_rate(optimizer))
-            if not np.isfinite(value):
-                raise FssegError(
-                    f"The loss became {value} at step {len(schedule.losses) + 1}; lower the learning rate."
-                )
+        for batch in () if schedule.ended else inputs.batches(done):
+            value = training.step(inputs, batch)
             progress.advance(value)
             ended = schedule.record(value)
-            on_step(schedule.losses, {group["name"]: group["lr"] for group in optimizer.param_groups})
-            if checkpoint is not None and (stop.number or not ended):
-                checkpoint.save(keep, now=bool(stop.number))
+            watch.on_step(schedule.losses, training.rates())
+            if watch.checkpoint is not None and (stop.number or not ended):
+                watch.checkpoint.save(keep, now=bool(stop.number))
             stop.obey()
             if ended:
                 break
-    network.eval()
+    training.network.eval()
     return FitResult(schedule.losses, schedule.plateau, course.seconds, course.earlier_seconds, course.resumed_at)
+
+
+class _Training:
+    """A training under way: the network on its device, the optimiser, and a step."""
+
+    def __init__(self, adapted: AdaptedNetwork, plan: TrainingPlan) -> None:
+        self.network = place(adapted.network, plan.device)
+        self.optimizer = torch.optim.AdamW(plan.groups, weight_decay=plan.weight_decay)
+        self.scaler = gradient_scaler(plan.device, plan.precision)
+        self._adapted, self._plan = adapted, plan
+        self._full_rates = [group["lr"] for group in self.optimizer.param_groups]
+        trained = list(adapted.trainable().values())
+        self._optimisation = Optimisation(self.optimizer, trained, plan.device, plan.precision, self.scaler)
+        adapted.train_mode()
+        adapted.method.on_training_start(self.network, plan.schedule.earliest_end)
+
+    def go_on(self, watch: Watch) -> Course:
+        """Load the state of a training that was stopped, where there is one; return its clock."""
+        schedule = self._plan.schedule
+        state = None if watch.checkpoint is None else watch.checkpoint.load()
+        if state is None:
+            return Course()
+        restore_fit(self._adapted, self.optimizer, self.scaler, schedule, state)
+        done = len(schedule.losses)
+        if schedule.ended:
+            logger.info("%s had taken its %d steps when it was stopped.", watch.label, done)
+        else:
+            logger.info("%s goes on at step %d of %d.", watch.label, done + 1, schedule.max_steps)
+        return Course.going_on(state.get("course"), done)
+
+    def step(self, inputs: Inputs, batch: dict[str, Tensor]) -> float:
+        """Take the next step; return its loss."""
+        plan, method = self._plan, self._adapted.method
+        factor = plan.schedule.factor()
+        for group, rate in zip(self.optimizer.param_groups, self._full_rates, strict=True):
+            group["lr"] = rate * factor
+        number = len(plan.schedule.losses)
+        with seeded(plan.seed, number):  # a training that goes on sees the same dropout
+            value, stepped = optimisation_step(
+                self._optimisation,
+                _compute_loss(inputs, plan, batch),
+                penalty=lambda: method.penalty(self.network),
+                before_step=lambda: method.before_step(self.network),
+            )
+            if stepped:
+                method.after_step(self.network, self.rates().get("method", 0.0))
+        if not np.isfinite(value):
+            raise FssegError(f"The loss became {value} at step {number + 1}; lower the learning rate.")
+        return value
+
+    def rates(self) -> dict[str, float]:
+        """Return the learning rates of this step by the name of their group."""
+        return {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+
+
+def _compute_loss(inputs: Inputs, plan: TrainingPlan, batch: dict[str, Tensor]) -> Callable[[], Tensor]:
+    image = batch["image"].to(plan.device, non_blocking=True)
+    target, valid = inputs.table.expand(batch["labels"].to(plan.device), batch["zone_annotated"].to(plan.device))
+    return lambda: plan.loss(inputs.forward(image), target, valid)
 
 
 def fit_closed_form(
@@ -171,15 +165,3 @@ def fit_closed_form(
     started = time.perf_counter()
     adapted.method.fit_closed_form(parts_of(adapted.network).head, partial(pool.labelled, table), structures)
     return FitResult([], plateau=False, seconds=time.perf_counter() - started)
-
-
-def _method_rate(optimizer: torch.optim.Optimizer) -> float:
-    return next((group["lr"] for group in optimizer.param_groups if group["name"] == "method"), 0.0)
-
-
-def _compute_loss(
-    forward: nn.Module, loss: Loss, batch: dict[str, Tensor], table: TargetTable, device: torch.device
-) -> Callable[[], Tensor]:
-    image = batch["image"].to(device, non_blocking=True)
-    target, valid = table.expand(batch["labels"].to(device), batch["zone_annotated"].to(device))
-    return lambda: loss(forward(image), target, valid)

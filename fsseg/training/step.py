@@ -1,6 +1,7 @@
 """One optimisation step, shared by pretraining and adaptation."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,26 +12,37 @@ from fsseg.training.placement import computing_dtype, mixed_precision
 CLIP_NORM = 12.0  # nnU-Net's
 
 
+@dataclass(frozen=True)
+class Optimisation:
+    """What a step changes, and how it computes.
+
+    Attributes:
+        optimizer: stepped once a step.
+        parameters: whose gradient norm is clipped to 12.
+        device: where the network is.
+        precision: of the forward passes, see `computing_dtype`.
+        scaler: gradient scaler of float16 training; None without.
+    """
+
+    optimizer: torch.optim.Optimizer
+    parameters: Sequence[nn.Parameter]
+    device: torch.device
+    precision: Precision
+    scaler: torch.amp.GradScaler | None = None
+
+
 def optimisation_step(
+    optimisation: Optimisation,
     *compute_losses: Callable[[], Tensor],
-    optimizer: torch.optim.Optimizer,
-    parameters: Iterable[nn.Parameter],
-    device: torch.device,
-    precision: Precision,
-    scaler: torch.amp.GradScaler | None = None,
     penalty: Callable[[], Tensor | None] | None = None,
     before_step: Callable[[], None] | None = None,
 ) -> tuple[float, bool]:
     """Forward, backward, clip and step.
 
     Args:
+        optimisation: what is changed, and how.
         compute_losses: each runs a forward pass and returns a scalar loss, in the given precision. Of several the mean
             is taken, one backward pass at a time.
-        optimizer: stepped once.
-        parameters: whose gradient norm is clipped to 12.
-        device: where the network is.
-        precision: of the forward passes, see `computing_dtype`.
-        scaler: gradient scaler of float16 training; None without.
         penalty: returns a scalar that is added to the loss before the backward pass, or None.
         before_step: called after the backward pass, with unscaled gradients; not when the scaler will skip the step.
 
@@ -38,30 +50,33 @@ def optimisation_step(
         The loss without the penalty (with it where only it is not finite), and whether the optimiser stepped: False
         when the scaler found infinite gradients and skipped.
     """
-    optimizer.zero_grad(set_to_none=True)
+    scaler, parameters = optimisation.scaler, optimisation.parameters
+    optimisation.optimizer.zero_grad(set_to_none=True)
     losses = []
     for compute_loss in compute_losses:
-        with mixed_precision(device, precision):
+        with mixed_precision(optimisation.device, optimisation.precision):
             loss = compute_loss() / len(compute_losses)
             extra = None if penalty is None else penalty()
             objective = loss if extra is None else loss + extra / len(compute_losses)
         (objective if scaler is None else scaler.scale(objective)).backward()
         losses.append(torch.where(objective.isfinite(), loss, objective).detach())
     if scaler is not None:
-        scaler.unscale_(optimizer)
-    parameters = list(parameters)
+        scaler.unscale_(optimisation.optimizer)
     if before_step is not None and (scaler is None or _are_finite(parameters)):
         before_step()
     torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
-    stepped = True
+    return float(sum(losses)), _step(optimisation.optimizer, scaler)
+
+
+def _step(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None) -> bool:
+    """Step; return whether the scaler, if there is one, let it."""
     if scaler is None:
         optimizer.step()
-    else:
-        scale = scaler.get_scale()
-        scaler.step(optimizer)
-        scaler.update()
-        stepped = scaler.get_scale() >= scale
-    return float(sum(losses)), stepped
+        return True
+    scale = scaler.get_scale()
+    scaler.step(optimizer)
+    scaler.update()
+    return scaler.get_scale() >= scale
 
 
 def _are_finite(parameters: Iterable[nn.Parameter]) -> bool:

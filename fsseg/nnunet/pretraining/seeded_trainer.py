@@ -15,7 +15,7 @@ from fsseg.nnunet.pretraining.optimizer import optimizer_and_schedule
 from fsseg.nnunet.pretraining.resumable_trainer import ResumableTrainer
 from fsseg.training.placement import place
 from fsseg.training.seeding import seeded
-from fsseg.training.step import optimisation_step
+from fsseg.training.step import Optimisation, optimisation_step
 
 
 class SeededTrainer(ResumableTrainer):
@@ -57,12 +57,7 @@ class SeededTrainer(ResumableTrainer):
         # What is random in a step, such as dropout, follows from its number: a training that goes on draws the same.
         with seeded(self.settings.seed, self.steps_done, self.processes.rank):
             loss, stepped = optimisation_step(
-                *[partial(self._compute_loss, each) for each in (batch, *more)],
-                optimizer=self.optimizer,
-                parameters=self.network.parameters(),
-                device=self.device,
-                precision=self.settings.precision,
-                scaler=self.grad_scaler,
+                self._optimisation(), *[partial(self._compute_loss, each) for each in (batch, *more)]
             )
         loss /= self.processes.count
         if not np.isfinite(loss):
@@ -71,6 +66,10 @@ class SeededTrainer(ResumableTrainer):
             self.average.update_parameters(self.plain_network)
         self.step_taken(loss)
         return {"loss": np.array(loss)}
+
+    def _optimisation(self) -> Optimisation:
+        parameters = list(self.network.parameters())
+        return Optimisation(self.optimizer, parameters, self.device, self.settings.precision, self.grad_scaler)
 
     def _compute_loss(self, batch: dict[str, Tensor]) -> Tensor:
         # The processes' gradients are averaged.
