@@ -25,6 +25,7 @@ from conftest import KNOWN, NOVEL, PLANS_NAME, REPOSITORY, TARGET, Lab, Outcome,
 from damaged_images import as_series, as_vectors, one_slice, rewritten, truncated, with_ending, with_value
 
 from fsseg.cli.main import COMMANDS
+from fsseg.config.shipped_files import PLANS, SPECS
 from fsseg.config.staging import staging_of
 from fsseg.methods.adapter_file import AdapterInfo, save_adapter
 from fsseg.nnunet.checkpoint_file import WEIGHTS_HASH_KEY, save_checkpoint
@@ -862,9 +863,13 @@ def test_examples_name_methods_and_plans_that_exist() -> None:
     named = [after for word, after in itertools.pairwise(words) if word == "--method"]
     assert named
     assert set(named) <= set(method_names())
-    files = [word for word in words if word.startswith("plans/")]
-    assert files
-    assert all((REPOSITORY / file).is_file() for file in files)
+    by_name = [words for command in ("preprocess", "methods", "import") for words in example_commands(command)]
+    plans = [after for words in by_name for word, after in itertools.pairwise(words) if word == "--plans"]
+    assert set(plans) - {"auto"}
+    assert set(plans) <= {"auto", *PLANS.files()}
+    specs = [word for words in example_commands("assemble") for word in itertools.takewhile(str.isidentifier, words)]
+    assert specs
+    assert set(specs) <= set(SPECS.files())
 
 
 def test_debug_adds_the_traceback(tmp_path: Path) -> None:

@@ -46,6 +46,9 @@ def proposed(script: Path, *words: str) -> list[str]:
         (["methods", "rec"], ["recipe"]),
         (["adapter", ""], ["show", "merge"]),
         (["predict", "--input", "z"], ["zsh"]),  # a file beside
+        (["assemble", "btcv2_"], ["btcv2_pancreas", "btcv2_test"]),
+        (["preprocess", "--plans", "seg"], ["seg_resnet"]),
+        (["methods", "--plans", "z"], ["zsh"]),
     ],
 )
 def test_bash_proposes(scripts: dict[str, Path], words: list[str], expected: list[str]) -> None:

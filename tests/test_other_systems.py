@@ -46,6 +46,7 @@ class Locking:
             raise PermissionError(13, "Permission denied")
 
 
+@pytest.mark.full
 def test_every_module_is_imported_without_fcntl_and_resource() -> None:
     done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr[-3000:]

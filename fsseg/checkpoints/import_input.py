@@ -48,7 +48,7 @@ def with_input(
     elif translation.plans is None:
         raise UsageError(
             f"{file} cannot be imported without plans. {translation.plans_missing}\n"
-            "  Give plans with --plans FILE, for example a copy of one in plans/ with the spacing changed"
+            "  Give plans with --plans FILE: a file or a name of `fsseg preprocess --list-plans`"
             f"{'; the network comes from the weights' if translation.architecture is not None else ''}."
         )
     plans, configuration, notes = translation.plans, translation.configuration, list(translation.notes)

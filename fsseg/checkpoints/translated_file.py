@@ -10,6 +10,7 @@ from fsseg.checkpoints.import_request import SAID, ImportRequest
 from fsseg.checkpoints.input_channels import ChannelMap, channel_map
 from fsseg.checkpoints.registry import family_of
 from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.shipped_files import PLANS, find_file
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class TranslatedFile:
 
     def input_files(self) -> list[Path]:
         """Return the files that were read."""
-        plans = [] if self.request.plans is None else [self.request.plans]
+        plans = [] if self.request.plans is None else [find_file(self.request.plans, PLANS)]
         return [self.request.file, *self.translation.inputs, *plans]
 
 

@@ -1,10 +1,10 @@
 """Join partially labelled datasets into one nnU-Net raw dataset.
 
 Each SPEC is a YAML file that says where the files of a dataset lie, what its labels mean and what it
-annotates. The joined dataset is written to $nnUNet_raw/DatasetNNN_NAME with structures.json, which keeps per
-case what is annotated: what a dataset does not annotate stays unknown and never counts as background. Every
-case is checked first (readable files, one geometry, known label values, left on the left); one bad case
-refuses the whole.
+annotates, or the name of one that fsseg ships (--list). The joined dataset is written to
+$nnUNet_raw/DatasetNNN_NAME with structures.json, which keeps per case what is annotated: what a dataset does
+not annotate stays unknown and never counts as background. Every case is checked first (readable files, one
+geometry, known label values, left on the left); one bad case refuses the whole.
 """
 
 import argparse
@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fsseg.cli.options import add_output_options, emit
+from fsseg.cli.shipped import ListShipped
 from fsseg.config.base import validated
+from fsseg.config.shipped_files import SPECS
 
 if TYPE_CHECKING:
     from fsseg.data.assemble_report import AssembleReport
@@ -21,16 +23,19 @@ if TYPE_CHECKING:
 _MOST_WARNINGS = 20
 
 EXAMPLES = """examples:
-  check specs alone:   fsseg assemble dataset_specs/headneck_*.yaml --check
-  check every case:    fsseg assemble dataset_specs/headneck_*.yaml --root ~/data --check
-  write the dataset:   fsseg assemble dataset_specs/headneck_*.yaml --root ~/data --id 901 --name HeadNeck
-  as MultiTalent does: fsseg assemble dataset_specs/msd*.yaml --root ~/data --id 902 --name MSD --channels per_dataset
+  check specs alone:   fsseg assemble my_specs/*.yaml --check
+  check every case:    fsseg assemble btcv flare22 --root ~/data --check
+  write the dataset:   fsseg assemble btcv flare22 --root ~/data --id 901 --name Abdomen
+  as MultiTalent does: fsseg assemble btcv msd09_spleen --root ~/data --id 902 --name CT --channels per_dataset
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("specs", nargs="+", type=Path, metavar="SPEC", help="spec file (YAML) of a source dataset")
+    parser.add_argument(
+        "specs", nargs="+", type=Path, metavar="SPEC", help="spec file (YAML) of a source dataset, or its name"
+    )
+    parser.add_argument("--list", action=ListShipped, shipped=SPECS, help="list the shipped specs by name, and stop")
     parser.add_argument("--root", type=Path, help="folder in which the folders named by the specs lie")
     parser.add_argument("--id", type=int, dest="dataset_id", help="number of the new dataset, 1 to 999")
     parser.add_argument("--name", help="name of the new dataset, such as HeadNeck")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 
 from fsseg.cli.parser import Parser
+from fsseg.config.shipped_files import PLANS, SPECS
 
 EXAMPLES = """examples:
   eval "$(fsseg completion bash)"                       # in ~/.bashrc; slower to start a shell than a file
@@ -23,14 +24,19 @@ _PATHS = {
     "input",
     "out",
     "output",
-    "plans",
     "pool",
     "prediction",
     "reference",
     "root",
     "run",
-    "specs",
     "test",
+}
+# Options that take a file or the name of a shipped one.
+_NAMED = {"plans": PLANS, "specs": SPECS}
+# Shell functions that propose both.
+_FUNCTIONS = {
+    "bash": '_fsseg_{kind}() {{ compgen -W "{names}" -- "$1"; compgen -f -- "$1"; }}',
+    "zsh": "_fsseg_{kind}() {{ _alternative 'names:shipped:({names})' 'files:file:_files' }}",
 }
 
 
@@ -43,7 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the script."""
     import shtab
 
-    sys.stdout.write(shtab.complete(_whole_parser(), arguments.shell) + "\n")
+    parser = _whole_parser()
+    functions = "\n".join(_FUNCTIONS[arguments.shell].format(**values) for values in _named_files())
+    sys.stdout.write(shtab.complete(parser, arguments.shell, preamble=functions) + "\n")
     return 0
 
 
@@ -84,8 +92,16 @@ def _say_values(action: argparse.Action, command: str) -> None:
             action.choices = [*method_names(), *(["recipe"] if command == "methods" else [])]
         elif action.dest == "recipe":
             action.choices = _recipes(command)
+        elif action.dest in _NAMED:
+            action.complete = dict.fromkeys(SHELLS, f"_fsseg_{action.dest}")  # type: ignore[attr-defined]
         elif action.dest in _PATHS:
             action.complete = shtab.FILE  # type: ignore[attr-defined]
+
+
+def _named_files() -> Iterator[dict[str, str]]:
+    """Yield what the shell functions are filled with."""
+    for kind, shipped in _NAMED.items():
+        yield {"kind": kind, "names": " ".join([*(["auto"] if kind == "plans" else []), *shipped.files()])}
 
 
 def _recipes(command: str) -> list[str]:

@@ -21,7 +21,7 @@ EXAMPLES = f"""examples:
   fsseg import supervised_suprem_segresnet_2100.pth --out runs/suprem --zero-shot 104
   fsseg import model_final_checkpoint.model --family multitalent_v1 --out runs/multitalent
   fsseg import checkpoint_final.pth --stem 035 --out runs/multitalent_v2
-  fsseg import checkpoint_final.pth --plans plans/resenc_l_zscore.json --out runs/nnfoundation
+  fsseg import checkpoint_final.pth --plans resenc_l_zscore --out runs/nnfoundation
   fsseg import my_segresnet.pt --family monai_segresnet --labels liver spleen pancreas --activation sigmoid \\
       --spacing 1.5 1.5 2 --hu -160 240 --orientation RAS --out runs/mine
   fsseg import RESULTS/fold_0/checkpoint_final.pth --channels T1 T2=T1 FLAIR --patch-size 96 128 128 --out runs/mri
@@ -49,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--hu", nargs=2, type=float, metavar=("LOW", "HIGH"), help="window that was scaled to 0 to 1")
     own.add_argument("--orientation", metavar="RAS", help="to what the axes of the images point: R, A, S in any order")
     own.add_argument("--patch-merging", choices=["legacy", "merging"], help="of a Swin UNETR: legacy before MONAI 1.5")
-    parser.add_argument("--plans", metavar="FILE", help="plans to use instead of those of the family or the file")
+    parser.add_argument(
+        "--plans", metavar="FILE", help="plans, a file or a shipped name, instead of those of the family or the file"
+    )
     parser.add_argument("--channels", nargs="+", metavar="NAME[=OLD]", help="image channels of the base, in order")
     parser.add_argument(
         "--patch-size", nargs=3, type=int, metavar="N", help="patch in voxels, in the axis order of the plans"

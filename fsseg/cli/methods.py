@@ -13,8 +13,8 @@ EXAMPLES = """examples:
   fsseg methods
   fsseg methods lora
   fsseg methods recipe
-  fsseg methods --plans plans/headneck_cpu.json
-  fsseg methods lora --plans plans/headneck_cpu.json --json
+  fsseg methods --plans headneck_cpu
+  fsseg methods lora --plans headneck_cpu --json
 """
 RECIPE = "recipe"
 _WIDEST = 100
@@ -33,7 +33,9 @@ and its options, `fsseg methods recipe` those of the training.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("name", nargs="?", help=f"describe this method, or `{RECIPE}`, with all options")
-    parser.add_argument("--plans", help="nnU-Net plans file: count parameters on its network, for one structure")
+    parser.add_argument(
+        "--plans", help="nnU-Net plans, a file or a shipped name: count parameters on its network, for one structure"
+    )
     add_output_options(parser)
 
 

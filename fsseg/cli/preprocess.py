@@ -8,13 +8,15 @@ import argparse
 from typing import TYPE_CHECKING
 
 from fsseg.cli.options import add_output_options, emit
+from fsseg.cli.shipped import ListShipped
+from fsseg.config.shipped_files import PLANS
 
 if TYPE_CHECKING:
     from fsseg.stages.preprocess import PreprocessPlan
 
 EXAMPLES = """examples:
   fsseg preprocess --dataset 901 --plans auto
-  fsseg preprocess --dataset 901 --plans plans/headneck_cpu.json
+  fsseg preprocess --dataset 901 --plans headneck_cpu
   fsseg preprocess --dataset 901 --plans auto --planner nnUNetPlannerResEncL --workers 8
 """
 
@@ -22,7 +24,10 @@ EXAMPLES = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("--dataset", required=True, help="number or name of a dataset in nnUNet_raw")
-    parser.add_argument("--plans", default="auto", help="auto, or a plans file such as those in plans/ (default: auto)")
+    parser.add_argument("--plans", default="auto", help="auto, a shipped name, or a plans file (default: auto)")
+    parser.add_argument(
+        "--list-plans", action=ListShipped, shipped=PLANS, help="list the shipped plans by name, and stop"
+    )
     parser.add_argument("--planner", default="nnUNetPlannerResEncM", help="nnU-Net planner class for --plans auto")
     parser.add_argument("--gpu-memory-gb", type=float, help="memory the planner may assume, for --plans auto")
     parser.add_argument("--workers", type=int, default=1, help="processes (default: 1, in this process)")

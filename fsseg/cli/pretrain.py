@@ -35,7 +35,7 @@ the plans is that of all processes together.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("--dataset", required=True, help="number or name of a preprocessed dataset")
-    parser.add_argument("--plans", required=True, help="name of the plans made by `fsseg preprocess`")
+    parser.add_argument("--plans", required=True, help="name of the plans that the dataset is preprocessed with")
     parser.add_argument("--steps", type=int, required=True, help="optimisation steps")
     parser.add_argument("--out", required=True, help="run folder to make (an nnU-Net model folder)")
     parser.add_argument("--recipe", default="default", help="default (ours), multitalent, suprem or fseft")

@@ -7,16 +7,18 @@ import yaml
 
 from fsseg.config.base import load_yaml, validated
 from fsseg.config.errors import UsageError, listed_errors, shown
+from fsseg.config.shipped_files import SPECS, find_file
 from fsseg.data.spec_checks import problems_of_spec
 from fsseg.data.specs import DatasetSpec
 
 
 def load_spec(path: Path) -> DatasetSpec:
-    """Read and check one spec.
+    """Read and check one spec; `path` may be the name of a shipped one.
 
     Raises:
         UsageError: the file is missing, no YAML, or says something wrong; all problems in one message.
     """
+    path = find_file(path, SPECS)
     values = load_yaml(path)
     spec = validated(DatasetSpec, values, str(path))
     problems = _duplicate_keys(path) + problems_of_spec(spec)

@@ -12,6 +12,7 @@ from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 from fsseg.config.errors import UsageError, unknown_name
 from fsseg.config.json_files import read_json, write_json
 from fsseg.config.progress import LogLines, on_terminal
+from fsseg.config.shipped_files import PLANS, find_file
 from fsseg.nnunet.normalization import STATISTICS
 from fsseg.nnunet.plans_content import checked_plans
 from fsseg.nnunet.preprocessed_dataset import CONFIGURATION
@@ -58,7 +59,7 @@ def use_shipped_plans(file: Path, dataset_id: int, preprocessed: Path) -> str:
     Intensity statistics that the plans leave open are taken from the dataset's fingerprint.
 
     Args:
-        file: the shipped plans.
+        file: the plans, or the name of shipped ones.
         dataset_id: number of the dataset.
         preprocessed: the dataset's folder in nnUNet_preprocessed.
 
@@ -77,19 +78,17 @@ def use_shipped_plans(file: Path, dataset_id: int, preprocessed: Path) -> str:
 
 
 def read_plans_file(file: Path, otherwise: str = "") -> dict[str, Any]:
-    """Read and check a plans file; raise `UsageError` for a file that is missing or no plans.
+    """Read and check plans; raise `UsageError` for a file that is missing or no plans.
 
     The configuration for 3D comes with what it inherits from others.
 
     Args:
-        file: the plans.
+        file: the plans, or the name of shipped ones.
         otherwise: what may be given in its place, for the message of a missing file.
     """
+    file = find_file(file, PLANS, otherwise)
     if file.is_dir():
         raise UsageError(f"{file} is a folder.\n  Give the plans file in it: {file / 'plans.json'}")
-    if not file.is_file():
-        shipped = sorted(path.name for path in Path("plans").glob("*.json"))
-        raise unknown_name("plans file", str(file), [f"plans/{name}" for name in shipped], otherwise)
     plans = read_json(file, error=UsageError)
     configuration = checked_plans(plans, CONFIGURATION, file, UsageError)
     plans["configurations"][CONFIGURATION] = {k: v for k, v in configuration.items() if k != "inherits_from"}

@@ -7,6 +7,7 @@ from typing import Any
 from fsseg.config.errors import UsageError, unknown_name
 from fsseg.config.pretraining import PLANS_KEY
 from fsseg.config.pretraining_request import PretrainRequest
+from fsseg.config.shipped_files import PLANS
 from fsseg.data.dataset_json import read_dataset_json
 from fsseg.data.folder_listing import listed
 from fsseg.data.splits_file import require_splits
@@ -105,9 +106,9 @@ def _read_plans(preprocessed: Path, request: PretrainRequest) -> dict[str, Any]:
     file = preprocessed / f"{request.plans}.json"
     if not file.is_file():
         known = [path.stem for path in listed(preprocessed, "*.json") if "configurations" in path.read_text("utf-8")]
-        raise unknown_name(
-            "plans", request.plans, known, f"Make plans with `fsseg preprocess --dataset {request.dataset}`."
-        )
+        chosen = f" --plans {request.plans}" if request.plans in PLANS.files() else ""
+        hint = f"They are those of the dataset. Make others: fsseg preprocess --dataset {request.dataset}{chosen}"
+        raise unknown_name("plans", request.plans, known, hint)
     return read_plans_file(file)
 
 

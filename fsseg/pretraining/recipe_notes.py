@@ -92,7 +92,7 @@ def _input_notes(recipe: str, plans: dict[str, Any]) -> list[str]:
     window = f"{published.window[0]} to {published.window[1]} HU scaled to [0, 1]" if published.window else "z-scores"
     return [
         f"{recipe} was published with patches of {_sizes(published.patch)} at {_sizes(published.spacing)} mm and"
-        f" {window} ({' or '.join(f'plans/{name}.json' for name in published.plans)}); these plans have"
+        f" {window} (shipped plans: {' or '.join(published.plans)}); these plans have"
         f" {_sizes(patch)} at {_sizes(spacing)} mm and intensities {'' if unit else 'not '}scaled to [0, 1]."
     ]
 

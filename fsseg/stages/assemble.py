@@ -11,6 +11,7 @@ from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest
 from fsseg.config.results import WrittenResult
 from fsseg.config.run_folder import new_run_folder
+from fsseg.config.shipped_files import SPECS, find_file
 from fsseg.data.assemble_report import AssembleReport, assemble_report
 from fsseg.data.assembly import dataset_json
 from fsseg.data.conflicts import Channels, resolved_names
@@ -23,7 +24,7 @@ class AssembleConfig(StrictModel):
     """What to assemble.
 
     Attributes:
-        specs: spec files.
+        specs: spec files, or names of shipped ones.
         root: folder in which the folders of the specs lie.
         dataset_id: nnU-Net's number of the new dataset.
         name: name of the new dataset.
@@ -71,7 +72,7 @@ def run_assemble(config: AssembleConfig) -> AssembleResult:
     specs = load_specs(config.specs)
     names = resolved_names(specs, config.channels)
     manifest = Manifest("assemble", config.model_dump(mode="json"))
-    manifest.add_inputs(config.specs)
+    manifest.add_inputs(find_file(spec, SPECS) for spec in config.specs)
     target = None if config.check else _target(config)
     sources = Sources(specs, names, source_folders(specs, config.root, required=target is not None))
     if target is None:

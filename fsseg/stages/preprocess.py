@@ -11,6 +11,7 @@ from fsseg.config.errors import UsageError
 from fsseg.config.json_files import read_json
 from fsseg.config.manifest import Manifest
 from fsseg.config.results import Result, WrittenResult
+from fsseg.config.shipped_files import PLANS, find_file
 from fsseg.data.channels import channel_names
 from fsseg.data.structures import STRUCTURES_NAME
 from fsseg.nnunet.environment import dataset_folder, dataset_id_of, preprocessed_folder, raw_folder
@@ -34,7 +35,7 @@ class PreprocessConfig(StrictModel):
 
     Attributes:
         dataset: number or name of a dataset in nnUNet_raw.
-        plans: "auto" for nnU-Net's own planner, or a shipped plans file.
+        plans: "auto" for nnU-Net's own planner, a plans file, or the name of a shipped one.
         planner: nnU-Net planner class for "auto".
         gpu_memory_gb: memory that the planner may assume for "auto"; None takes the planner's own target.
         workers: processes; 1 works in this process.
@@ -105,7 +106,7 @@ def run_preprocess(config: PreprocessConfig) -> PreprocessResult:
     manifest = Manifest("preprocess", config.model_dump())
     inputs = [raw.path / "dataset.json", raw.path / STRUCTURES_NAME]
     manifest.add_inputs(file for file in inputs if file.is_file())
-    manifest.add_inputs([] if config.plans == "auto" else [Path(config.plans)])
+    manifest.add_inputs([] if config.plans == "auto" else [find_file(config.plans, PLANS)])
     with new_preprocessed(plan.out, raw) as folder:
         name = _make_plans(config, raw, folder)
         require_same_integers(plan.out, raw.structures, folder / f"{name}.json")
