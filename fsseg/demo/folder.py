@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fsseg.nnunet.environment import nnunet_folders
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 RAW, PREPROCESSED = Path("nnUNet_raw"), Path("nnUNet_preprocessed")
 
@@ -42,7 +42,7 @@ class Stopwatch:
     @contextmanager
     def part(self, name: str, text: str) -> Iterator[None]:
         """Time a part of the demo."""
-        logger.info("%s: %s", name, text)
+        log.info("%s: %s", name, text)
         started = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - started, 1)

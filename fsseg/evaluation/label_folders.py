@@ -15,7 +15,7 @@ from fsseg.data.folder_listing import listed
 from fsseg.data.splits import SUPPORT_KEY
 from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 FILE_ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
 _DEFINITIONS = (STRUCTURES_NAME, "dataset.json")
@@ -121,7 +121,7 @@ def _log_left_out(folders: dict[str, LabelFolder], common: Sequence[str]) -> Non
     for role, folder in folders.items():
         others = [name for name in folder.structures.names if name not in common]
         if others:
-            logger.info("Not compared, known only to the %s: %s", role, ", ".join(others))
+            log.info("Not compared, known only to the %s: %s", role, ", ".join(others))
 
 
 def cases_to_compare(prediction: LabelFolder, reference: LabelFolder, wanted: tuple[str, ...] | None) -> list[str]:

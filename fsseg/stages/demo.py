@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from fsseg.adaptation.result import AdaptResult
 from fsseg.config.base import Seed, StrictModel
 from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest, package_versions
@@ -147,31 +148,9 @@ def _pretrain(config: DemoConfig, files: DemoFiles, watch: Stopwatch) -> None:
 def _adapt_and_score(
     config: DemoConfig, method: DemoMethod, files: DemoFiles, watch: Stopwatch
 ) -> list[StructureResult]:
-    run, masks, metrics = files.run(method), files.predictions(method), files.metrics(method)
-    cases, device = files.test_cases, config.device
-    adaptation = AdaptConfig(
-        checkpoint=files.pretrained,
-        dataset=str(_TARGET_ID),
-        structures=STRUCTURES,
-        shots=config.sizes.shots,
-        method=method.name,
-        decoder=method.decoder,
-        seed=config.seed,
-        out=run,
-        test=files.test_list,
-        recipe=config.sizes.recipe,
-        device=device,
-    )
-    prediction = PredictConfig(
-        run=run, input=files.images, output=masks, cases=cases, tile_step_size=_TILE_STEP_SIZE, device=device
-    )
-    evaluation = EvaluateConfig(
-        prediction=masks, reference=files.labels, out=metrics, structures=STRUCTURES, cases=cases
-    )
     with watch.part(method.label, f"adapt to {', '.join(STRUCTURES)}, predict, evaluate"):
-        adapted = run_adapt(adaptation)
-        run_predict(prediction)
-        run_evaluate(evaluation)
+        adapted = _adapt(config, method, files)
+        _score(config, method, files)
     counts, training = adapted.plan.parameters, adapted.training
     facts = DemoTraining(
         trainable_parameters=counts.trainable + counts.head,
@@ -180,4 +159,41 @@ def _adapt_and_score(
         plateau=training.plateau,
         support=adapted.plan.support,
     )
-    return method_results(method, facts, metrics)
+    return method_results(method, facts, files.metrics(method))
+
+
+def _adapt(config: DemoConfig, method: DemoMethod, files: DemoFiles) -> AdaptResult:
+    return run_adapt(
+        AdaptConfig(
+            checkpoint=files.pretrained,
+            dataset=str(_TARGET_ID),
+            structures=STRUCTURES,
+            shots=config.sizes.shots,
+            method=method.name,
+            decoder=method.decoder,
+            seed=config.seed,
+            out=files.run(method),
+            test=files.test_list,
+            recipe=config.sizes.recipe,
+            device=config.device,
+        )
+    )
+
+
+def _score(config: DemoConfig, method: DemoMethod, files: DemoFiles) -> None:
+    run, masks, cases = files.run(method), files.predictions(method), files.test_cases
+    run_predict(
+        PredictConfig(
+            run=run,
+            input=files.images,
+            output=masks,
+            cases=cases,
+            tile_step_size=_TILE_STEP_SIZE,
+            device=config.device,
+        )
+    )
+    run_evaluate(
+        EvaluateConfig(
+            prediction=masks, reference=files.labels, out=files.metrics(method), structures=STRUCTURES, cases=cases
+        )
+    )

@@ -20,7 +20,7 @@ from fsseg.evaluation.label_folders import (
 )
 from fsseg.evaluation.metrics_csv import manifest_path, new_csv, require_new_csv, write_case_rows
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class EvaluateConfig(StrictModel):
@@ -102,7 +102,7 @@ def run_evaluate(config: EvaluateConfig) -> EvaluateResult:
 def _support_cases(prediction: LabelFolder, cases: Sequence[str]) -> tuple[str, ...]:
     seen = tuple(case for case in cases if case in prediction.support_cases)
     if seen:
-        logger.warning(
+        log.warning(
             "%d of the %d scored cases have the names of support cases, which the model that made the predictions was"
             " adapted to: %s\n  Their scores say little about new cases. Name the test cases with --cases.",
             len(seen),
@@ -122,7 +122,7 @@ def _result(
     summaries = summarise_structures(rows)
     never = tuple(name for name in structures if name not in summaries)
     if never:
-        logger.warning("Not scored, annotated in none of the cases: %s", ", ".join(never))
+        log.warning("Not scored, annotated in none of the cases: %s", ", ".join(never))
     return EvaluateResult(
         out=config.out,
         manifest=manifest_path(config.out),
