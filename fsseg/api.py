@@ -20,8 +20,7 @@ from fsseg.adaptation.task import make_task
 from fsseg.config.adaptation import DEFAULT_SHOTS, RunRequest
 from fsseg.config.base import validated
 from fsseg.config.errors import UsageError
-from fsseg.config.json_files import read_json
-from fsseg.config.manifest import MANIFEST_NAME, sha256_of_file
+from fsseg.config.manifest import sha256_of_file
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.stages.adapt import AdaptConfig, run_adapt
 from fsseg.stages.import_checkpoint import ImportConfig, run_import
@@ -65,8 +64,8 @@ def _imported(file: Path, settings: dict[str, Any]) -> Path:
     folder = cache / hashlib.sha256(decides.encode()).hexdigest()[:16]
     if not folder.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
-        run_import(validated(ImportConfig, {"file": file, "out": folder, **settings}, WHERE))
-        for note in read_json(folder / MANIFEST_NAME)["notes"]:
+        result = run_import(validated(ImportConfig, {"file": file, "out": folder, **settings}, WHERE))
+        for note in result.plan.notes:
             log.warning("%s", note)
     return folder
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import KNOWN, NOVEL, Lab, fsseg, succeed
 
 from fsseg.adaptation import estimate
-from fsseg.adaptation.estimate import FoldScores
+from fsseg.adaptation.fold_scores import FoldScores
 from fsseg.config.errors import FssegError
 from fsseg.config.staging import staging_of
 

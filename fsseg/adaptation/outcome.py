@@ -4,8 +4,9 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from fsseg.adaptation.estimate import Estimate, FoldScores, leave_one_out
+from fsseg.adaptation.estimate import Estimate, leave_one_out
 from fsseg.adaptation.fitted import FittedNetwork, fit_network
+from fsseg.adaptation.fold_scores import FoldScores
 from fsseg.adaptation.prepare import Prepared
 from fsseg.adaptation.task import Task
 from fsseg.config.results import plain
