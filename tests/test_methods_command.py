@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import pytest
 from conftest import fsseg, succeed
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from fsseg.config.base import StrictModel
 from fsseg.config.described import DescribedField, described_fields
@@ -16,38 +16,36 @@ from fsseg.stages.describe_method import describe_method
 
 
 class Base(StrictModel):
-    """A base.
+    """A base."""
 
-    Attributes:
-        part: which part; one of
-            three: all of them.
-    """
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     part: Literal["one", "two"] = "one"
+    """Which part; one of
+    three: all of them.
+    """
+    count: int | None = 1
+    """How many; None counts none."""
 
 
 class Options(Base):
-    """Options.
+    """Options."""
 
-    Attributes:
-        low, high: two bounds.
-        count: how many; None counts none.
-        name: a name.
-    """
-
-    low: float = Field(default=0.5, gt=0, le=1)
+    low: float = Field(default=0.5, gt=0, le=1, description="A bound.")
     high: Annotated[float, Field(ge=2)] = 3.0
+    """Another bound."""
     count: int | None = None
     name: str
+    """A name."""
 
 
 def test_fields_are_described_from_model_and_docstrings() -> None:
     assert described_fields(Options) == [
-        DescribedField("part", "one or two", "one", "which part; one of three: all of them."),
-        DescribedField("low", "number above 0 to 1", "0.5", "two bounds."),
-        DescribedField("high", "number from 2", "3", "two bounds."),
-        DescribedField("count", "integer or none", "null", "how many; None counts none."),
-        DescribedField("name", "text", None, "a name."),
+        DescribedField("part", "one or two", "one", "Which part; one of three: all of them."),
+        DescribedField("count", "integer or none", "null", "How many; None counts none."),
+        DescribedField("low", "number above 0 to 1", "0.5", "A bound."),
+        DescribedField("high", "number from 2", "3", "Another bound."),
+        DescribedField("name", "text", None, "A name."),
     ]
 
 

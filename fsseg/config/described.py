@@ -1,7 +1,5 @@
 """What the fields of a config take, for people: type, allowed values, default and meaning."""
 
-import inspect
-import re
 import types
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -9,8 +7,6 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-_SECTION = "Attributes:"
-_FIELD = re.compile(r"^ {4}(?P<names>\w[\w, ]*): (?P<text>.*)$")
 _PLAIN = {bool: "true or false", int: "integer", float: "number", str: "text", type(None): "none"}
 _BOUNDS = {"ge": "from {}", "gt": "above {}", "le": "to {}", "lt": "below {}"}
 
@@ -23,7 +19,7 @@ class DescribedField:
         name: its key.
         takes: type and allowed values.
         default: as it is written on a command line; None where it must be given.
-        meaning: from the docstring.
+        meaning: what is said beside the field.
     """
 
     name: str
@@ -34,13 +30,12 @@ class DescribedField:
 
 def described_fields(model: type[BaseModel]) -> list[DescribedField]:
     """Describe the fields of a config, those of its base classes first."""
-    meanings = _meanings(model)
     return [
         DescribedField(
             name,
             _takes(field),
             None if field.is_required() else as_yaml(field.get_default(call_default_factory=True)),
-            meanings.get(name, ""),
+            _meaning(model, name),
         )
         for name, field in model.model_fields.items()
     ]
@@ -55,20 +50,10 @@ def as_yaml(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _meanings(model: type[BaseModel]) -> dict[str, str]:
-    """Return what the docstrings of a config and of its base classes say of their attributes."""
-    found: dict[str, str] = {}
-    for base in reversed(model.__mro__):
-        text = inspect.cleandoc(base.__doc__ or "").partition(_SECTION)[2]
-        names: list[str] = []
-        for line in text.splitlines():
-            start = _FIELD.match(line)
-            if start:
-                names = [name.strip() for name in start["names"].split(",")]
-                found |= dict.fromkeys(names, start["text"])
-            elif line.startswith(" " * 8):
-                found |= {name: f"{found[name]} {line.strip()}" for name in names}
-    return found
+def _meaning(model: type[BaseModel], name: str) -> str:
+    """Return what is said of a field, by its class or by the next base class that says something."""
+    fields = (base.model_fields.get(name) for base in model.__mro__ if issubclass(base, BaseModel))
+    return next((" ".join(field.description.split()) for field in fields if field and field.description), "")
 
 
 def _takes(field: FieldInfo) -> str:

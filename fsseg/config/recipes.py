@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from fsseg.config.base import Mirroring, Precision, StrictModel
 from fsseg.config.errors import UsageError
@@ -25,57 +25,18 @@ class Rates(NamedTuple):
 
 
 class Recipe(StrictModel):
-    """How an adaptation is trained; the same for every structure.
+    """How an adaptation is trained; the same for every structure."""
 
-    Attributes:
-        activation: "sigmoid" predicts every structure on its own; "softmax" gives every voxel one class, background
-            among them, for structures that exclude each other and are annotated in every support case.
-        loss: "bce_dice" is masked cross-entropy (binary, or of a softmax) plus Dice over the batch; "dice" is soft Dice
-            per patch.
-        learning_rates: AdamW rate per method family, of what the method trains itself: the "decoder" of decoder tuning,
-            the "head" of a linear probe. Chosen on phantoms, except of "selective" and "adapter": those are three times
-            as high, because on pool cases of real CT they did better so (400 steps, 0.3 to 10 times, one seed).
-        decoder_learning_rate: rate of a decoder that is tuned besides the method.
-        head_learning_rate: rate of a head that is trained besides the method; high, because the bias of a rare novel
-            structure starts far from zero and its weights near it.
-        new_head_rows: where head rows of novel structures start. "prior": small weights, and as bias the logit of the
-            structure's frequency, which a high `head_learning_rate` moves; "random": as torch starts a convolution.
-        weight_decay: of AdamW.
-        batch_size: crops a step; None takes the plans'.
-        foreground_probability: share of crops drawn for an annotated structure.
-        crop_jitter: how far the voxel that a crop was drawn for may lie from its centre, as a share of the patch.
-        crops_per_volume: so many consecutive crops come from one support case, each case having its turn; None draws
-            the case of every crop.
-        augmentation: "nnunet" is nnU-Net's; "intensity_shift" shifts intensities that lie in [0, 1], as FSEFT does. A
-            network that was trained without nnU-Net's has seen no flips, and its predictions are not mirrored.
-        mirroring: flips of nnU-Net's augmentation, and of predictions. "auto" has them along the axes that the base
-            allows, where neither a structure of the base nor an adapted one has a side; true refuses where there can
-            be none, and has them with a base of which nobody knows how it was trained; false has none.
-        schedule: "stable" is a constant rate until the plateau, then a linear decay; "cosine" decays from the start.
-        max_steps: cap on the steps, decay included.
-        made_for_cases: support cases that the numbers of steps, from `max_steps` to `plateau_patience`, are meant for;
-            with fewer, as in leave-one-out, they are less in proportion. None: however many cases there are.
-        epoch_steps: steps between two changes of the rate along a cosine, and between two looks at the plateau rule.
-        plateau_first: steps before the plateau rule is asked.
-        plateau_window: steps that the plateau rule averages. On real CT means over 100 steps differ by about 6 % by
-            chance, more than the fall that is asked for, and trainings ended early and at random.
-        plateau_patience: steps in which the averaged loss must fall.
-        plateau_improvement: fall that counts.
-        plateau_relative: the fall is a share of the earlier loss.
-        precision: "auto" is mixed precision on a CUDA device and float32 on a CPU; "bfloat16" is for CPUs that have it,
-            where a step takes about half the time and memory; "float32" switches mixed precision off.
-        checkpoint_activations: blocks, and adapters beside them, compute what they need for the backward pass a second
-            time instead of keeping it; for patches that do not fit into memory.
-        feature_crops: crops whose features are computed once, for methods that read the last features only. On phantoms
-            100 do as well as crops that never recur; 25 do on known structures, not on novel ones.
-        feature_cache_gib: memory that these may take on a CUDA device, and as much again on the host; without CUDA on
-            the host only.
-        tile_step_size: step of the sliding window, as a share of the patch, with which the result predicts unless
-            another is asked for.
-    """
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     activation: Activation = "sigmoid"
+    """With "sigmoid" the head predicts every structure on its own; with "softmax" it gives every voxel one class,
+    background among them, for structures that exclude each other and are annotated in every support case.
+    """
     loss: Literal["bce_dice", "dice"] = "bce_dice"
+    """The loss: "bce_dice" is masked cross-entropy (binary, or of a softmax) plus Dice over the batch; "dice" is soft
+    Dice per patch.
+    """
     learning_rates: dict[Family, Rate] = Field(
         default={
             "whole_network": 1e-3,
@@ -88,30 +49,82 @@ class Recipe(StrictModel):
             "adapter": 1e-2,
         }
     )
+    """AdamW rate per method family, of what the method trains itself: the "decoder" of decoder tuning, the "head" of a
+    linear probe. Chosen on phantoms, except of "selective" and "adapter": those are three times as high, because on
+    pool cases of real CT they did better so (400 steps, 0.3 to 10 times, one seed).
+    """
     decoder_learning_rate: float = Field(default=2e-3, gt=0)
+    """Rate of a decoder that is tuned besides the method."""
     head_learning_rate: float = Field(default=1e-2, gt=0)
+    """Rate of a head that is trained besides the method; high, because the bias of a rare novel structure starts far
+    from zero and its weights near it.
+    """
     new_head_rows: Literal["prior", "random"] = "prior"
+    """Where head rows of novel structures start. "prior": small weights, and as bias the logit of the structure's
+    frequency, which a high `head_learning_rate` moves; "random": as torch starts a convolution.
+    """
     weight_decay: float = Field(default=0.0, ge=0)
+    """Weight decay of AdamW."""
     batch_size: int | None = Field(default=None, ge=1, le=1024)
+    """Crops a step; None takes the plans'."""
     foreground_probability: float = Field(default=0.67, ge=0, le=1)
+    """Share of crops drawn for an annotated structure."""
     crop_jitter: float = Field(default=0.25, ge=0, le=0.5)
+    """How far the voxel that a crop was drawn for may lie from its centre, as a share of the patch."""
     crops_per_volume: int | None = Field(default=None, ge=1)
+    """So many consecutive crops come from one support case, each case having its turn; None draws the case of every
+    crop.
+    """
     augmentation: Literal["nnunet", "intensity_shift"] = "nnunet"
+    """Augmentation of the crops: "nnunet" is nnU-Net's; "intensity_shift" shifts intensities that lie in [0, 1], as
+    FSEFT does. A network that was trained without nnU-Net's has seen no flips, and its predictions are not mirrored.
+    """
     mirroring: Mirroring = "auto"
+    """Flips of nnU-Net's augmentation, and of predictions. "auto" has them along the axes that the base allows, where
+    neither a structure of the base nor an adapted one has a side; true refuses where there can be none, and has them
+    with a base of which nobody knows how it was trained; false has none.
+    """
     schedule: Literal["stable", "cosine"] = "stable"
+    """Course of the learning rate: "stable" is a constant rate until the plateau, then a linear decay; "cosine" decays
+    from the start.
+    """
     max_steps: int = Field(default=2000, ge=1)
+    """Cap on the steps, decay included."""
     made_for_cases: int | None = Field(default=None, ge=1)
+    """Support cases that the numbers of steps, from `max_steps` to `plateau_patience`, are meant for; with fewer, as in
+    leave-one-out, they are less in proportion. None: however many cases there are.
+    """
     epoch_steps: int = Field(default=1, ge=1)
+    """Steps between two changes of the rate along a cosine, and between two looks at the plateau rule."""
     plateau_first: int = Field(default=0, ge=0)
+    """Steps before the plateau rule is asked."""
     plateau_window: int = Field(default=200, ge=1)
+    """Steps that the plateau rule averages. On real CT means over 100 steps differ by about 6 % by chance, more than
+    the fall that is asked for, and trainings ended early and at random.
+    """
     plateau_patience: int = Field(default=200, ge=1)
+    """Steps in which the averaged loss must fall."""
     plateau_improvement: float = Field(default=0.05, gt=0, lt=1)
+    """Fall of the averaged loss that counts; a smaller one is a plateau."""
     plateau_relative: bool = True
+    """Whether the fall is a share of the earlier loss, and not a loss."""
     precision: Precision = "auto"
+    """Number format of a step: "auto" is mixed precision on a CUDA device and float32 on a CPU; "bfloat16" is for CPUs
+    that have it, where a step takes about half the time and memory; "float32" switches mixed precision off.
+    """
     checkpoint_activations: bool = False
+    """Blocks, and adapters beside them, compute what they need for the backward pass a second time instead of keeping
+    it; for patches that do not fit into memory.
+    """
     feature_crops: int = Field(default=100, ge=1)
+    """Crops whose features are computed once, for methods that read the last features only. On phantoms 100 do as well
+    as crops that never recur; 25 do on known structures, not on novel ones.
+    """
     feature_cache_gib: float = Field(default=8.0, gt=0)
+    """Memory that these may take on a CUDA device, and as much again on the host; without CUDA on the host only."""
     tile_step_size: float = Field(default=0.5, ge=LEAST_TILE_STEP, le=1)
+    """Step of the sliding window, as a share of the patch, with which the result predicts unless another is asked for.
+    """
 
     def rates(self, family: Family) -> Rates:
         """Return the learning rates of an adaptation by a method of `family`.

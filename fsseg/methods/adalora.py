@@ -14,26 +14,24 @@ _START_STD = 0.02
 
 
 class AdaLoRAOptions(LowRankOptions):
-    """Options of AdaLoRA.
-
-    Attributes:
-        rank: terms of every layer at the start.
-        target_rank: terms that are left at the end, on average over the layers; at most `rank`.
-        budget_start, budget_end: steps between which the budget falls from `rank` to `target_rank`. Where the stop rule
-            or the cap on the steps may end the training too early, both shrink in proportion, so that a fifth of the
-            shortest training is left behind the end.
-        interval: steps between two cuts.
-        orthogonality: gamma of the penalty.
-        beta: of both moving averages of the importance.
-    """
+    """Options of AdaLoRA."""
 
     rank: int = Field(default=6, ge=1)
+    """Terms of every layer at the start."""
     target_rank: int = Field(default=4, ge=1)
+    """Terms that are left at the end, on average over the layers; at most `rank`."""
     budget_start: int = Field(default=50, ge=0)
+    """Step from which on the budget falls from `rank` to `target_rank`."""
     budget_end: int = Field(default=200, ge=1)
+    """Step at which the budget has fallen. Where the stop rule or the cap on the steps may end the training too early,
+    this and `budget_start` shrink in proportion, so that a fifth of the shortest training is left behind the end.
+    """
     interval: int = Field(default=10, ge=1)
+    """Steps between two cuts."""
     orthogonality: float = Field(default=0.5, ge=0)
+    """Weight gamma of the penalty."""
     beta: float = Field(default=0.85, gt=0, lt=1)
+    """Share of the past in both moving averages of the importance."""
 
     @model_validator(mode="after")
     def _budget_falls(self) -> "AdaLoRAOptions":

@@ -12,15 +12,12 @@ _NAME = "adaptformer"
 
 
 class AdaptFormerOptions(TargetOptions):
-    """Options of AdaptFormer.
-
-    Attributes:
-        bottleneck: channels between the two projections.
-        scale: fixed factor on what the adapter adds.
-    """
+    """Options of AdaptFormer."""
 
     bottleneck: int = Field(default=64, ge=1, le=4096)
+    """Channels between the two projections."""
     scale: float = Field(default=0.1, gt=0)
+    """Fixed factor on what the adapter adds."""
 
 
 class AdaptFormer(BlockAdapterMethod):

@@ -11,18 +11,16 @@ from fsseg.methods.low_rank import LowRankOptions, add_updates, targeted_layers,
 
 
 class ARENAOptions(LowRankOptions):
-    """Options of ARENA.
-
-    Attributes:
-        rank: r at the start.
-        sparsity: lambda of the L1 term; a step shrinks every gate by lambda times the learning rate. AdamW moves a
-            gate by at most about the learning rate a step, so from 1 on no gate survives.
-        gate_range: gates start uniform in [-gate_range, gate_range].
-    """
+    """Options of ARENA."""
 
     rank: int = Field(default=8, ge=1)
+    """Rank r at the start."""
     sparsity: float = Field(default=0.5, gt=0, lt=1)
+    """Weight lambda of the L1 term; a step shrinks every gate by lambda times the learning rate. AdamW moves a gate by
+    at most about the learning rate a step, so from 1 on no gate survives.
+    """
     gate_range: float = Field(default=1.0, gt=0, le=100)
+    """Gates start uniform in [-gate_range, gate_range]."""
 
 
 class ARENA(GatedMethod):

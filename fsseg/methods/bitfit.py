@@ -13,18 +13,16 @@ _TOKEN_LAYERS = (".attn.", ".mlp.")
 
 
 class BitFitOptions(TargetOptions):
-    """Options of BitFit.
-
-    Attributes:
-        norms: train the biases of normalisations too, as the paper does.
-        outside_blocks: train the biases of layers outside of attention and MLP too (convolutions).
-        position_tables: train the relative-position tables of windowed attention, which are no biases but are called
-            so; FSEFT trains them, and they are 94 % of its "bias" parameters.
-    """
+    """Options of BitFit."""
 
     norms: bool = True
+    """Train the biases of normalisations too, as the paper does."""
     outside_blocks: bool = True
+    """Train the biases of layers outside of attention and MLP too (convolutions)."""
     position_tables: bool = False
+    """Train the relative-position tables of windowed attention, which are no biases but are called so; FSEFT trains
+    them, and they are 94 % of its "bias" parameters.
+    """
 
 
 class BitFit(contract.Method):

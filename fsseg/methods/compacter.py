@@ -17,16 +17,13 @@ _NAME = "compacter"
 
 
 class CompacterOptions(TargetOptions):
-    """Options of Compacter.
-
-    Attributes:
-        bottleneck: channels between the two projections, a multiple of `products`.
-        products: n, the number of Kronecker products a weight is the sum of; divides the channels of every block.
-    """
+    """Options of Compacter."""
 
     targets: Target = "encoder"
     bottleneck: int = Field(default=24, ge=1, le=4096)
+    """Channels between the two projections, a multiple of `products`."""
     products: int = Field(default=4, ge=1)
+    """Number n of Kronecker products that a weight is the sum of; divides the channels of every block."""
 
 
 class Compacter(BlockAdapterMethod):

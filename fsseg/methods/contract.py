@@ -21,6 +21,7 @@ Hooks in the order of their calls; all have a default that does nothing:
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
+from pydantic import ConfigDict
 from torch import Tensor, nn
 
 from fsseg.config.base import StrictModel
@@ -31,7 +32,13 @@ LabelledFeatures = tuple[Tensor, Tensor, Tensor]
 
 
 class MethodOptions(StrictModel):
-    """Options of a method; a method without options uses this class itself."""
+    """Options of a method; a method without options uses this class itself.
+
+    What an option means is said once, in a docstring below it or by `Field(description=...)`: `fsseg methods NAME` and
+    the documents show it from there.
+    """
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class Method:

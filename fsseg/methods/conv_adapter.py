@@ -11,14 +11,11 @@ from fsseg.methods.targets import Target, TargetOptions, targeted_modules, why_n
 
 
 class ConvAdapterOptions(TargetOptions):
-    """Options of Conv-Adapter.
-
-    Attributes:
-        reduction: the branch has (input channels / reduction) channels, at least one.
-    """
+    """Options of Conv-Adapter."""
 
     targets: Target = "encoder"
     reduction: int = Field(default=4, ge=1)
+    """The branch has (input channels / reduction) channels, at least one."""
 
 
 class ConvAdapter(contract.Method):

@@ -11,16 +11,14 @@ from fsseg.models.parts import parts_of
 
 
 class L2SPOptions(contract.MethodOptions):
-    """Options of L2-SP.
-
-    Attributes:
-        alpha: weight of the distance from the pretrained weights.
-        beta: weight of the head's distance from its start, which for a novel structure is near zero. From 0.01 on the
-            head's row of a small novel structure, whose gradient is small at first, stays at its start.
-    """
+    """Options of L2-SP."""
 
     alpha: float = Field(default=0.001, ge=0)
+    """Weight of the distance from the pretrained weights."""
     beta: float = Field(default=0.0001, ge=0)
+    """Weight of the head's distance from its start, which for a novel structure is near zero. From 0.01 on the head's
+    row of a small novel structure, whose gradient is small at first, stays at its start.
+    """
 
 
 class L2SP(contract.Method):

@@ -16,13 +16,10 @@ from fsseg.methods.low_rank import (
 
 
 class LoRAOptions(LowRankOptions):
-    """Options of LoRA.
-
-    Attributes:
-        alpha: the update is scaled by alpha / rank; None means alpha = rank, a scale of one.
-    """
+    """Options of LoRA."""
 
     alpha: float | None = Field(default=None, gt=0)
+    """The update is scaled by alpha / rank; None means alpha = rank, a scale of one."""
 
 
 class LoRA(LowRankMethod):

@@ -26,21 +26,21 @@ Update = TypeVar("Update", bound=nn.Module)
 
 
 class LowRankOptions(TargetOptions):
-    """Options that the low-rank methods share.
-
-    Attributes:
-        rank: r; on a 3x3x3 kernel a rank costs r(27 Ci + Co) parameters, so 2 to 8 are usual. Layers that read the
-            image itself, whose few channels may allow less, get as much as they allow.
-        layers: all linear layers, convolutions and transposed convolutions; or only the "convolution"s (transposed ones
-            included), the "linear" ones, or the joint query-key-value projections of attention ("qkv"). A convolution
-            that only scales the single channel of an image in front of a norm is left out: the norm undoes it.
-        projections: "separate" gives query, key and value of a joint projection an update of rank r each; "joint"
-            reads the projection as one matrix of rank r.
-    """
+    """Options that the low-rank methods share."""
 
     rank: int = Field(default=4, ge=1)
+    """Rank r of an update; on a 3x3x3 kernel it costs r(27 Ci + Co) parameters, so 2 to 8 are usual. Layers that read
+    the image itself, whose few channels may allow less, get as much as they allow.
+    """
     layers: Layers = "all"
+    """All linear layers, convolutions and transposed convolutions; or only the "convolution"s (transposed ones
+    included), the "linear" ones, or the joint query-key-value projections of attention ("qkv"). A convolution that only
+    scales the single channel of an image in front of a norm is left out: the norm undoes it.
+    """
     projections: Literal["separate", "joint"] = "separate"
+    """Query, key and value of a joint projection: "separate" gives each an update of rank r; "joint" reads the
+    projection as one matrix of rank r.
+    """
 
 
 class LowRankMethod(Method):

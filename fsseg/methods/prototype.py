@@ -18,14 +18,12 @@ _THRESHOLDS = 600
 
 
 class PrototypeOptions(MethodOptions):
-    """Options of the prototype classifier.
-
-    Attributes:
-        similarity: "euclidean" compares squared distances to the two prototypes, which is linear in the features and so
-            becomes a plain head; "cosine" compares directions, whatever the length of a feature.
-    """
+    """Options of the prototype classifier."""
 
     similarity: Literal["euclidean", "cosine"] = "euclidean"
+    """How features are compared: "euclidean" compares squared distances to the two prototypes, which is linear in the
+    features and so becomes a plain head; "cosine" compares directions, whatever the length of a feature.
+    """
 
 
 class Prototype(Method):

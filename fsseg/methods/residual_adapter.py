@@ -11,15 +11,13 @@ from fsseg.methods.targets import Target, TargetOptions, targeted_modules, why_n
 
 
 class ResidualAdapterOptions(TargetOptions):
-    """Options of residual adapters.
-
-    Attributes:
-        start: "random" is the published initialisation, with which the network changes before the first step; "zero"
-            starts as the pretrained network.
-    """
+    """Options of residual adapters."""
 
     targets: Target = "encoder"
     start: Literal["random", "zero"] = "random"
+    """Initialisation: "random" is the published one, with which the network changes before the first step; "zero"
+    starts as the pretrained network.
+    """
 
 
 class ResidualAdapter(contract.Method):

@@ -11,13 +11,10 @@ _NAME = "spatial_adapter"
 
 
 class SpatialAdapterOptions(MethodOptions):
-    """Options of the spatial adapter.
-
-    Attributes:
-        kernel_size: of both convolutions; 3 is FSEFT's bb3DAdapter, 1 its bbAdapter, which sees no neighbours.
-    """
+    """Options of the spatial adapter."""
 
     kernel_size: Literal[1, 3] = 3
+    """Extent of both convolutions; 3 is FSEFT's bb3DAdapter, 1 its bbAdapter, which sees no neighbours."""
 
 
 class SpatialAdapter(Method):

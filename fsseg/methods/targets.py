@@ -12,14 +12,12 @@ Target = Literal["encoder", "decoder", "all"]
 
 
 class TargetOptions(MethodOptions):
-    """Options of a method that changes layers here and there.
-
-    Attributes:
-        targets: the part of the network that is changed; "all" is everything but the head. What is trained whole is
-            left out, so with a tuned decoder "all" means the rest.
-    """
+    """Options of a method that changes layers here and there."""
 
     targets: Target = "all"
+    """The part of the network that is changed; "all" is everything but the head. What is trained whole is left out, so
+    with a tuned decoder "all" means the rest.
+    """
 
 
 def targeted_modules(
