@@ -34,10 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with copy_of(arguments.rev) as tree:
         for fault in chosen:
             rows.append((fault, noticed_by(fault, tree, shlex.split(arguments.tests))))
-            sys.stdout.write(f"{fault.package:<12} {fault.name:<24} {rows[-1][1]}\n")
+            sys.stdout.write(f"{fault.name:<24} {rows[-1][1]}\n")
             sys.stdout.flush()
         rows = sound(rows, tree)
-    sys.stdout.write("\n" + table(rows) + "\n")
+        sys.stdout.write("\n" + table(rows, tree) + "\n")
     return int(any(not _is_test(answer) for _, answer in rows))
 
 
@@ -82,12 +82,21 @@ def noticed_by(fault: Fault, tree: Path, arguments: Sequence[str]) -> str:
 
 
 def _first_failure(fault: Fault, tree: Path, arguments: Sequence[str]) -> str:
-    likely = [f"tests/{name}.py" for name in fault.tests if (tree / "tests" / f"{name}.py").is_file()]
+    likely = [node for name in fault.tests if (node := _node(name, tree))]
     failed = []
     if likely and not any(word.startswith("tests") for word in arguments):
         failed = failing_tests(tree, ["-x", "-n", "0", *arguments, *likely])
     failed = failed or failing_tests(tree, ["-x", *arguments])
     return failed[0] if failed else MISSED
+
+
+def _node(name: str, tree: Path) -> str:
+    """Return module or module::function as pytest wants it; nothing where a revision lacks it."""
+    module, _, function = name.partition("::")
+    file = tree / "tests" / f"{module}.py"
+    if not file.is_file() or f"def {function}" not in file.read_text(encoding="utf-8"):
+        return ""
+    return f"tests/{module}.py" + (f"::{function}" if function else "")
 
 
 def sound(rows: Sequence[tuple[Fault, str]], tree: Path) -> list[tuple[Fault, str]]:
@@ -113,10 +122,16 @@ def _is_test(answer: str) -> bool:
     return answer.startswith("tests/")
 
 
-def table(rows: Sequence[tuple[Fault, str]]) -> str:
+def package_of(fault: Fault, tree: Path) -> str:
+    """Return the package that a fault is in, such as "methods"; nothing where it is in none."""
+    places = places_of(fault, tree)
+    return places[0].relative_to(tree / "fsseg").parts[0] if places else ""
+
+
+def table(rows: Sequence[tuple[Fault, str]], tree: Path) -> str:
     """Return a Markdown table of the faults and what noticed them."""
     lines = ["| package | fault | noticed by |", "| --- | --- | --- |"]
-    return "\n".join([*lines, *(f"| {fault.package} | {fault.what} | {caught} |" for fault, caught in rows)])
+    return "\n".join([*lines, *(f"| {package_of(each, tree)} | {each.what} | {answer} |" for each, answer in rows)])
 
 
 if __name__ == "__main__":

@@ -13,18 +13,18 @@ from fsseg.config.errors import FssegError
 from fsseg.config.staging import staging_of
 
 
-def record_folds(patch: pytest.MonkeyPatch, stop_at: str = "") -> list[str]:
-    """Return a list that grows by the label of every fold that is trained; stop before one of them."""
-    fit, labels = estimate.fit_network, []
+def record_folds(patch: pytest.MonkeyPatch, stop_at: str = "") -> list[tuple[str, tuple[str, ...]]]:
+    """Return a list that grows by label and cases of every fold that is trained; stop before one of them."""
+    fit, folds = estimate.fit_network, []
 
     def recorded(start: Any, label: str, *options: Any) -> Any:
         if label == stop_at:
             raise KeyboardInterrupt
-        labels.append(label)
+        folds.append((label, start.cases))
         return fit(start, label, *options)
 
     patch.setattr(estimate, "fit_network", recorded)
-    return labels
+    return folds
 
 
 def test_a_stopped_leave_one_out_goes_on_to_the_same_result(
@@ -32,14 +32,15 @@ def test_a_stopped_leave_one_out_goes_on_to_the_same_result(
 ) -> None:
     words = lab.adapt_words(tmp_path / "run", "--estimate", "loo")
     with monkeypatch.context() as patch:
-        labels = record_folds(patch, stop_at="leave-one-out 2/2")
+        begun = record_folds(patch, stop_at="leave-one-out 2/2")
         assert fsseg(*words).code == 1
-        assert labels == ["leave-one-out 1/2"]
     assert [path.name for path in staging_of(tmp_path / "run").iterdir()] == ["training_estimate.json"]
     with monkeypatch.context() as patch:
-        labels = record_folds(patch)
+        gone_on = record_folds(patch)
         resumed = succeed(*words)
-        assert labels == ["leave-one-out 2/2"]
+    first, second = resumed["support"]
+    assert begun == [("leave-one-out 1/2", (second,))]  # without the case that is scored
+    assert gone_on == [("leave-one-out 2/2", (first,))]
     whole = succeed(*lab.adapt_words(tmp_path / "whole", "--estimate", "loo"))
     assert resumed["estimate"] == whole["estimate"]
     assert not (tmp_path / "run" / "training_estimate.json").exists()
