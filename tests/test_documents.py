@@ -181,6 +181,23 @@ def test_method_of_the_page_on_methods_trains_what_it_says(monkeypatch: pytest.M
     assert trained == {f"{name}.weight" for name in transposed}
 
 
+@pytest.mark.parametrize("document", [README, *DOCS], ids=name_of)
+def test_names_of_the_python_api_exist(document: Path) -> None:
+    text = "\n".join([*blocks(read(document), "python"), *inline_code(read(document))])
+    used = set(re.findall(r"\bfsseg\.(\w+)", text)) - {path.stem for path in (REPOSITORY / "fsseg").iterdir()}
+    assert used <= set(package.__all__)
+
+
+def test_own_loop_of_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = (code for code in blocks(read(REPOSITORY / "docs" / "python.md"), "python") if "apply_method" in code)
+    monkeypatch.chdir(tmp_path)
+    batches = [(torch.zeros(1, 1, 32, 32, 32), torch.zeros(1, 32, 32, 32, dtype=torch.long))]
+    names = {"batches": batches, "criterion": torch.nn.functional.cross_entropy}
+    exec(code, names)
+    assert (tmp_path / "adapter.safetensors").is_file()
+    assert names["network"](batches[0][0]).shape == (1, 2, 32, 32, 32)  # type: ignore[operator]
+
+
 def test_hooks_on_the_page_on_methods_are_those_of_the_contract() -> None:
     page = read(REPOSITORY / "docs" / "adding_a_method.md")
     table = {name for row in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
