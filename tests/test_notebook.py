@@ -36,7 +36,7 @@ def test_code_cells_are_python() -> None:
         compile(plain_python(cell), NOTEBOOK.name, "exec")
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_notebook_runs(tmp_path: Path) -> None:
     script = tmp_path / "notebook.py"
     script.write_text("\n".join([SHELL, *map(plain_python, code_cells())]), encoding="utf-8")

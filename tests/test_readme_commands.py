@@ -17,6 +17,7 @@ from nnunet_shell import environment
 
 from fsseg.demo.phantom_datasets import write_phantom_datasets
 
+pytestmark = pytest.mark.full  # each page is half a dozen processes
 DOCS = REPOSITORY / "docs"
 IMAGE_CASE = "new_0"
 # What a test has to add to the words of a user with a GPU and an afternoon.
