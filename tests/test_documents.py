@@ -4,6 +4,7 @@ import importlib
 import itertools
 import re
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from fsseg.config.pretraining import RECIPES as PRETRAINING_RECIPES
 from fsseg.config.pretraining import PretrainSettings
 from fsseg.config.published_recipes import RECIPES as ADAPTATION_RECIPES
 from fsseg.config.recipes import Recipe
+from fsseg.config.shipped_files import PLANS, SPECS
 from fsseg.methods import registration
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.builtin import METHODS
@@ -29,7 +31,7 @@ from fsseg.methods.contract import Method
 from fsseg.methods.registry import DEFAULT_METHOD, create_method, method_names
 
 LONGEST_README, LONGEST_SENTENCE = 150, 40
-PLANS = {path.stem for path in (REPOSITORY / "plans").glob("*.json")} | {"auto", "phantom_plans"}
+OWN_SPECS = ("$nnUNet_raw/", "my_")  # of the demo's phantoms, and of a reader
 PROGRAMS = [*(REPOSITORY / "scripts").glob("*.py"), *(REPOSITORY / "benchmarks").glob("*.py")]
 OPTIONS_OF_OTHERS = {"--c", "--val", "--val_best", "--nproc-per-node"}  # of nnU-Net and torchrun
 ALL_COMMANDS = sorted({(name_of(page), line) for page in DOCUMENTS for line in commands(page) if words_of(line)})
@@ -61,7 +63,9 @@ def settings_of(words: list[str]) -> dict[str, str]:
 def test_command_parses(page: str, command: str) -> None:
     name, *words = words_of(command)
     assert name in COMMANDS
-    parser_of(name).parse_args(words)
+    prints_and_stops = {"--list", "--list-plans"} & set(words)
+    with pytest.raises(SystemExit, match=r"^0$") if prints_and_stops else nullcontext():
+        parser_of(name).parse_args(words)
 
 
 @pytest.mark.parametrize(("page", "command"), ALL_COMMANDS)
@@ -75,7 +79,10 @@ def test_what_a_command_names_exists(page: str, command: str) -> None:
     for option, value in itertools.pairwise(words):
         assert option not in known or value in known[option]
         if option == "--plans":
-            assert value in PLANS or (REPOSITORY / value).is_file()
+            assert value in {*PLANS.files(), "auto", "phantom_plans"} or (REPOSITORY / value).is_file()
+    if name == "assemble":
+        specs = itertools.takewhile(lambda word: not word.startswith("-"), words)
+        assert all(spec.startswith(OWN_SPECS) or spec in SPECS.files() for spec in specs)
     for word in words:
         assert not word.startswith(("dataset_specs/", "plans/", "fsseg/")) or (REPOSITORY / word).is_file()
 
