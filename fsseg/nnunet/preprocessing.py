@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK
 
 from fsseg.config.errors import FssegError
 from fsseg.config.manifest import sha256_of_file
@@ -98,11 +99,16 @@ class CasePreprocessor:
 
     def source(self, files: Sequence[Path], label: Path, structures: Structures) -> SourceLabels:
         """Return what a label map holds, without resampling; refuse and note what `volume` does of the files."""
-        require_usable(files, label, reader_of(self.model.plans))
-        with nnunet_failures(f"Case {files[0].name} cannot be read"), quiet():
-            data, _ = self.plans.image_reader_writer_class().read_images([str(file) for file in files])
-        self._note_off_scale({_OFF_SCALE: self._off_scale(files, data)})
-        found = source_labels(label, self.plans)
+        spacings_mm: list[tuple[float, ...]] = []
+
+        def seen(channel: int, file: Path, image: SimpleITK.Image) -> None:  # each file is read once, for its checks
+            spacings_mm.append(image.GetSpacing()[::-1])
+            if channel < len(self._checks) and (off := self._checks[channel](SimpleITK.GetArrayViewFromImage(image))):
+                self.off_scale[file.name] = off
+
+        labels = require_usable(files, label, reader_of(self.model.plans), seen)
+        assert labels is not None
+        found = _source({"spacing": spacings_mm[0], **_counted(labels)})
         _require_named(list(found.voxels), structures, label)
         return found
 

@@ -56,10 +56,13 @@ def require_usable_dataset(dataset: RawDataset, workers: int, reader: Reader) ->
     return scale_notes(dict(sorted(off_scale.items())))
 
 
-def require_usable(files: Sequence[Path], label: Path | None, reader: Reader) -> None:
-    """Raise `FssegError` if the files of a case cannot be used; see `case_problems`."""
-    problems, _ = case_problems(files, label, reader)
+def require_usable(
+    files: Sequence[Path], label: Path | None, reader: Reader, seen: Seen | None = None
+) -> np.ndarray | None:
+    """Return the label map of a case in z, y, x; raise `FssegError` if a file cannot be used; see `case_problems`."""
+    problems, labels = case_problems(files, label, reader, seen)
     _refuse(files[0].name, problems)
+    return labels
 
 
 def require_usable_headers(files: Sequence[Path], label: Path, reader: Reader) -> None:
