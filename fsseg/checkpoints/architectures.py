@@ -11,22 +11,23 @@ from typing import Any
 from torch import Tensor
 
 from fsseg.config.errors import FssegError
+from fsseg.models.networks import ArchitectureBlock
 
 _RESENC_L = (1, 3, 4, 6, 6, 6)  # residual blocks of each stage
 
 
-def genesis_unet(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+def genesis_unet(weights: Mapping[str, Tensor]) -> ArchitectureBlock:
     """Return the block of a Models Genesis U-Net, from weights under its own names."""
     return _own("genesis_unet.GenesisUNet", base_features=2 * _shape(weights, "down_tr64.ops.0.conv1.weight")[0])
 
 
-def seg_resnet(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+def seg_resnet(weights: Mapping[str, Tensor]) -> ArchitectureBlock:
     """Return the block of SuPreM's SegResNet, from weights under MONAI's names."""
     width = _shape(weights, "convInit.conv.weight")[0]
     return _own("seg_resnet.SegResNet", init_filters=width, blocks_down=[1, 2, 2, 4], blocks_up=[1, 1, 1])
 
 
-def own_seg_resnet(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+def own_seg_resnet(weights: Mapping[str, Tensor]) -> ArchitectureBlock:
     """Return the block of any SegResNet, from weights under MONAI's names; what they show is read off them."""
     down = _blocks(weights, r"down_layers\.{}\.(\d+)\.conv1\.", _count(weights, r"down_layers\.(\d+)\."))
     up = [n + 1 for n in _blocks(weights, r"up_layers\.{}\.(\d+)\.conv1\.", _count(weights, r"up_layers\.(\d+)\."))]
@@ -34,7 +35,7 @@ def own_seg_resnet(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     return _own("seg_resnet.SegResNet", init_filters=width, blocks_down=down, blocks_up=up)
 
 
-def own_swin_unetr(weights: Mapping[str, Tensor], patch_merging: str) -> dict[str, Any]:
+def own_swin_unetr(weights: Mapping[str, Tensor], patch_merging: str) -> ArchitectureBlock:
     """Return the block of any Swin UNETR, from weights under MONAI's names; `patch_merging` is not in them."""
     stages = [f"swinViT.layers{stage}.0.blocks" for stage in range(1, 5)]
     tables = [_shape(weights, f"{stage}.0.attn.relative_position_bias_table") for stage in stages]
@@ -48,13 +49,13 @@ def own_swin_unetr(weights: Mapping[str, Tensor], patch_merging: str) -> dict[st
     )
 
 
-def own_basic_unet(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+def own_basic_unet(weights: Mapping[str, Tensor]) -> ArchitectureBlock:
     """Return the block of any BasicUNet, from weights under MONAI's names."""
     levels = ["conv_0.conv_0", *(f"down_{level}.convs.conv_0" for level in range(1, 5)), "upcat_1.convs.conv_0"]
     return _own("basic_unet.BasicUNet", features=[_shape(weights, f"{level}.conv.weight")[0] for level in levels])
 
 
-def legacy_swin_unetr(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+def legacy_swin_unetr(weights: Mapping[str, Tensor]) -> ArchitectureBlock:
     """Return the block of the published Swin UNETR, trained before MONAI 1.5, from weights under MONAI's names."""
     return _own(
         "swin_unetr.SwinUNETR",
@@ -66,7 +67,7 @@ def legacy_swin_unetr(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     )
 
 
-def plain_unet(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+def plain_unet(weights: Mapping[str, Tensor]) -> ArchitectureBlock:
     """Return the block of nnU-Net's plain U-Net, from weights under nnU-Net v2's names.
 
     Every stage has as many convolutions as the first, as in nnU-Net.
@@ -78,7 +79,7 @@ def plain_unet(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     return _unet("PlainConvUNet", weights, first, blocks)
 
 
-def residual_encoder_l(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+def residual_encoder_l(weights: Mapping[str, Tensor]) -> ArchitectureBlock:
     """Return the block of nnU-Net's residual encoder U-Net "L", from weights under nnU-Net v2's names."""
     first = [f"encoder.stages.{stage}.blocks.0.conv1.conv.weight" for stage in range(len(_RESENC_L))]
     blocks = {"n_blocks_per_stage": list(_RESENC_L), "n_conv_per_stage_decoder": [1] * (len(_RESENC_L) - 1)}
@@ -100,7 +101,7 @@ def unlike_residual_encoder_l(weights: Mapping[str, Tensor]) -> str:
 
 def _unet(
     class_name: str, weights: Mapping[str, Tensor], first: list[str], blocks: dict[str, list[int]]
-) -> dict[str, Any]:
+) -> ArchitectureBlock:
     """Return the block of one of nnU-Net's U-Nets, given the name of the first convolution of each stage."""
     shapes = [_shape(weights, name) for name in first]
     arguments = {
@@ -156,5 +157,5 @@ def _shape(weights: Mapping[str, Tensor], name: str) -> list[int]:
     return list(weights[name].shape)
 
 
-def _own(class_name: str, **arguments: Any) -> dict[str, Any]:
+def _own(class_name: str, **arguments: Any) -> ArchitectureBlock:
     return {"network_class_name": "fsseg.models." + class_name, "arch_kwargs": arguments, "_kw_requires_import": []}

@@ -8,6 +8,7 @@ from fsseg.checkpoints.input_channels import Channel, ChannelMap, spelled
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.data.channels import same_channels
 from fsseg.nnunet.configurations import plans_with, resolved
+from fsseg.nnunet.contents import PlansContent
 from fsseg.nnunet.normalization import CT_SCHEME, STATISTICS, Z_SCORE, scheme_of
 
 # "CT_venous" and "ceCT" are CTs, to which windowing by HU applies; nnU-Net itself knows the name "CT" only.
@@ -22,7 +23,7 @@ class _Normalisation:
     note: str = ""
 
 
-def with_channels(plans: dict[str, Any], configuration: str, channels: ChannelMap) -> tuple[dict[str, Any], list[str]]:
+def with_channels(plans: PlansContent, configuration: str, channels: ChannelMap) -> tuple[PlansContent, list[str]]:
     """Return plans for the new channels, with one configuration, and notes on what was decided.
 
     A channel that starts from one of the checkpoint has its scheme, mask and statistics, unless its own name asks for

@@ -3,9 +3,10 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
+
+from fsseg.models.networks import ArchitectureBlock
 
 _UNETS = "dynamic_network_architectures.architectures.unet."
 _LEVEL = re.compile(r"(decoder\.(?:stages|transpconvs|seg_layers)\.)(\d+)(\..+)")
@@ -27,7 +28,7 @@ class Renumbered:
     note: str = ""
 
 
-def at_depth(weights: Mapping[str, Tensor], old: dict[str, Any], new: dict[str, Any]) -> Renumbered:
+def at_depth(weights: Mapping[str, Tensor], old: ArchitectureBlock, new: ArchitectureBlock) -> Renumbered:
     """Return weights of one of nnU-Net's U-Nets under the names of one with another number of stages.
 
     Encoder stages are numbered from the finest and keep their names. Other networks are returned as they are, and so
@@ -55,7 +56,7 @@ def at_depth(weights: Mapping[str, Tensor], old: dict[str, Any], new: dict[str, 
     return Renumbered(kept, dropped, _note(depths[0], depths[1]))
 
 
-def same_unet(old: dict[str, Any], new: dict[str, Any]) -> bool:
+def same_unet(old: ArchitectureBlock, new: ArchitectureBlock) -> bool:
     """Return whether two architecture blocks are of the same one of nnU-Net's U-Nets."""
     return old["network_class_name"] == new["network_class_name"] and old["network_class_name"].startswith(_UNETS)
 

@@ -11,9 +11,11 @@ from torch import Tensor
 from fsseg.checkpoints.container import Checkpoint
 from fsseg.checkpoints.published import Trait
 from fsseg.data.assembly import region_labels
+from fsseg.data.contents import DatasetContent
+from fsseg.nnunet.contents import PlansContent
 
 ANY_MODALITY = "any"  # channel name of networks that were trained on images of all kinds, z-scored
-NO_HEAD: dict[str, Any] = {"labels": {"background": 0}}
+NO_HEAD: DatasetContent = {"labels": {"background": 0}}
 WHOLE = ("encoder", "decoder", "other")  # parts of a network, heads aside
 ENCODER_ONLY = ("encoder",)
 
@@ -44,7 +46,7 @@ class Translation:
 
     weights: dict[str, Tensor] = field(repr=False)
     dropped: dict[str, str] = field(repr=False)
-    plans: dict[str, Any] | None
+    plans: PlansContent | None
     channel_names: tuple[str, ...] = ("CT",)
     labels: Mapping[str, Any] = field(default_factory=lambda: NO_HEAD)
     holds: tuple[str, ...] = WHOLE
@@ -140,7 +142,7 @@ def split_off(weights: Mapping[str, Tensor], reasons: Mapping[str, str]) -> tupl
     return kept, dropped
 
 
-def one_structure_a_row(names: Sequence[str], inside: Mapping[str, str] | None = None) -> dict[str, Any]:
+def one_structure_a_row(names: Sequence[str], inside: Mapping[str, str] | None = None) -> DatasetContent:
     """Return the labels of a sigmoid head whose row i is the structure names[i] and has the integer i + 1.
 
     Args:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from fsseg.checkpoints.channel_plans import with_channels
 from fsseg.checkpoints.depth import at_depth, same_unet
@@ -13,7 +12,9 @@ from fsseg.checkpoints.patch_size import with_patch_size
 from fsseg.checkpoints.plans import CONFIGURATION
 from fsseg.checkpoints.same_architecture import require_same_meaning
 from fsseg.config.errors import UsageError
+from fsseg.models.networks import ArchitectureBlock
 from fsseg.nnunet.configurations import resolved
+from fsseg.nnunet.contents import ConfigurationContent, PlansContent
 from fsseg.nnunet.normalization import CT_SCHEME, STATISTICS
 from fsseg.nnunet.planning import read_plans_file
 from fsseg.nnunet.plans_content import require_patch_fits
@@ -91,7 +92,7 @@ def _with_plans(translation: Translation, file: Path, plans_file: Path, channels
     )
 
 
-def _mirroring_axes(translation: Translation, plans: dict[str, Any]) -> tuple[int, ...] | None:
+def _mirroring_axes(translation: Translation, plans: PlansContent) -> tuple[int, ...] | None:
     """Return the axes that a checkpoint allows to mirror, as axes of the arrays of other plans."""
     if translation.plans is None or translation.mirroring_axes is None:
         return translation.mirroring_axes
@@ -99,14 +100,14 @@ def _mirroring_axes(translation: Translation, plans: dict[str, Any]) -> tuple[in
     return tuple(sorted(ours.index(theirs[axis]) for axis in translation.mirroring_axes))
 
 
-def _architecture(translation: Translation) -> dict[str, Any] | None:
+def _architecture(translation: Translation) -> ArchitectureBlock | None:
     """Return the architecture block of a checkpoint's network, None where it is not known."""
     if translation.plans is not None:
         return resolved(translation.plans, translation.configuration)["architecture"]
     return None if translation.architecture is None else dict(translation.architecture)
 
 
-def _has_levels_of(network: dict[str, Any], plans: dict[str, Any]) -> bool:
+def _has_levels_of(network: ArchitectureBlock, plans: PlansContent) -> bool:
     """Return whether plans describe a network, but for the number of its levels."""
     other = resolved(plans, CONFIGURATION)["architecture"]
     if not same_unet(network, other):
@@ -115,7 +116,7 @@ def _has_levels_of(network: dict[str, Any], plans: dict[str, Any]) -> bool:
     return all(a == b for key in _OF_LEVELS for a, b in zip(ours[key], theirs[key], strict=False))
 
 
-def _use_network(network: dict[str, Any] | None, plans: dict[str, Any], plans_file: Path) -> list[str]:
+def _use_network(network: ArchitectureBlock | None, plans: PlansContent, plans_file: Path) -> list[str]:
     """Put the network of a checkpoint, where it is known, into plans that were given for the rest; return a note."""
     if network is None:
         return []
@@ -124,7 +125,7 @@ def _use_network(network: dict[str, Any] | None, plans: dict[str, Any], plans_fi
     return [f"The network is read off the weights: {plans_file} decides the rest."]
 
 
-def _read_plans(plans_file: Path, file: Path, channels: int) -> dict[str, Any]:
+def _read_plans(plans_file: Path, file: Path, channels: int) -> PlansContent:
     plans = read_plans_file(plans_file)
     schemes = plans["configurations"][CONFIGURATION]["normalization_schemes"]
     if len(schemes) != channels:
@@ -142,7 +143,7 @@ def _read_plans(plans_file: Path, file: Path, channels: int) -> dict[str, Any]:
     return plans
 
 
-def _plans_note(translation: Translation, plans: dict[str, Any], plans_file: Path) -> str:
+def _plans_note(translation: Translation, plans: PlansContent, plans_file: Path) -> str:
     spacing = ""
     if translation.plans is not None:
         ours = _spacing(plans, resolved(plans, CONFIGURATION))
@@ -153,6 +154,6 @@ def _plans_note(translation: Translation, plans: dict[str, Any], plans_file: Pat
     )
 
 
-def _spacing(plans: dict[str, Any], block: dict[str, Any]) -> str:
+def _spacing(plans: PlansContent, block: ConfigurationContent) -> str:
     axes = ", ".join("zyx"[axis] for axis in plans["transpose_forward"])
     return f"{' x '.join(f'{size:g}' for size in block['spacing'])} mm ({axes})"

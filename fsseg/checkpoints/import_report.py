@@ -1,13 +1,12 @@
 """What `fsseg import` says about a checkpoint: where it comes from, what it expects, what went where."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from fsseg.checkpoints.imported_model import ImportedModel
 from fsseg.checkpoints.transfer import TransferReport
 from fsseg.checkpoints.translated_file import TranslatedFile
 from fsseg.config.recipes import Activation
-from fsseg.config.results import Result
+from fsseg.config.results import JsonObject, Result
 from fsseg.data.channels import channel_names
 from fsseg.data.intensity_scale import BOUNDS
 from fsseg.nnunet.model_folder import ModelFolder
@@ -87,11 +86,11 @@ class ImportPlan(Result):
     transfer: TransferReport
     notes: tuple[str, ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return the plan with the names of all tensors."""
         return {**super().as_json(), "transfer": self.transfer.as_dict()}
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> JsonObject:
         """Return what a manifest keeps: counts instead of names, which are in transfer.json."""
         return {**super().as_json(), "transfer": self.transfer.counts()}
 

@@ -90,7 +90,7 @@ def filled(model: ModelFolder, file: TranslatedFile) -> ImportedModel:
     weights = {name: tensor.detach() for name, tensor in network.state_dict().items()}
     random = _random_tensors(network, report, translation)
     dataset_json = model.dataset_json | ({RANDOM_KEY: random} if random else {})
-    report = replace(report, channels=None if file.channels is None else file.channels.as_dict())
+    report = replace(report, channels=file.channels)
     return ImportedModel(replace(model, weights=weights, dataset_json=dataset_json), network, report, tuple(notes))
 
 

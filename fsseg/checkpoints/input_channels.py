@@ -3,14 +3,14 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fsseg.config.errors import FssegError, UsageError, unknown_name
+from fsseg.config.results import JsonObject
 from fsseg.data.channels import same_channels
-from fsseg.models.networks import build_network
+from fsseg.models.networks import ArchitectureBlock, build_network
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,17 @@ class ChannelMap:
         """Indices of the checkpoint's channels that no new one starts from."""
         return tuple(index for index in range(len(self.old)) if index not in {c.source for c in self.channels})
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the map as JSON values: "kept", "CT", "CT / 2" or "zero" for each new channel."""
-        return {
-            "start": {c.name: self._start(c) for c in self.channels},
-            "left_out": [self.old[i] for i in self.left_out],
-        }
+    def as_dict(self) -> JsonObject:
+        """Return the map as JSON values."""
+        return {"start": self.starts(), "left_out": self.names_left_out()}
+
+    def starts(self) -> dict[str, str]:
+        """Return what each new channel starts from: "kept", "CT", "CT / 2" or "zero"."""
+        return {channel.name: self._start(channel) for channel in self.channels}
+
+    def names_left_out(self) -> list[str]:
+        """Return the checkpoint's channels that no new one starts from."""
+        return [self.old[index] for index in self.left_out]
 
     def mixed(self, weight: Tensor) -> Tensor:
         """Return a weight (outputs, old channels, ...) as (outputs, new channels, ...)."""
@@ -119,7 +124,7 @@ def spelled(old: Sequence[str], index: int) -> str:
 
 
 def mixed_weights(
-    weights: Mapping[str, Tensor], architecture: dict[str, Any], channels: ChannelMap
+    weights: Mapping[str, Tensor], architecture: ArchitectureBlock, channels: ChannelMap
 ) -> dict[str, Tensor]:
     """Return the weights for the new channels.
 
@@ -171,7 +176,7 @@ def _listed(old: Sequence[str]) -> str:
     return ", ".join(f"{number}: {name}" for number, name in enumerate(old))
 
 
-def _shapes(architecture: dict[str, Any], channels: int) -> dict[str, torch.Size]:
+def _shapes(architecture: ArchitectureBlock, channels: int) -> dict[str, torch.Size]:
     network = build_network(architecture, input_channels=channels, output_channels=1, deep_supervision=False)
     return {name: tensor.shape for name, tensor in network.state_dict().items()}
 

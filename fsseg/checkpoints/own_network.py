@@ -1,13 +1,15 @@
 """Networks of the user's own training in MONAI: what no file says of them, the user has to say."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor
 
 from fsseg.checkpoints.family import ANY_MODALITY, Asked, Translation, one_structure_a_row
 from fsseg.checkpoints.plans import Intensities, NetworkInput, make_plans
 from fsseg.config.errors import UsageError
+from fsseg.data.contents import DatasetContent
+from fsseg.models.networks import ArchitectureBlock
+from fsseg.nnunet.contents import PlansContent
 
 TAKES = ("labels", "activation", "spacing", "hu", "orientation")
 _OF_PLANS = ("spacing", "hu", "orientation")
@@ -26,7 +28,7 @@ _EXAMPLES = {
 def own_network(
     asked: Asked,
     weights: Mapping[str, Tensor],
-    architecture: dict[str, Any],
+    architecture: ArchitectureBlock,
     *,
     name: str,
     channels: int,
@@ -74,7 +76,7 @@ def _require_said(asked: Asked, name: str, takes: tuple[str, ...]) -> None:
         )
 
 
-def _labels(asked: Asked, rows: int) -> dict[str, Any]:
+def _labels(asked: Asked, rows: int) -> DatasetContent:
     """Return the labels of dataset.json, by the rows of the head."""
     names = list(asked.labels or ())
     softmax = asked.activation == "softmax"
@@ -92,7 +94,7 @@ def _labels(asked: Asked, rows: int) -> dict[str, Any]:
     return one_structure_a_row(names)
 
 
-def _plans(asked: Asked, name: str, architecture: dict[str, Any], channels: int) -> dict[str, Any]:
+def _plans(asked: Asked, name: str, architecture: ArchitectureBlock, channels: int) -> PlansContent:
     assert asked.spacing is not None  # _require_said saw to these
     assert asked.hu is not None
     assert asked.orientation is not None

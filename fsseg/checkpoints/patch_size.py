@@ -1,7 +1,6 @@
 """Another patch size for a checkpoint, where its network can read it."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import nn
 
@@ -9,11 +8,12 @@ from fsseg.config.errors import UsageError
 from fsseg.models.extents import nearest_sizes, sees_extents, why_unreadable
 from fsseg.models.networks import build_network
 from fsseg.nnunet.configurations import plans_with, resolved
+from fsseg.nnunet.contents import PlansContent
 
 
 def with_patch_size(
-    plans: dict[str, Any], configuration: str, patch: Sequence[int], channels: int
-) -> tuple[dict[str, Any], list[str]]:
+    plans: PlansContent, configuration: str, patch: Sequence[int], channels: int
+) -> tuple[PlansContent, list[str]]:
     """Return plans with another patch, in their axis order, and notes; they keep one configuration.
 
     Raises:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fsseg.models.networks import ArchitectureBlock
+from fsseg.nnunet.contents import PlansContent
 from fsseg.nnunet.normalization import STATISTICS
 
 CONFIGURATION = "3d_fullres"
@@ -59,8 +61,8 @@ class NetworkInput:
 
 
 def make_plans(
-    name: str, description: str, architecture: dict[str, Any], images: NetworkInput, batch_size: int = 2
-) -> dict[str, Any]:
+    name: str, description: str, architecture: ArchitectureBlock, images: NetworkInput, batch_size: int = 2
+) -> PlansContent:
     """Return plans with one configuration, 3d_fullres.
 
     Args:

@@ -4,7 +4,7 @@ from typing import Any
 
 from fsseg.checkpoints.depth import same_unet
 from fsseg.config.errors import UsageError
-from fsseg.models.networks import arguments_of, defaults_of
+from fsseg.models.networks import ArchitectureBlock, arguments_of, defaults_of
 
 _BY_LEVEL = ("strides", "kernel_sizes")
 # What another value of these changes is seen in names or shapes of tensors; dropout holds no weights.
@@ -18,7 +18,7 @@ _OF_LAYERS = "_kwargs"  # norm_op_kwargs are the arguments of norm_op
 _AXES = 3
 
 
-def require_same_meaning(old: dict[str, Any], new: dict[str, Any], advice: str = ADVICE) -> None:
+def require_same_meaning(old: ArchitectureBlock, new: ArchitectureBlock, advice: str = ADVICE) -> None:
     """Refuse plans in which weights would load and mean something else, which names and shapes do not show.
 
     Args:
@@ -43,7 +43,7 @@ def require_same_meaning(old: dict[str, Any], new: dict[str, Any], advice: str =
         )
 
 
-def _require_same_levels(old: dict[str, Any], new: dict[str, Any], advice: str) -> None:
+def _require_same_levels(old: ArchitectureBlock, new: ArchitectureBlock, advice: str) -> None:
     if not same_unet(old, new):
         return
     for key in _BY_LEVEL:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fsseg.checkpoints.input_channels import ChannelMap
 from fsseg.config.errors import FssegError
+from fsseg.config.results import JsonObject
 from fsseg.models.finite import is_finite
 from fsseg.models.parts import parts_of
 
@@ -36,14 +37,14 @@ class TransferReport:
     parameters: dict[str, tuple[int, int]]
     head: bool
     unplaced: tuple[str, ...] = ()
-    channels: dict[str, Any] | None = None
+    channels: ChannelMap | None = None
 
     def share(self, part: str) -> float:
         """Return the share of a part's parameters that came from the file."""
         filled, total = self.parameters[part]
         return filled / total
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """Return the report as JSON values."""
         return {
             "matched": list(self.matched),
@@ -53,10 +54,10 @@ class TransferReport:
             "parameters": {part: {"filled": f, "total": t} for part, (f, t) in self.parameters.items()},
             "encoder_share": round(self.share("encoder"), 6),
             "head": self.head,
-            "channels": self.channels,
+            "channels": None if self.channels is None else self.channels.as_dict(),
         }
 
-    def counts(self) -> dict[str, Any]:
+    def counts(self) -> JsonObject:
         """Return the report as JSON values with counts instead of names."""
         counted = ("matched", "dropped", "missing", "reshaped")
         return {key: len(value) if key in counted else value for key, value in self.as_dict().items()}

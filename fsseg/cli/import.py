@@ -6,13 +6,14 @@ The family of the file is found out from the names and shapes of its tensors. No
 import argparse
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fsseg.checkpoints.registry import AUTO, FAMILIES
 from fsseg.cli.options import add_device_option, add_output_options, emit
 
 if TYPE_CHECKING:
     from fsseg.checkpoints.import_report import ChannelIntensities, ImportPlan
+    from fsseg.checkpoints.input_channels import ChannelMap
     from fsseg.evaluation.aggregation import StructureSummary
 
 _LISTING = "\n".join(f"  {name:<18}{what}" for name, what in FAMILIES.items())
@@ -123,11 +124,11 @@ _COUNTED = {
 }
 
 
-def _channels(names: Sequence[str], channels: dict[str, Any] | None) -> str:
+def _channels(names: Sequence[str], channels: "ChannelMap | None") -> str:
     if channels is None:
         return ", ".join(names)
-    left_out = f"; left out: {', '.join(channels['left_out'])}" if channels["left_out"] else ""
-    return ", ".join(f"{name} ({start})" for name, start in channels["start"].items()) + left_out
+    left_out = f"; left out: {', '.join(channels.names_left_out())}" if channels.left_out else ""
+    return ", ".join(f"{name} ({start})" for name, start in channels.starts().items()) + left_out
 
 
 def _supervision(collections: Sequence[str] | None) -> str:

@@ -2,10 +2,11 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fsseg.cli.cost_text import pretraining_text
 from fsseg.cli.options import add_device_option, add_output_options, emit, parse_set
+from fsseg.config.results import JsonObject
 
 if TYPE_CHECKING:
     from fsseg.pretraining.plan import PretrainPlan
@@ -72,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _planned(plan: "PretrainPlan", out: Path) -> dict[str, Any]:
+def _planned(plan: "PretrainPlan", out: Path) -> JsonObject:
     """Return what a dry run says, as plain JSON values."""
     assert plan.cost is not None
     return {**plan.facts(), **plan.cost.as_dict(), "steps": plan.steps, "out": str(out)}

@@ -5,6 +5,7 @@ from typing import Any
 
 from fsseg.config.errors import FssegError
 from fsseg.config.recipes import Activation
+from fsseg.data.contents import DatasetContent
 from fsseg.data.layouts import FILE_ENDING
 from fsseg.data.specs import SIDES, DatasetSpec
 from fsseg.data.structures import CaseAnnotation, Structures
@@ -113,14 +114,14 @@ def class_order(regions: dict[str, tuple[int, ...]]) -> list[int]:
     return [min(integers, key=lambda integer: (shared[integer], integer)) for integers in regions.values()]
 
 
-def region_labels(integers: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+def region_labels(integers: dict[str, tuple[int, ...]]) -> DatasetContent:
     """Return the keys `labels` and `regions_class_order` of a region-based dataset.json."""
     # A region of one integer names it twice: without a list of two entries nnU-Net falls back to softmax.
     regions = {name: list(values) if len(values) > 1 else [values[0]] * 2 for name, values in integers.items()}
     return {"labels": {"background": 0, **regions}, "regions_class_order": class_order(integers)}
 
 
-def head_labels(integers: dict[str, tuple[int, ...]], activation: Activation) -> dict[str, Any]:
+def head_labels(integers: dict[str, tuple[int, ...]], activation: Activation) -> DatasetContent:
     """Return what dataset.json says of a head: regions for a sigmoid, plain labels for a softmax.
 
     The integers of a softmax are those of its channels: 0 for background, then one a structure in order.

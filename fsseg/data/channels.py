@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from fsseg.config.errors import FssegError, shown
+from fsseg.data.contents import DatasetContent
 
 CHANNELS_KEY = "channel_names"
 OLD_CHANNELS_KEY = "modality"  # of nnU-Net v1 and the Medical Segmentation Decathlon
 _DIGITS = 4  # of a channel's number in the name of a file
 
 
-def channel_names(dataset_json: dict[str, Any], where: Path | str = "dataset.json") -> tuple[str, ...]:
+def channel_names(dataset_json: DatasetContent, where: Path | str = "dataset.json") -> tuple[str, ...]:
     """Return the names of the image channels, channel 0 first, in whatever order the file lists them.
 
     Images are numbered (CASE_0000, CASE_0001), and so are the statistics of plans, so a name belongs to its number.

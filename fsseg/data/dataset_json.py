@@ -9,6 +9,7 @@ from fsseg.config.base import FileModel, validated
 from fsseg.config.errors import FssegError, shown
 from fsseg.config.json_files import read_json
 from fsseg.data.channels import CHANNELS_KEY, OLD_CHANNELS_KEY, ordered_channels
+from fsseg.data.contents import DatasetContent
 
 _V1 = (
     "is of nnU-Net v1 or the Medical Segmentation Decathlon: {}.\n"
@@ -94,7 +95,7 @@ class DatasetJson(LabelsJson):
         return ordered_channels(names)
 
 
-def read_dataset_json(file: Path, model: type[LabelsJson] = DatasetJson) -> dict[str, Any]:
+def read_dataset_json(file: Path, model: type[LabelsJson] = DatasetJson) -> DatasetContent:
     """Read and check a dataset.json; its channels are in the order of their numbers.
 
     Raises:
@@ -104,8 +105,8 @@ def read_dataset_json(file: Path, model: type[LabelsJson] = DatasetJson) -> dict
 
 
 def checked_dataset_json(
-    content: dict[str, Any], where: Path | str, model: type[LabelsJson] = DatasetJson
-) -> dict[str, Any]:
+    content: DatasetContent, where: Path | str, model: type[LabelsJson] = DatasetJson
+) -> DatasetContent:
     """Return the content of a dataset.json, with the channels in the order of their numbers; see `read_dataset_json`.
 
     Args:
@@ -117,7 +118,7 @@ def checked_dataset_json(
     return {**content, CHANNELS_KEY: known.channel_names} if isinstance(known, DatasetJson) else content
 
 
-def named_labels(dataset_json: dict[str, Any], file: Path) -> dict[str, tuple[int, ...]]:
+def named_labels(dataset_json: DatasetContent, file: Path) -> dict[str, tuple[int, ...]]:
     """Return label -> its integers, in ascending order; raise `FssegError` for labels of another form.
 
     Args:

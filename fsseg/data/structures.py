@@ -17,6 +17,7 @@ from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 from fsseg.config.base import StrictModel, validated
 from fsseg.config.errors import FssegError, UsageError, shown
 from fsseg.config.json_files import read_json, write_json
+from fsseg.data.contents import DatasetContent
 from fsseg.data.dataset_json import BACKGROUND, HIGHEST_LABEL, LabelsJson, named_labels, read_dataset_json
 from fsseg.data.folder_listing import listed
 
@@ -168,7 +169,7 @@ def _require_readable_format(content: dict[str, Any], path: Path) -> None:
         )
 
 
-def structures_of_dataset_json(dataset_json: dict[str, Any], folder: Path) -> Structures:
+def structures_of_dataset_json(dataset_json: DatasetContent, folder: Path) -> Structures:
     """Derive structures from a plain nnU-Net dataset.json, whose labels are all annotated in all cases of `folder`.
 
     Raises:

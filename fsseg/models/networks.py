@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import nn
 
@@ -14,12 +14,13 @@ from fsseg.models.registration import registered_networks
 # A plans file is input from strangers: it may name the supported networks, those that the user or an installed package
 # registered, and torch's own layers, nothing else.
 NETWORK_CLASSES = frozenset(SUPPORTED)
+ArchitectureBlock: TypeAlias = dict[str, Any]  # of plans: network_class_name, arch_kwargs, _kw_requires_import
 _LAYER_PREFIX = "torch.nn."
 _AXES = 3
 
 
 def build_network(
-    architecture: dict[str, Any], *, input_channels: int, output_channels: int, deep_supervision: bool
+    architecture: ArchitectureBlock, *, input_channels: int, output_channels: int, deep_supervision: bool
 ) -> nn.Module:
     """Build a network from the `architecture` block of an nnU-Net configuration, as nnU-Net itself does.
 
@@ -52,7 +53,7 @@ def build_network(
     return network
 
 
-def arguments_of(architecture: dict[str, Any]) -> dict[str, Any]:
+def arguments_of(architecture: ArchitectureBlock) -> dict[str, Any]:
     """Return all arguments of the network of an architecture block, defaults included, layers as classes.
 
     Raises:
@@ -67,7 +68,7 @@ def defaults_of(kind: type) -> dict[str, Any]:
     return {name: each.default for name, each in parameters if each.default is not each.empty}
 
 
-def supports_deep_supervision(architecture: dict[str, Any]) -> bool:
+def supports_deep_supervision(architecture: ArchitectureBlock) -> bool:
     """Return whether the network of an architecture block can return logits of all decoder stages.
 
     A network class that cannot says `supports_deep_supervision = False`; nnU-Net's own all can, and say nothing.
@@ -87,7 +88,7 @@ def set_deep_supervision(network: nn.Module, enabled: bool) -> None:
         raise _no_deep_supervision(type(network).__name__)
 
 
-def total_strides(architecture: dict[str, Any]) -> list[int]:
+def total_strides(architecture: ArchitectureBlock) -> list[int]:
     """Return by what a patch must be divisible along each axis, for the network of an architecture block.
 
     Raises:
@@ -104,7 +105,7 @@ def total_strides(architecture: dict[str, Any]) -> list[int]:
         raise UsageError(f"The plans hold no strides that can be read: {error}") from None
 
 
-def _network_class(architecture: dict[str, Any]) -> Any:
+def _network_class(architecture: ArchitectureBlock) -> Any:
     class_name = architecture["network_class_name"]
     if class_name in NETWORK_CLASSES:
         return _locate(class_name)
@@ -115,7 +116,7 @@ def _network_class(architecture: dict[str, Any]) -> Any:
     return registered[class_name].network_class
 
 
-def _given_arguments(architecture: dict[str, Any]) -> dict[str, Any]:
+def _given_arguments(architecture: ArchitectureBlock) -> dict[str, Any]:
     arguments = dict(architecture["arch_kwargs"])
     for key in architecture["_kw_requires_import"]:
         if arguments.get(key) is not None:

@@ -8,6 +8,7 @@ import numpy as np
 from fsseg.config.errors import UsageError
 from fsseg.data.structures import CaseAnnotation
 from fsseg.data.volumes import annotation_zones
+from fsseg.nnunet.contents import CaseProperties
 
 INFERIOR_SUPERIOR_AXIS = 0  # of arrays that were read in RAS orientation
 
@@ -18,7 +19,7 @@ def zone_axis(plans: Any) -> int:
 
 
 def case_zones(
-    annotation: CaseAnnotation, names: tuple[str, ...], shape: Sequence[int], properties: dict[str, Any], plans: Any
+    annotation: CaseAnnotation, names: tuple[str, ...], shape: Sequence[int], properties: CaseProperties, plans: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the zones of a preprocessed case (see `annotation_zones`).
 

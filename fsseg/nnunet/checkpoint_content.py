@@ -11,6 +11,7 @@ from fsseg.config.base import FileModel, validated
 from fsseg.config.errors import FssegError, UsageError, first_of, shown
 from fsseg.config.recipes import LEAST_TILE_STEP
 from fsseg.nnunet.checkpoint_file import require_intact_weights
+from fsseg.nnunet.contents import CheckpointContent
 from fsseg.training.torch_file import read_torch_file
 
 _SHOWN = 3
@@ -70,7 +71,7 @@ class NnunetCheckpoint(FileModel):
     inference_tile_step_size: StrictFloat = Field(default=0.5, ge=LEAST_TILE_STEP, le=1)
 
 
-def read_checkpoint(file: Path) -> dict[str, Any]:
+def read_checkpoint(file: Path) -> CheckpointContent:
     """Return the content of a checkpoint that nnU-Net or fsseg wrote, with weights that are whole.
 
     Raises:
@@ -82,7 +83,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     return content
 
 
-def checked_checkpoint(content: dict[str, Any], file: Path) -> NnunetCheckpoint:
+def checked_checkpoint(content: CheckpointContent, file: Path) -> NnunetCheckpoint:
     """Return what is read of a checkpoint, or name all problems at once.
 
     Raises:

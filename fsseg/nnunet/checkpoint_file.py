@@ -8,6 +8,7 @@ from torch import Tensor
 from fsseg.config.errors import FssegError, UsageError, first_of
 from fsseg.models.finite import not_finite
 from fsseg.models.weights_hash import hash_of_weights
+from fsseg.nnunet.contents import CheckpointContent
 from fsseg.training.torch_file import write_torch_file
 
 CHECKPOINT_NAME = "checkpoint_final.pth"
@@ -46,7 +47,7 @@ def refuse_best(path: Path) -> None:
         )
 
 
-def require_intact_weights(checkpoint: dict[str, Any], file: Path, sha256: str | None = None) -> None:
+def require_intact_weights(checkpoint: CheckpointContent, file: Path, sha256: str | None = None) -> None:
     """Refuse weights that are not those which were written, or that hold NaN.
 
     Checkpoints of fsseg state the hash of their weights. nnU-Net copies and reads them with it, and writes none itself:

@@ -7,6 +7,7 @@ from typing import Any
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from fsseg.config.errors import FssegError, UsageError, shown_line
+from fsseg.nnunet.contents import ConfigurationContent, PlansContent
 from fsseg.nnunet.normalization import STATISTICS
 
 _AXES_OF_SLICES = 2
@@ -24,7 +25,7 @@ _DECIDING_OF_CONFIGURATION = (
 )
 
 
-def resolved(plans: dict[str, Any], configuration: str, where: str = "The plans") -> dict[str, Any]:
+def resolved(plans: PlansContent, configuration: str, where: str = "The plans") -> ConfigurationContent:
     """Return a copy of a configuration with all that it inherits; plans of old nnU-Net get their architecture block.
 
     Args:
@@ -50,7 +51,7 @@ def resolved(plans: dict[str, Any], configuration: str, where: str = "The plans"
         ) from None
 
 
-def require_plain_3d(plans: dict[str, Any], configuration: str, where: str) -> None:
+def require_plain_3d(plans: PlansContent, configuration: str, where: str) -> None:
     """Raise `UsageError` if a network reads slices, or another network's segmentation beside the image.
 
     Args:
@@ -68,14 +69,14 @@ def require_plain_3d(plans: dict[str, Any], configuration: str, where: str) -> N
         )
 
 
-def deciding_settings(plans: dict[str, Any], configuration: str) -> dict[str, Any]:
+def deciding_settings(plans: PlansContent, configuration: str) -> PlansContent:
     """Return what of plans decides, besides the weights, what a network computes of an image, as plain JSON values."""
     block = resolved(plans, configuration)
     kept = {key: plans.get(key) for key in _DECIDING} | {key: block.get(key) for key in _DECIDING_OF_CONFIGURATION}
     return json.loads(json.dumps(kept, default=str))
 
 
-def plans_with(plans: dict[str, Any], configuration: str, **changes: Any) -> dict[str, Any]:
+def plans_with(plans: PlansContent, configuration: str, **changes: Any) -> PlansContent:
     """Return plans with one configuration, changed; the others would speak of another input.
 
     Args:

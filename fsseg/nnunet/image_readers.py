@@ -2,7 +2,6 @@
 
 import contextlib
 from pathlib import Path
-from typing import Any
 
 from nnunetv2.imageio.reader_writer_registry import (
     determine_reader_writer_from_dataset_json,
@@ -10,19 +9,21 @@ from nnunetv2.imageio.reader_writer_registry import (
 )
 
 from fsseg.config.errors import FssegError, shown
+from fsseg.data.contents import DatasetContent
 from fsseg.data.image_header import Reader, check_header
 from fsseg.data.images import UnreadableImageError
+from fsseg.nnunet.contents import PlansContent
 from fsseg.nnunet.quiet import quiet
 
 _OF_ITK_TOO = (".nii", ".mhd")  # nnU-Net lists them for no reader of ITK, which reads and writes them
 
 
-def reader_of(plans: dict[str, Any]) -> Reader:
+def reader_of(plans: PlansContent) -> Reader:
     """Return who reads the voxels where images are read as plans say."""
     return _reader(plans["image_reader_writer"])
 
 
-def reader_of_dataset(dataset_json: dict[str, Any], example: Path) -> Reader:
+def reader_of_dataset(dataset_json: DatasetContent, example: Path) -> Reader:
     """Return who will read the voxels where nnU-Net's planner chooses: it tries its readers on an image.
 
     Args:
@@ -38,7 +39,7 @@ def reader_of_dataset(dataset_json: dict[str, Any], example: Path) -> Reader:
     return _reader(chosen.__name__)
 
 
-def require_file_ending(plans: dict[str, Any], dataset_json: dict[str, Any], where: Path | str) -> None:
+def require_file_ending(plans: PlansContent, dataset_json: DatasetContent, where: Path | str) -> None:
     """Raise `FssegError` if the reader of a model's plans writes no files as its dataset.json asks for.
 
     Args:

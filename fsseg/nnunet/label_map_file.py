@@ -7,19 +7,21 @@ import torch
 from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from torch import Tensor
 
+from fsseg.data.contents import DatasetContent
 from fsseg.data.images import require_written
+from fsseg.nnunet.contents import CaseProperties
 from fsseg.nnunet.image_readers import reader_of
 from fsseg.nnunet.quiet import quiet
 
 
 def write_label_map(
     logits: Tensor,
-    properties: dict[str, Any],
+    properties: CaseProperties,
     out: Path,
     *,
     configuration: Any,
     plans: Any,
-    dataset_json: dict[str, Any],
+    dataset_json: DatasetContent,
     save_probabilities: bool = False,
 ) -> None:
     """Write the label map of a preprocessed image.

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 
 def keep_metrics_until(metrics: Path, steps: int) -> None:
@@ -11,11 +10,6 @@ def keep_metrics_until(metrics: Path, steps: int) -> None:
         lines = metrics.read_text(encoding="utf-8").splitlines()
         kept = [line for line in lines if 0 < _step(line) <= steps]
         metrics.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-
-
-def last_entry(metrics: Path) -> dict[str, Any]:
-    """Return the metrics of the last epoch."""
-    return json.loads(metrics.read_text(encoding="utf-8").splitlines()[-1])
 
 
 def _step(line: str) -> int:

@@ -2,21 +2,22 @@
 
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from fsseg.config.errors import FssegError
 from fsseg.data.channels import channel_names
+from fsseg.data.contents import DatasetContent
 from fsseg.data.dataset_json import checked_dataset_json
 from fsseg.nnunet.configurations import require_plain_3d
+from fsseg.nnunet.contents import PlansContent
 from fsseg.nnunet.image_readers import require_file_ending
 from fsseg.nnunet.plans_content import checked_plans, require_statistics
 
 
 def checked_contents(
-    path: Path, plans: dict[str, Any], dataset_json: dict[str, Any], configuration: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
+    path: Path, plans: PlansContent, dataset_json: DatasetContent, configuration: str
+) -> tuple[PlansContent, DatasetContent]:
     """Return plans and dataset.json with their defaults, checked.
 
     Args:
@@ -46,7 +47,7 @@ def checked_contents(
     return plans, dataset_json
 
 
-def _require_labels(plans: dict[str, Any], dataset_json: dict[str, Any], where: Path) -> None:
+def _require_labels(plans: PlansContent, dataset_json: DatasetContent, where: Path) -> None:
     try:
         PlansManager(deepcopy(plans)).get_label_manager(dataset_json)
     except (KeyError, TypeError, ValueError, AssertionError) as error:

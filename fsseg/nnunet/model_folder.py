@@ -8,7 +8,6 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from fsseg.config.pretraining import PLANS_KEY
 from fsseg.config.recipes import Activation
 from fsseg.data.assembly import head_labels
 from fsseg.data.channels import channel_names
+from fsseg.data.contents import DatasetContent
 from fsseg.data.dataset_json import read_dataset_json
 from fsseg.data.splits import SUPPORT_KEY
 from fsseg.data.structures import Structures, structures_of_dataset_json
@@ -30,6 +30,7 @@ from fsseg.nnunet.checkpoint_file import (
     save_checkpoint,
 )
 from fsseg.nnunet.configurations import deciding_settings
+from fsseg.nnunet.contents import PlansContent
 from fsseg.nnunet.model_checkpoints import checkpoint_file, remarks_on
 from fsseg.nnunet.model_contents import checked_contents
 from fsseg.nnunet.plans_network import network_of_plans
@@ -58,8 +59,8 @@ class ModelFolder:
     """
 
     path: Path
-    plans: dict[str, Any]
-    dataset_json: dict[str, Any]
+    plans: PlansContent
+    dataset_json: DatasetContent
     configuration: str
     weights: dict[str, Tensor] = field(repr=False)
     mirroring_axes: tuple[int, ...] | None
@@ -126,7 +127,7 @@ class ModelFolder:
         return replace(self, plans=plans, dataset_json=dataset_json)
 
     @property
-    def stock_plans(self) -> dict[str, Any]:
+    def stock_plans(self) -> PlansContent:
         """The plans without the settings of the training that made this model; a model made from it has others."""
         return {key: value for key, value in self.plans.items() if key != PLANS_KEY}
 
@@ -136,7 +137,7 @@ class ModelFolder:
         return channel_names(self.dataset_json)
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> PlansContent:
         """What of the plans decides, besides the weights, what the network computes of an image."""
         return deciding_settings(self.plans, self.configuration)
 
@@ -201,7 +202,7 @@ class ModelFolder:
         random: Iterable[str] = (),
         *,
         file_ending: str | None = None,
-    ) -> dict[str, Any]:
+    ) -> DatasetContent:
         """Return the dataset.json of an adaptation: this model's, with the adapted structures instead of its own.
 
         Its support cases, and those that this model was adapted to before, stand in it, because nnU-Net copies the file

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fsseg.nnunet.configurations import resolved
+from fsseg.nnunet.contents import PlansContent
 
 _AXES = ("z", "y", "x")  # of an image as nnU-Net's readers return it
 _DEPTHS = ("n_conv_per_stage", "n_blocks_per_stage", "depths", "blocks_down")  # what a stage repeats, by network
@@ -61,7 +62,7 @@ class PlanSummary:
         return [f"  {line}" for line in lines]
 
 
-def plan_summary(plans: dict[str, Any], configuration: str) -> PlanSummary:
+def plan_summary(plans: PlansContent, configuration: str) -> PlanSummary:
     """Return what a planner chose.
 
     Args:

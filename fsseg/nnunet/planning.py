@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import nnunetv2
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
@@ -13,6 +12,8 @@ from fsseg.config.errors import UsageError, unknown_name
 from fsseg.config.json_files import read_json, write_json
 from fsseg.config.progress import LogLines, on_terminal
 from fsseg.config.shipped_files import PLANS, find_file
+from fsseg.data.contents import DatasetContent
+from fsseg.nnunet.contents import PlansContent
 from fsseg.nnunet.normalization import STATISTICS
 from fsseg.nnunet.plans_content import checked_plans
 from fsseg.nnunet.preprocessed_dataset import CONFIGURATION
@@ -26,7 +27,7 @@ def require_planner(name: str) -> None:
     _planner_class(name)
 
 
-def plan_automatically(dataset_id: int, planner: str, gpu_memory_gb: float | None, dataset_json: dict[str, Any]) -> str:
+def plan_automatically(dataset_id: int, planner: str, gpu_memory_gb: float | None, dataset_json: DatasetContent) -> str:
     """Let nnU-Net extract the fingerprint and plan; return the name of the plans.
 
     Args:
@@ -77,7 +78,7 @@ def use_shipped_plans(file: Path, dataset_id: int, preprocessed: Path) -> str:
     return str(plans["plans_name"])
 
 
-def read_plans_file(file: Path, otherwise: str = "") -> dict[str, Any]:
+def read_plans_file(file: Path, otherwise: str = "") -> PlansContent:
     """Read and check plans; raise `UsageError` for a file that is missing or no plans.
 
     The configuration for 3D comes with what it inherits from others.
@@ -95,7 +96,7 @@ def read_plans_file(file: Path, otherwise: str = "") -> dict[str, Any]:
     return plans
 
 
-def read_plans_for(file: Path, channels: Sequence[str], otherwise: str = "") -> dict[str, Any]:
+def read_plans_for(file: Path, channels: Sequence[str], otherwise: str = "") -> PlansContent:
     """Read a plans file that fits the image channels of a dataset.
 
     Args:

@@ -27,8 +27,9 @@ from pydantic import (
 
 from fsseg.config.base import FileModel, validated
 from fsseg.config.errors import FssegError, UsageError, shown
-from fsseg.models.networks import total_strides
+from fsseg.models.networks import ArchitectureBlock, total_strides
 from fsseg.nnunet.configurations import resolved
+from fsseg.nnunet.contents import ConfigurationContent, PlansContent
 from fsseg.nnunet.normalization import CT_SCHEME, HU_STATISTICS, STATISTICS
 
 _AXES = 3
@@ -157,8 +158,8 @@ class Plans(FileModel):
 
 
 def checked_plans(
-    plans: dict[str, Any], configuration: str, where: Path | str, error: type[FssegError] = FssegError
-) -> dict[str, Any]:
+    plans: PlansContent, configuration: str, where: Path | str, error: type[FssegError] = FssegError
+) -> ConfigurationContent:
     """Return a configuration of plans, with all that it inherits; raise `error` for what nnU-Net could not use.
 
     Args:
@@ -181,7 +182,7 @@ def checked_plans(
     return block
 
 
-def require_statistics(plans: dict[str, Any], block: dict[str, Any], where: Path | str) -> None:
+def require_statistics(plans: PlansContent, block: ConfigurationContent, where: Path | str) -> None:
     """Raise `FssegError` if plans of a model leave out what they normalise CT by; plans that are shipped may.
 
     Args:
@@ -196,7 +197,7 @@ def require_statistics(plans: dict[str, Any], block: dict[str, Any], where: Path
         )
 
 
-def patch_problem(architecture: dict[str, Any], patch_size: list[int]) -> str:
+def patch_problem(architecture: ArchitectureBlock, patch_size: list[int]) -> str:
     """Return why a network cannot halve a patch often enough; "" if it can."""
     try:
         factors = total_strides(architecture)
@@ -208,7 +209,7 @@ def patch_problem(architecture: dict[str, Any], patch_size: list[int]) -> str:
     return f"patch_size {list(patch_size)} must be divisible by the product of the strides, {factors}"
 
 
-def require_patch_fits(configuration: dict[str, Any], where: Path | str) -> None:
+def require_patch_fits(configuration: ConfigurationContent, where: Path | str) -> None:
     """Raise `UsageError` if the network of a configuration cannot halve its patch often enough."""
     problem = patch_problem(configuration["architecture"], configuration["patch_size"])
     if problem:

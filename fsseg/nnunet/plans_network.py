@@ -1,20 +1,21 @@
 """The network that nnU-Net plans describe."""
 
 from copy import deepcopy
-from typing import Any
 
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
+from fsseg.data.contents import DatasetContent
 from fsseg.models.networks import build_network
 from fsseg.nnunet.configurations import resolved
+from fsseg.nnunet.contents import PlansContent
 
 
 def network_of_plans(
-    plans: dict[str, Any],
+    plans: PlansContent,
     configuration: str,
-    dataset_json: dict[str, Any],
+    dataset_json: DatasetContent,
     *,
     output_channels: int,
     deep_supervision: bool = False,

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +9,8 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import Tensor, nn
 
 from fsseg.config.errors import FssegError
+from fsseg.data.contents import DatasetContent
+from fsseg.nnunet.contents import CaseProperties
 from fsseg.nnunet.label_map_file import write_label_map
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.preprocessing import CasePreprocessor
@@ -88,9 +89,9 @@ class Predictor:
     def write(
         self,
         logits: Tensor,
-        properties: dict[str, Any],
+        properties: CaseProperties,
         out: Path,
-        dataset_json: dict[str, Any],
+        dataset_json: DatasetContent,
         *,
         save_probabilities: bool = False,
     ) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from fsseg.config.errors import FssegError, shown_line
 from fsseg.data.plain_pickle import read_plain_pickle
+from fsseg.nnunet.contents import CaseProperties
 from fsseg.nnunet.stored_array import StoredArray
 
 _ADVICE = "Preprocess the dataset again: fsseg preprocess"
@@ -15,7 +16,7 @@ _AXES = 4  # channels, z, y, x
 _NEEDED = ("class_locations", "spacing", "bbox_used_for_cropping")
 
 
-def read_case(folder: Path, case: str) -> tuple[Any, Any, dict[str, Any]]:
+def read_case(folder: Path, case: str) -> tuple[Any, Any, CaseProperties]:
     """Return image, label map and properties of a preprocessed case, in either of nnU-Net's two formats.
 
     Args:

@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -20,6 +19,7 @@ from fsseg.data.folder_listing import listed
 from fsseg.data.joined_files import link
 from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures
 from fsseg.nnunet.configurations import resolved
+from fsseg.nnunet.contents import PlansContent
 from fsseg.nnunet.environment import SPLITS_NAME, dataset_id_of, nnunet_folders, raw_folder
 from fsseg.nnunet.quiet import nnunet_failures, quiet
 from fsseg.nnunet.raw_dataset import RawDataset
@@ -160,7 +160,7 @@ def preprocess_dataset(dataset: RawDataset, preprocessed: Path, plans_name: str,
     return len(cases)
 
 
-def require_all_cases(preprocessed: Path, plans: dict[str, Any], structures: Structures) -> None:
+def require_all_cases(preprocessed: Path, plans: PlansContent, structures: Structures) -> None:
     """Raise `FssegError` unless every case of structures.json is preprocessed with some plans.
 
     Args:

@@ -17,6 +17,7 @@ from fsseg.data.structures import Structures
 from fsseg.data.volumes import SourceLabels, Volume, annotated_locations, foreground_locations
 from fsseg.nnunet.case_cache import plain, read_entry, write_entry
 from fsseg.nnunet.case_zones import case_zones, zone_axis
+from fsseg.nnunet.contents import CaseProperties
 from fsseg.nnunet.image_readers import reader_of
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.normalization import STATISTICS, scale_checks
@@ -51,7 +52,7 @@ class CasePreprocessor:
         self._hashes: dict[Path, str] = {}
         self._checks = scale_checks(self.configuration.normalization_schemes, model.plans)
 
-    def image(self, files: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
+    def image(self, files: Sequence[Path]) -> tuple[np.ndarray, CaseProperties]:
         """Return the (channels, D, H, W) float32 image and nnU-Net's properties, for prediction."""
         data, _, properties = self._run(files, None)
         self._note_off_scale(properties)
@@ -94,7 +95,7 @@ class CasePreprocessor:
         channels = zip(files, self._checks, data, strict=False)
         return {file.name: asdict(off) for file, check, image in channels if (off := check(image))}
 
-    def _note_off_scale(self, properties: dict[str, Any]) -> None:
+    def _note_off_scale(self, properties: CaseProperties) -> None:
         self.off_scale |= {image: OffScale(**off) for image, off in properties.pop(_OFF_SCALE).items()}
 
     def source(self, files: Sequence[Path], label: Path, structures: Structures) -> SourceLabels:
@@ -120,7 +121,7 @@ class CasePreprocessor:
     def _entry(self, files: Sequence[Path], label: Path) -> Path:
         return (self.cache or Path()) / f"{self._key([*files, label])}.npz"
 
-    def _cached(self, files: Sequence[Path], label: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    def _cached(self, files: Sequence[Path], label: Path) -> tuple[np.ndarray, np.ndarray, CaseProperties]:
         if self.cache is None:
             return self._run(files, label)
         require_usable_headers(files, label, reader_of(self.model.plans))  # a pipe could not even be hashed
@@ -151,7 +152,7 @@ class CasePreprocessor:
             digest.update(self.sha256(file).encode())
         return digest.hexdigest()
 
-    def _run(self, files: Sequence[Path], label: Path | None) -> tuple[np.ndarray, Any, dict[str, Any]]:
+    def _run(self, files: Sequence[Path], label: Path | None) -> tuple[np.ndarray, Any, CaseProperties]:
         require_usable(files, label, reader_of(self.model.plans))
         preprocessor = self.configuration.preprocessor_class(verbose=False)
         dataset_json = self.model.dataset_json
@@ -183,7 +184,7 @@ def source_labels(label: Path, plans: Any) -> SourceLabels:
     return _source({**properties, **_counted(labels)})
 
 
-def _source(properties: dict[str, Any]) -> SourceLabels:
+def _source(properties: CaseProperties) -> SourceLabels:
     values, voxels = map(int, properties[_LABEL_VALUES]), properties[_LABEL_VOXELS]
     return SourceLabels(dict(zip(values, voxels, strict=True)), tuple(properties["spacing"]))
 

@@ -5,13 +5,13 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from fsseg.config.errors import FssegError, UsageError, first_of
 from fsseg.config.json_files import read_json
 from fsseg.config.manifest import MANIFEST_NAME
 from fsseg.data.case_names import require_plain_names
 from fsseg.data.channels import channel_names
+from fsseg.data.contents import DatasetContent
 from fsseg.data.dataset_json import read_dataset_json
 from fsseg.data.folder_listing import listed
 from fsseg.data.structures import IGNORE, STRUCTURES_NAME, Structures, load_structures
@@ -25,7 +25,7 @@ class RawDataset:
     """An nnU-Net raw dataset: its cases, their files, and what its integers mean."""
 
     path: Path
-    dataset_json: dict[str, Any]
+    dataset_json: DatasetContent
     structures: Structures
 
     @property
@@ -123,7 +123,7 @@ def read_raw_dataset(path: Path) -> RawDataset:
     return RawDataset(path, dataset_json, structures)
 
 
-def images_by_case(folder: Path, dataset_json: dict[str, Any]) -> dict[str, list[Path]]:
+def images_by_case(folder: Path, dataset_json: DatasetContent) -> dict[str, list[Path]]:
     """Return case -> image files (one a channel, in order) of a folder in nnU-Net's naming CASE_0000.nii.gz.
 
     Raises:
@@ -155,7 +155,7 @@ def images_by_case(folder: Path, dataset_json: dict[str, Any]) -> dict[str, list
     return cases
 
 
-def ignored_images(folder: Path, dataset_json: dict[str, Any]) -> list[Path]:
+def ignored_images(folder: Path, dataset_json: DatasetContent) -> list[Path]:
     """Return the files of a folder that look like images but are not named as nnU-Net names them."""
     ending = dataset_json["file_ending"]
     named = re.compile(rf".*_\d{{4}}{re.escape(ending)}")

@@ -5,11 +5,11 @@ one of zeros, and its labels are classes instead of regions.
 """
 
 from copy import deepcopy
-from typing import Any
 
 from torch import Tensor, nn
 
 from fsseg.data.assembly import head_labels
+from fsseg.data.contents import DatasetContent
 from fsseg.data.structures import Structures
 from fsseg.models.heads import BACKGROUND, replace_heads
 from fsseg.models.parts import parts_of
@@ -17,7 +17,7 @@ from fsseg.models.parts import parts_of
 _OF_REGIONS = ("labels", "regions_class_order")
 
 
-def with_classes(dataset_json: dict[str, Any], structures: Structures) -> dict[str, Any]:
+def with_classes(dataset_json: DatasetContent, structures: Structures) -> DatasetContent:
     """Return a dataset.json with a class for each structure instead of a region, numbered as the rows of the head."""
     kept = {key: value for key, value in dataset_json.items() if key not in _OF_REGIONS}
     rows: dict[str, tuple[int, ...]] = {name: (row,) for row, name in enumerate(structures.names, start=1)}

@@ -11,6 +11,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
 
 from fsseg.config.json_files import write_json
+from fsseg.config.results import JsonObject
 from fsseg.data.structures import Structures
 from fsseg.evaluation.aggregation import CaseRow
 from fsseg.evaluation.comparison import compare
@@ -91,7 +92,7 @@ def _predictor(trainer: Any, network: nn.Module) -> nnUNetPredictor:
 
 def _summary(
     rows: Sequence[CaseRow], structures: Structures, predicted: dict[str, Path], reference: dict[str, Path]
-) -> dict[str, Any]:
+) -> JsonObject:
     keys = {name: label_or_region_to_key(_region(integers)) for name, integers in structures.integers.items()}
     cases = sorted({row.case for row in rows})
     per_case = [

@@ -3,11 +3,12 @@
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from fsseg.config.manifest import peak_memory_mib
+from fsseg.config.results import JsonObject
 from fsseg.nnunet.preprocessed_volume import KEPT_LOCATIONS
 from fsseg.nnunet.pretraining.loaders import workers_for
 from fsseg.pretraining.step_times import StepTimes, measured_times
@@ -47,7 +48,7 @@ class PretrainingCost:
     step: StepTimes | None = None
     hours: float | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """Return the cost as plain values, without what was not measured."""
         measured = {} if self.step is None else {**self.step.as_dict(), "hours": self.hours}
         disk = {"preprocessed_mib": self.preprocessed_mib, "checkpoints_mib": self.checkpoints_mib}

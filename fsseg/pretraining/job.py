@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fsseg.config.errors import UsageError, unknown_name
 from fsseg.config.pretraining import PLANS_KEY
 from fsseg.config.pretraining_request import PretrainRequest
 from fsseg.config.shipped_files import PLANS
+from fsseg.data.contents import DatasetContent
 from fsseg.data.dataset_json import read_dataset_json
 from fsseg.data.folder_listing import listed
 from fsseg.data.splits_file import require_splits
 from fsseg.data.structures import STRUCTURES_NAME, Structures
+from fsseg.nnunet.contents import PlansContent
 from fsseg.nnunet.environment import SPLITS_NAME, dataset_folder, preprocessed_folder, structures_folder
 from fsseg.nnunet.mirroring import flips_of_pretraining
 from fsseg.nnunet.model_folder import ModelFolder
@@ -43,8 +44,8 @@ class PretrainJob:
     request: PretrainRequest
     preprocessed: Path
     structures: Structures
-    plans: dict[str, Any]
-    dataset_json: dict[str, Any]
+    plans: PlansContent
+    dataset_json: DatasetContent
     base: dict[str, str] | None
     mirroring_axes: tuple[int, ...]
     start_notes: tuple[str, ...]
@@ -102,7 +103,7 @@ def make_job(request: PretrainRequest) -> PretrainJob:
     )
 
 
-def _read_plans(preprocessed: Path, request: PretrainRequest) -> dict[str, Any]:
+def _read_plans(preprocessed: Path, request: PretrainRequest) -> PlansContent:
     file = preprocessed / f"{request.plans}.json"
     if not file.is_file():
         known = [path.stem for path in listed(preprocessed, "*.json") if "configurations" in path.read_text("utf-8")]

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
+from fsseg.data.contents import DatasetContent
 from fsseg.data.structures import CaseAnnotation, Structures, duplicates_of
 from fsseg.nnunet.environment import SPLITS_NAME
 
@@ -40,7 +40,7 @@ def process_notes(network: nn.Module, processes: int) -> list[str]:
     ]
 
 
-def class_notes(dataset_json: dict[str, Any]) -> list[str]:
+def class_notes(dataset_json: DatasetContent) -> list[str]:
     """Say that a network has classes, whose integers are not those of the dataset."""
     if "regions_class_order" in dataset_json:
         return []

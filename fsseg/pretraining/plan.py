@@ -1,8 +1,9 @@
 """What a pretraining is going to do: data, network, held-out cases, and what a user should know of it."""
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from fsseg.config.results import JsonObject
 from fsseg.pretraining.cost import PretrainingCost
 from fsseg.pretraining.job import PretrainJob
 from fsseg.pretraining.notes import class_notes, data_notes, fold_notes, process_notes
@@ -47,7 +48,7 @@ class PretrainPlan:
     steps: int
     cost: PretrainingCost | None = None
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> JsonObject:
         """Return what a manifest keeps, as plain JSON values."""
         facts = asdict(self)
         for name in ("steps", "cost"):

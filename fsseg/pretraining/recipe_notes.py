@@ -1,9 +1,9 @@
 """Where a pretraining differs from what its recipe was published with."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from fsseg.config.pretraining import PretrainSettings
+from fsseg.nnunet.contents import PlansContent
 from fsseg.nnunet.normalization import ranges_beyond_unit
 from fsseg.nnunet.planning import CONFIGURATION
 
@@ -45,7 +45,7 @@ _PUBLISHED_START = {
 }
 
 
-def recipe_notes(recipe: str, settings: PretrainSettings, plans: dict[str, Any]) -> list[str]:
+def recipe_notes(recipe: str, settings: PretrainSettings, plans: PlansContent) -> list[str]:
     """Return a sentence for each way in which plans do not go with a recipe, or with its augmentation.
 
     Args:
@@ -64,7 +64,7 @@ def recipe_notes(recipe: str, settings: PretrainSettings, plans: dict[str, Any])
     return notes
 
 
-def random_start_notes(recipe: str, plans: dict[str, Any]) -> list[str]:
+def random_start_notes(recipe: str, plans: PlansContent) -> list[str]:
     """Say that a recipe was published with another start than random weights.
 
     Args:
@@ -81,7 +81,7 @@ def random_start_notes(recipe: str, plans: dict[str, Any]) -> list[str]:
     ]
 
 
-def _input_notes(recipe: str, plans: dict[str, Any]) -> list[str]:
+def _input_notes(recipe: str, plans: PlansContent) -> list[str]:
     published, block = PUBLISHED_INPUT.get(recipe), plans["configurations"][CONFIGURATION]
     if published is None:
         return []

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from fsseg.config.manifest import Manifest
 from fsseg.config.results import WrittenResult
-from fsseg.nnunet.metrics_file import last_entry
-from fsseg.nnunet.pretraining.log import METRICS_NAME
+from fsseg.nnunet.pretraining.log import METRICS_NAME, last_validation_dice
 from fsseg.pretraining.notes import unvalidated
 from fsseg.pretraining.plan import PretrainPlan
 
@@ -48,7 +47,7 @@ def write_result(
         staging: the folder to write into.
         out: where it will be in the end.
     """
-    dice = last_entry(staging / METRICS_NAME)["validation_dice"]
+    dice = last_validation_dice(staging / METRICS_NAME)
     reasons = unvalidated(dice, [trainer.structures.annotation(case) for case in plan.held_out])
     resumed_at = trainer.course.resumed_at
     manifest.add_seconds(trainer.course.earlier_seconds)

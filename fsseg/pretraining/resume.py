@@ -2,13 +2,14 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 from fsseg.config.errors import UsageError
 from fsseg.config.json_files import read_json
 from fsseg.config.manifest import sha256_of_file
 from fsseg.config.pretraining import PLANS_KEY, PretrainSettings, settings_of_plans
+from fsseg.config.results import JsonObject
 from fsseg.data.structures import Structures
+from fsseg.nnunet.contents import PlansContent
 from fsseg.nnunet.environment import SPLITS_NAME
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.normalization import STATISTICS
@@ -18,7 +19,7 @@ _MAY_CHANGE = ("workers", "checkpoint_minutes")  # what does not change the resu
 
 def training_block(
     settings: PretrainSettings, preprocessed: Path, structures: Structures, fold: str, base: ModelFolder | None
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return what the plans of a run carry under the key "fsseg": its settings, what it starts from, and its data.
 
     Args:
@@ -37,7 +38,7 @@ def training_block(
     return {"pretrain": settings.model_dump(mode="json"), "data": data}
 
 
-def require_same_training(plans: dict[str, Any], unfinished: Path) -> None:
+def require_same_training(plans: PlansContent, unfinished: Path) -> None:
     """Raise `UsageError` if the plans of an unfinished run say another training, or if the run is none of a training.
 
     Args:
@@ -64,7 +65,7 @@ def require_same_training(plans: dict[str, Any], unfinished: Path) -> None:
         )
 
 
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def _differences(before: PlansContent, now: PlansContent) -> list[str]:
     # A setting that there was not yet when a run was begun has its default.
     old, new = (
         {**plans[PLANS_KEY]["data"], **settings_of_plans(plans).model_dump(mode="json")} for plans in (before, now)

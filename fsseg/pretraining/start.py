@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -13,12 +12,14 @@ from fsseg.config.errors import FssegError, UsageError, first_of, shown
 from fsseg.config.json_files import read_json
 from fsseg.config.manifest import MANIFEST_NAME
 from fsseg.data.channels import channel_names
+from fsseg.data.contents import DatasetContent
 from fsseg.data.intensity_scale import BOUNDS
 from fsseg.data.splits import SUPPORT_KEY
 from fsseg.data.structures import STRUCTURES_NAME, load_structures
 from fsseg.models.heads import replace_heads, row_sources
 from fsseg.models.parts import parts_of
 from fsseg.nnunet.configurations import deciding_settings
+from fsseg.nnunet.contents import PlansContent
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.normalization import CT_SCHEME, STATISTICS
 from fsseg.nnunet.planning import CONFIGURATION
@@ -31,7 +32,7 @@ _HELD_OUT = "held_out"  # of a pretraining's manifest
 _SCHEMES = "normalization_schemes"
 
 
-def require_fits(base: ModelFolder, plans: dict[str, Any], dataset_json: dict[str, Any], dataset: str) -> None:
+def require_fits(base: ModelFolder, plans: PlansContent, dataset_json: DatasetContent, dataset: str) -> None:
     """Refuse a base whose weights would not load, or would mean something else, in a training of other plans.
 
     Args:
@@ -75,7 +76,7 @@ def start_from(network: nn.Module, base: ModelFolder, names: Sequence[str], seed
     network.load_state_dict(pretrained.state_dict())
 
 
-def start_notes(base: ModelFolder, plans: dict[str, Any], names: Sequence[str]) -> list[str]:
+def start_notes(base: ModelFolder, plans: PlansContent, names: Sequence[str]) -> list[str]:
     """Say which structures start from the head of a base, and how its images differ from those of a training.
 
     Args:
@@ -117,14 +118,14 @@ def seen_notes(seen: Iterable[str], held_out: Iterable[str]) -> list[str]:
     ]
 
 
-def inherited(dataset_json: dict[str, Any], base: ModelFolder) -> dict[str, Any]:
+def inherited(dataset_json: DatasetContent, base: ModelFolder) -> DatasetContent:
     """Return the dataset.json of a run that starts from a base: its licence and the cases that it has seen go on."""
     licence = f"{dataset_json.get('licence', 'unknown')}; base: {base.licence}"
     seen = base.dataset_json.get(SUPPORT_KEY)
     return {**dataset_json, "licence": licence, **({SUPPORT_KEY: seen} if seen else {})}
 
 
-def _remedy(base: ModelFolder, plans: dict[str, Any], dataset: str) -> str:
+def _remedy(base: ModelFolder, plans: PlansContent, dataset: str) -> str:
     """Say how to train on the plans of a base, without replacing what the dataset has under their name."""
     file, name = shlex.quote(str(base.path / "plans.json")), base.plans["plans_name"]
     if base.configuration != CONFIGURATION:
@@ -143,7 +144,7 @@ def _remedy(base: ModelFolder, plans: dict[str, Any], dataset: str) -> str:
     )
 
 
-def _different_tensors(base: ModelFolder, plans: dict[str, Any], dataset_json: dict[str, Any]) -> str:
+def _different_tensors(base: ModelFolder, plans: PlansContent, dataset_json: DatasetContent) -> str:
     """Return the first tensors, those of heads aside, that the base and the network of plans do not share."""
     network = network_of_plans(plans, CONFIGURATION, dataset_json, output_channels=base.output_channels)
     heads = {id(parameter) for parameter in parts_of(network).heads.parameters()}
@@ -156,7 +157,7 @@ def _different_tensors(base: ModelFolder, plans: dict[str, Any], dataset_json: d
     return first_of(lines, _SHOWN)
 
 
-def _input_of(settings: dict[str, Any]) -> dict[str, Any]:
+def _input_of(settings: PlansContent) -> dict[str, object]:
     """Return what settings say of the images that a network takes, intensities in words."""
     kept = {key: value for key, value in settings.items() if key not in ("architecture", STATISTICS, _SCHEMES)}
     words = []

@@ -1,7 +1,6 @@
 """MultiTalent v2: a residual encoder U-Net with a head and, in some files, a first convolution per dataset."""
 
 import re
-from typing import Any
 
 from torch import Tensor
 
@@ -10,6 +9,7 @@ from fsseg.checkpoints.container import Checkpoint
 from fsseg.checkpoints.family import ANY_MODALITY, Asked, Family, Translation
 from fsseg.checkpoints.plans import NetworkInput, make_plans
 from fsseg.config.errors import UsageError, unknown_name
+from fsseg.nnunet.contents import PlansContent
 
 _HEAD = re.compile(r"decoder\.seg_layers\.[^.]+\.\d+\.")
 _STEM = re.compile(r"((?:decoder\.)?encoder\.stem\.)(?!convs\.)([^.]+)\.(convs\..+)")
@@ -45,7 +45,7 @@ def _translate(checkpoint: Checkpoint, asked: Asked) -> Translation:
     return Translation(weights, dropped, plans, channel_names=names, plans_missing=different, notes=notes)
 
 
-def _plans(weights: dict[str, Tensor], channels: int) -> dict[str, Any]:
+def _plans(weights: dict[str, Tensor], channels: int) -> PlansContent:
     return make_plans(
         "multitalent_v2",
         "Residual encoder U-Net of MultiTalent v2: 1 mm, 192^3 patches, each image z-scored.",

@@ -10,6 +10,7 @@ from fsseg.checkpoints.container import Checkpoint
 from fsseg.checkpoints.family import ANY_MODALITY, ENCODER_ONLY, Asked, Family, Translation
 from fsseg.checkpoints.plans import NetworkInput, make_plans
 from fsseg.config.errors import FssegError, UsageError
+from fsseg.nnunet.contents import ConfigurationContent, PlansContent
 
 _PLAN = "nnssl_adaptation_plan"
 _SPARK = "spark_weights"
@@ -64,14 +65,14 @@ def _translate(checkpoint: Checkpoint, asked: Asked) -> Translation:
     )
 
 
-def _plans(plan: dict[str, Any], weights: dict[str, Tensor], channels: int) -> tuple[dict[str, Any] | None, str]:
+def _plans(plan: dict[str, Any], weights: dict[str, Tensor], channels: int) -> tuple[PlansContent | None, str]:
     different = unlike_residual_encoder_l(weights)
     if different:
         named = plan.get("architecture_plans", {}).get("arch_class_name")
         return None, different + (f" The file calls it {named}." if named else "")
     configurations: dict[str, Any] = plan.get("pretrain_plan", {}).get("configurations", {})
     name = next(iter(configurations), "")  # there is one, named after its spacing; nnU-Net, too, takes the first
-    configuration: dict[str, Any] = configurations.get(name, {})
+    configuration: ConfigurationContent = configurations.get(name, {})
     patch = plan.get("recommended_downstream_patchsize") or configuration.get("patch_size")
     spacing = configuration.get("spacing")
     if not patch or not spacing:

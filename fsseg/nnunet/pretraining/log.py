@@ -12,6 +12,11 @@ from fsseg.nnunet.metrics_file import keep_metrics_until
 METRICS_NAME = "metrics.jsonl"
 
 
+def last_validation_dice(metrics: Path) -> dict[str, float | None]:
+    """Return the Dice of each structure after the last epoch; None where there is none."""
+    return json.loads(metrics.read_text(encoding="utf-8").splitlines()[-1])["validation_dice"]
+
+
 class PretrainLog:
     """Metrics file and progress of one training; only the first of several processes starts it."""
 

@@ -2,10 +2,11 @@
 
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from fsseg.data.contents import DatasetContent
+from fsseg.nnunet.contents import PlansContent
 from fsseg.nnunet.environment import temporary_results_folder
 from fsseg.nnunet.planning import CONFIGURATION
 from fsseg.nnunet.pretraining.trainer import nnUNetTrainerPartialLabel
@@ -14,9 +15,9 @@ from fsseg.nnunet.quiet import quiet
 
 def make_trainer(
     *,
-    plans: dict[str, Any],
+    plans: PlansContent,
     fold: int | str,
-    dataset_json: dict[str, Any],
+    dataset_json: DatasetContent,
     device: torch.device,
     folder: Path,
     resume_from: Path | None,

@@ -3,13 +3,14 @@
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
+from fsseg.nnunet.contents import CheckpointContent
 from fsseg.training.course import Course
 
 if TYPE_CHECKING:
     from fsseg.nnunet.pretraining.resumable_trainer import ResumableTrainer
 
 
-def training_state(trainer: "ResumableTrainer", *, average: bool) -> dict[str, Any]:
+def training_state(trainer: "ResumableTrainer", *, average: bool) -> CheckpointContent:
     """Return optimiser, logs and place in the training as plain values and tensors; its place says what is random.
 
     Args:
@@ -30,7 +31,7 @@ def training_state(trainer: "ResumableTrainer", *, average: bool) -> dict[str, A
     }
 
 
-def restore_training(trainer: "ResumableTrainer", state: dict[str, Any]) -> None:
+def restore_training(trainer: "ResumableTrainer", state: CheckpointContent) -> None:
     """Put an initialised trainer into the state of a checkpoint."""
     trainer.plain_network.load_state_dict(state["network_weights"])
     if trainer.average is not None and state["average"] is not None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fsseg.config.errors import UsageError
 from fsseg.config.json_files import write_json
 from fsseg.data.assembly import paintable, region_labels
+from fsseg.data.contents import DatasetContent
 from fsseg.data.folder_listing import is_own
 from fsseg.data.splits_file import require_splits
 from fsseg.data.structures import duplicates_of
@@ -38,7 +39,7 @@ class nnUNetTrainerPartialLabel(SeededTrainer):  # noqa: N801 - nnU-Net finds tr
     a step, so that a resumed run equals an uninterrupted one. Settings come from the "fsseg" key of the plans.
     """
 
-    dataset_json: dict[str, Any]
+    dataset_json: DatasetContent
     label_manager: LabelManager
 
     def __init__(
@@ -67,7 +68,7 @@ class nnUNetTrainerPartialLabel(SeededTrainer):  # noqa: N801 - nnU-Net finds tr
         self.flips = flips_of_pretraining(self.settings, self.structures.names)
         self.inference_allowed_mirroring_axes = self.flips.axes or None
 
-    def _write_labels(self, dataset_json: dict[str, Any]) -> None:
+    def _write_labels(self, dataset_json: DatasetContent) -> None:
         """Let the run and its predictions have other labels than the preprocessed dataset."""
         self.dataset_json = dataset_json
         self.label_manager = self.plans_manager.get_label_manager(dataset_json)
