@@ -88,7 +88,7 @@ def adapt(
         structures: structures to adapt to, together in one network.
         shots: support cases to draw from the pool; with `cases` their number.
         method: name of the method, see `fsseg methods`; None takes lora with a tuned decoder.
-        out: run folder to make, as `fsseg adapt` does: complete or absent, and an adaptation that was stopped goes on.
+        out: run folder to make, as `fsseg adapt` does: complete or absent, and one that was stopped is resumed.
             None writes nothing until `Adaptation.save`.
         settings: further settings, and options of the method by name, such as rank=8. Settings are
             cases: support cases by name;

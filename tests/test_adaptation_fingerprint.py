@@ -1,4 +1,4 @@
-"""What was begun by an earlier version goes on: the hash of what decides a training is the one that it wrote."""
+"""What was begun by an earlier version is resumed: the hash of what decides a training is the one that it wrote."""
 
 from dataclasses import replace
 from pathlib import Path

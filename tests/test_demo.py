@@ -1,4 +1,4 @@
-"""The demo: its verdict, table and report from made-up results, and the whole way with a few steps."""
+"""The demo: its verdict, table and report from made-up results, and the whole pipeline with a few steps."""
 
 import json
 import math

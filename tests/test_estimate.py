@@ -1,4 +1,4 @@
-"""Leave-one-out over the support cases: stopped and gone on with, and where nothing can be estimated."""
+"""Leave-one-out over the support cases: stopped and resumed, and where nothing can be estimated."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A prediction that was stopped goes on; one with bad cases says so before, and keeps the others."""
+"""A prediction that was stopped is resumed; one with bad cases says so before, and keeps the others."""
 
 import json
 import shutil
@@ -65,7 +65,7 @@ def stop_at(number: int, words: list[object], segmented: list[int]) -> None:
         patch.setattr(Predictor, "logits", stopping)
         outcome = fsseg(*words)
     assert outcome.code == 1
-    assert "Label maps that are finished stay, and the same command goes on behind them." in outcome.err
+    assert "Label maps that are finished stay, and the same command resumes behind them." in outcome.err
     segmented.clear()
 
 

@@ -322,7 +322,7 @@ def test_a_loss_of_classes_makes_a_network_of_classes(lab: Lab, tmp_path: Path) 
     assert model.head_rows() == {name: row for row, name in enumerate(names, start=1)}
     heads = parts_of(model.build_network()).heads
     assert all(not head.weight[0].any() and not head.bias[0] and head.weight[1:].any() for head in heads)
-    # The trainer goes on with rows for structures only, and writes the same network again.
+    # The trainer resumes with rows for structures only, and writes the same network again.
     plans = json.loads((run / "plans.json").read_text(encoding="utf-8"))
     trainer = make_trainer(
         plans=plans,

@@ -1,4 +1,4 @@
-"""An adaptation that was stopped goes on to the same result."""
+"""An adaptation that was stopped is resumed to the same result."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> Any:
             patch.setattr(FitCheckpoint, "__init__", eager)
             outcome = fsseg(*words)
         assert outcome.code == 1
-        assert "goes on with the same command" in outcome.err
+        assert "The same command resumes the training" in outcome.err
 
     original = FitCheckpoint.__init__
 

@@ -166,7 +166,7 @@ def test_a_file_that_cannot_be_read_is_no_full_disk(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "words", "message"),
     [
-        ("predict", ["--run", "a", "--input", "b", "--output", "c"], "the same command goes on"),
+        ("predict", ["--run", "a", "--input", "b", "--output", "c"], "the same command resumes"),
         ("demo", [], "Nothing of it is kept."),
         ("pretrain", ["--dataset", "1", "--plans", "a", "--steps", "1", "--out", "b"], "--resume"),
     ],

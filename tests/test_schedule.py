@@ -139,7 +139,7 @@ def test_no_training_ends_before_the_earliest_end(max_steps: int, rule: PlateauR
 
 
 def test_the_losses_alone_decide_the_schedule() -> None:
-    """So that a resumed run that replays its losses goes on as if it had not stopped."""
+    """So that a resumed run that replays its losses continues as if it had not stopped."""
     complete = WarmupStableDecay(200, QUICK)
     factors = run(complete, flat_after(30))
     for stop in (5, 45, len(factors) - 2):

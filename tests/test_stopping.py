@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a training keeps the step that it is in, and goes on from there to the same result."""
+"""Ctrl-C and SIGTERM: a training keeps the step that it is in, and resumes from there to the same result."""
 
 import json
 import os
@@ -117,9 +117,9 @@ def test_outside_of_the_command_line_sigterm_still_ends_the_process_after_the_st
 @pytest.mark.parametrize(
     ("more", "at", "where"),
     [
-        ((), 3, "adapt bitfit goes on at step 4 of 5"),
+        ((), 3, "adapt bitfit resumes at step 4 of 5"),
         ((), STEPS, "adapt bitfit had taken its 5 steps when it was stopped"),
-        (("--estimate", "loo"), STEPS + 2, "leave-one-out 2/2 goes on at step 3 of 5"),
+        (("--estimate", "loo"), STEPS + 2, "leave-one-out 2/2 resumes at step 3 of 5"),
     ],
     ids=["in_the_middle", "at_the_end", "in_a_fold"],
 )
@@ -139,7 +139,7 @@ def test_an_adaptation_stopped_by_sigterm_goes_on_at_the_next_step(
         kill_in_step(patch, fit, at)
         stopped = fsseg(*words("run"))
     assert stopped.code == 1
-    assert "stopped by SIGTERM. What was trained goes on with the same command" in stopped.err
+    assert "stopped by SIGTERM. The same command resumes the training" in stopped.err
     with monkeypatch.context() as patch:
         taken = kill_in_step(patch, fit, 0)
         resumed = fsseg(*words("run"), "--json")
@@ -187,7 +187,7 @@ def test_a_pretraining_stopped_by_sigterm_goes_on_at_the_next_step(
         resumed = fsseg(*words, "--resume", "--json")
     assert resumed.code == 0, resumed.err
     assert len(taken) == 5 - at
-    assert f"The pretraining goes on at step {at + 1} of 5" in caplog.text
+    assert f"The pretraining resumes at step {at + 1} of 5" in caplog.text
     assert resumed.json["resumed_at"] == [at]
     succeed(*lab.pretrain_words(tmp_path / "whole", steps=5))
     ours, theirs = (

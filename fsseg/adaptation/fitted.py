@@ -95,7 +95,7 @@ class FittedNetwork:
 def fit_network(
     start: Start, label: str, checkpoint: FitCheckpoint | None = None, on_step: OnStep = unreported
 ) -> FittedNetwork:
-    """Train, or go on from a checkpoint.
+    """Train, or resume from a checkpoint.
 
     Args:
         start: job, network and volumes.

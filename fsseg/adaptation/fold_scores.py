@@ -1,4 +1,4 @@
-"""What of a leave-one-out is done, in a file, so that one that was stopped goes on."""
+"""What of a leave-one-out is done, in a file, so that one that was stopped is resumed."""
 
 import hashlib
 import logging
@@ -21,7 +21,7 @@ class _Record(StrictModel):
 
 
 class FoldScores:
-    """The scores of the folds that are done, in a file, so that an estimate that was stopped goes on.
+    """The scores of the folds that are done, in a file, so that an estimate that was stopped is resumed.
 
     Args:
         file: where; complete or absent. The state of the fold that is being trained lies beside it. None keeps nothing.

@@ -1,4 +1,4 @@
-"""A task carried out: estimated if that was asked for, and trained; what was begun in a run folder goes on."""
+"""A task carried out: estimated if that was asked for, and trained; what was begun in a run folder is resumed."""
 
 import logging
 from dataclasses import dataclass
@@ -38,13 +38,13 @@ class Outcome:
 
 
 def fingerprint(task: Task, volumes: list[Volume]) -> str:
-    """Return a hash of what decides the training of a task; a state with another one is not gone on with."""
+    """Return a hash of what decides the training of a task; a state with another one is not resumed."""
     decides = task.request.model_dump(mode="json", exclude=_DECIDES_NOTHING)
     return fingerprint_of({**decides, **task.job.decides()}, volumes)
 
 
 def carry_out(prepared: Prepared, staging: Path | None = None) -> Outcome:
-    """Estimate if that was asked for, and train; what was begun in the staging folder goes on.
+    """Estimate if that was asked for, and train; what was begun in the staging folder is resumed.
 
     Args:
         prepared: what to train.

@@ -42,7 +42,7 @@ def train(
     on_step: OnStep = unreported,
     clock: BatchClock | None = None,
 ) -> FitResult:
-    """Train a network on its volumes by the job's recipe, or go on from a checkpoint.
+    """Train a network on its volumes by the job's recipe, or resume from a checkpoint.
 
     A method that reads the last features only is trained, or fitted, on the features of a fixed pool of crops.
 

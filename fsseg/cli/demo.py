@@ -1,6 +1,6 @@
-"""Run the whole way on phantom CTs that the program makes itself: nothing is downloaded.
+"""Run the whole pipeline on phantom CTs that the program makes itself: nothing is downloaded.
 
-Three partially labelled source sets and one target site with a shifted look; assemble, preprocess, pretrain,
+Three partially labelled source sets and one target site with another image quality; assemble, preprocess, pretrain,
 adapt with 5 shots to two known and two novel organs by five methods, predict, evaluate. Writes results.json
 and a self-contained report.html. Exit status 1 if few-shot adaptation of the pretrained network does not beat
 training from scratch on the novel organs.

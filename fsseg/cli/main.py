@@ -15,7 +15,7 @@ from fsseg.config.stopping import Terminated, sigterm_interrupts
 # Name of the command -> what its help line says. The module fsseg.cli.<name> is imported only when it is used,
 # so that `fsseg --help` stays fast and imports no torch.
 COMMANDS = {
-    "demo": "run the whole way on phantom CTs in a few minutes",
+    "demo": "run the whole pipeline on phantom CTs in a few minutes",
     "assemble": "join partially labelled datasets into one nnU-Net dataset",
     "preprocess": "plan and preprocess a dataset with nnU-Net",
     "pretrain": "train one universal encoder on partially labelled datasets",
@@ -32,9 +32,9 @@ COMMANDS = {
 # What stays of a command that Ctrl-C or SIGTERM stopped, where something does.
 _AFTER_STOP = {
     "preprocess": "The preprocessed dataset is incomplete: give the command again.",
-    "pretrain": "A training goes on after its last step with the same command and --resume.",
-    "predict": "Label maps that are finished stay, and the same command goes on behind them.",
-    "adapt": "What was trained goes on with the same command, as does a leave-one-out.",
+    "pretrain": "The same command with --resume resumes the training after its last step.",
+    "predict": "Label maps that are finished stay, and the same command resumes behind them.",
+    "adapt": "The same command resumes the training, and a leave-one-out.",
 }
 
 

@@ -18,7 +18,7 @@ EXAMPLES = """examples:
   fsseg predict --run runs/larynx --input folder_of_dicom_folders/ --output predictions/
   fsseg predict --run nnunet_results/model --folds 0 1 2 --save-probabilities --input images/ --output predictions/
 
-A prediction that was stopped goes on with the same command: label maps of the same images, model and settings stay.
+The same command resumes a prediction that was stopped: label maps of the same images, model and settings stay.
 
 stock nnU-Net gives the same result, where fsseg is not installed:
   nnUNetv2_predict_from_modelfolder -i images/ -o predictions/ -m runs/larynx -f 0

@@ -56,7 +56,7 @@ class Manifest:
         self.content.update(facts)
 
     def add_seconds(self, seconds: float) -> None:
-        """Count seconds that the run took before it was stopped, as far as it goes on with what they gave."""
+        """Count seconds that the run took before it was stopped, as far as what they gave is kept."""
         self._earlier_seconds += seconds
 
     def stop_clock(self) -> None:

@@ -19,7 +19,7 @@ from fsseg.config.staging import (
 )
 
 _TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
-_UNFINISHED = ("fold_*/checkpoint_latest.pth", "training*", "finished_cases.json")  # of runs that can go on
+_UNFINISHED = ("fold_*/checkpoint_latest.pth", "training*", "finished_cases.json")  # of runs that can be resumed
 
 
 def require_new(folder: Path, *, resume: bool = True) -> None:

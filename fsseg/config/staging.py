@@ -64,7 +64,7 @@ def locked_staging(place: Path, made: Path | None = None, *, checkpoints: str = 
             yield staging
         finally:
             release(staging)
-            with suppress(OSError):  # it has been renamed, or holds what can be gone on with
+            with suppress(OSError):  # it has been renamed, or holds what can be resumed
                 staging.rmdir()
 
 

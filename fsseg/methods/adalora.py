@@ -98,7 +98,7 @@ class AdaLoRA(GatedMethod):
         return {"step": self._step, "averages": [(average.mean, average.deviation) for average in averages]}
 
     def load_training_state(self, network: nn.Module, state: dict[str, Any]) -> None:
-        """Go on from a `training_state`."""
+        """Resume from a `training_state`."""
         self._step = state["step"]
         for parameter, averages in zip(_terms(network), state["averages"], strict=False):
             self._importance[parameter] = _Importance(*(average.to(parameter.device) for average in averages))

@@ -11,7 +11,7 @@ the module it is given. Neither puts a module in the place of another.
 Hooks in the order of their calls; all have a default that does nothing:
 
     applied to a network   unsupported_reason, notes, inject, pretrained_to_train
-    before a training      on_training_start, no_weight_decay; load_training_state where it goes on
+    before a training      on_training_start, no_weight_decay; load_training_state where it is resumed
     in every step          penalty, backward, before_step, the optimiser's step, after_step
     in place of steps      fit_closed_form, where `training_free`
     saved and loaded       training_state, compact_state, expand_state
@@ -131,11 +131,11 @@ class Method:
         """Change parameters after an optimiser step that was taken (not called when the gradient scaler skips one)."""
 
     def training_state(self, network: nn.Module) -> dict[str, Any]:
-        """Return what a training that goes on later needs besides the trained tensors; plain values and tensors."""
+        """Return what a training that is resumed later needs besides the trained tensors; plain values and tensors."""
         return {}
 
     def load_training_state(self, network: nn.Module, state: dict[str, Any]) -> None:
-        """Go on from a `training_state`; called after `on_training_start`."""
+        """Resume from a `training_state`; called after `on_training_start`."""
 
     def ranks(self, network: nn.Module) -> dict[str, int]:
         """Return the effective rank of every layer that has a low-rank update, by layer name."""

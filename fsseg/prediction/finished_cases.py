@@ -1,4 +1,4 @@
-"""The cases of a prediction that are finished, so that one which was stopped goes on behind them."""
+"""The cases of a prediction that are finished, so that one which was stopped is resumed behind them."""
 
 import logging
 import shutil

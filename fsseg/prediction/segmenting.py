@@ -51,7 +51,7 @@ class Segmenting:
         """
         kept = self.finished.keep_only([case.name for case in cases])
         if kept:
-            log.warning("Going on: %d of %d cases were finished before.", kept, len(cases))
+            log.warning("Resuming: %d of %d cases were finished before.", kept, len(cases))
         work = self.finished.folder / _WORK_NAME
         work.mkdir()
         with Progress("predict", len(cases), "case") as progress:

@@ -1,4 +1,4 @@
-"""The trainer of a pretraining, with the weights that it starts from or goes on with."""
+"""The trainer of a pretraining, with the weights that it starts from or resumes with."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ def make_job_trainer(
         job: what is trained.
         folder: becomes the model folder.
         device: where to train.
-        resume: go on from a checkpoint in the folder, if there is one.
+        resume: resume from a checkpoint in the folder, if there is one.
     """
     from fsseg.nnunet.pretraining.make_trainer import make_trainer
 

@@ -36,7 +36,7 @@ def plan_adapt(config: AdaptConfig) -> AdaptPlan:
 def run_adapt(
     config: AdaptConfig, announce: Callable[[AdaptPlan], None] = unannounced, base: ModelFolder | None = None
 ) -> AdaptResult:
-    """Adapt; the run folder is complete or absent. An adaptation that was stopped goes on with the same command.
+    """Adapt; the run folder is complete or absent. The same command resumes one that was stopped.
 
     The folder holds adapter.safetensors, split.json, metrics.jsonl, manifest.json and, for methods that merge, the
     files of a stock nnU-Net model folder.
@@ -49,6 +49,12 @@ def run_adapt(
     Raises:
         UsageError: unknown structure, case, method or option; more shots than pool cases; the output folder exists.
         FssegError: a support case that cannot be learned from, damaged files, no space left.
+
+    Example:
+        >>> request = {"checkpoint": "runs/universal", "dataset": "104", "structures": ["larynx"], "method": "lora"}
+        >>> result = run_adapt(AdaptConfig(**request, out="runs/larynx"))
+        >>> result.training.steps, result.merged
+        (620, True)
     """
     require_new(config.out)
     prepared = prepare(make_task(config, base or config.checkpoint), announce)

@@ -1,4 +1,4 @@
-"""Stage: the whole way on phantom CTs that it makes itself, from partially labelled sets to a report."""
+"""Stage: the whole pipeline on phantom CTs that it makes itself, from partially labelled sets to a report."""
 
 from dataclasses import dataclass
 from pathlib import Path

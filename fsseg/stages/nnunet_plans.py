@@ -4,7 +4,6 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -17,7 +16,7 @@ from fsseg.config.errors import UsageError
 from fsseg.config.few_shot import ADAPT_KEY, FewShotSettings
 from fsseg.config.json_files import write_json
 from fsseg.config.pretraining import PLANS_KEY
-from fsseg.config.results import Result
+from fsseg.config.results import JsonObject, Result
 from fsseg.data.splits import Split, make_split, read_case_lists
 from fsseg.data.structures import STRUCTURES_NAME
 from fsseg.nnunet.configurations import plans_with
@@ -40,7 +39,7 @@ class NnunetPlansConfig(AdaptationRequest):
 
 
 @dataclass(frozen=True)
-class WrittenPlans(Result):
+class NnunetPlansResult(Result):
     """Plans that were written.
 
     Attributes:
@@ -68,7 +67,7 @@ class WrittenPlans(Result):
     notes: list[str]
 
 
-def run_nnunet_plans(config: NnunetPlansConfig) -> WrittenPlans:
+def run_nnunet_plans(config: NnunetPlansConfig) -> NnunetPlansResult:
     """Write the plans into the dataset's folder in nnUNet_preprocessed.
 
     Patch, spacing, normalisation and network are the base's; the preprocessed cases are shared by all plans of one
@@ -77,6 +76,11 @@ def run_nnunet_plans(config: NnunetPlansConfig) -> WrittenPlans:
     Raises:
         UsageError: unknown dataset, structure, method or option; a recipe without a rate for the method; a method that
             is not defined on the base's network; plans of this name exist.
+
+    Example:
+        >>> config = NnunetPlansConfig(checkpoint=Path("runs/universal"), dataset="104", method="lora")
+        >>> run_nnunet_plans(config).plans
+        'fsseg_lora_5shots'
     """
     raw = read_raw_dataset(dataset_folder(raw_folder(), config.dataset))
     config = config.model_copy(update={"structures": config.structures or raw.structures.names})
@@ -92,7 +96,7 @@ def run_nnunet_plans(config: NnunetPlansConfig) -> WrittenPlans:
         )
     _write_dataset(raw, out.parent)
     write_json(out, _plans(job.base, raw.path.name, name, settings))
-    return WrittenPlans(
+    return NnunetPlansResult(
         out=out,
         plans=name,
         configuration=job.base.configuration,
@@ -147,7 +151,7 @@ def _split(config: NnunetPlansConfig, raw: RawDataset) -> Split:
     return make_split(raw.cases, shots=1, seed=config.seed, duplicates=raw.structures.duplicates, **lists)
 
 
-def _plans(base: ModelFolder, dataset: str, name: str, settings: FewShotSettings) -> dict[str, Any]:
+def _plans(base: ModelFolder, dataset: str, name: str, settings: FewShotSettings) -> JsonObject:
     data = f"{base.plans['plans_name']}_{base.sha256[:8]}_{base.configuration}"
     plans = plans_with(base.plans, base.configuration, data_identifier=data)
     plans |= {"dataset_name": dataset, "plans_name": name}

@@ -79,7 +79,7 @@ def plan_predict(config: PredictConfig) -> PredictPlan:
 
 
 def run_predict(config: PredictConfig) -> PredictResult:
-    """Predict; the output folder is complete or absent. A prediction that was stopped goes on with the same settings.
+    """Predict; the output folder is complete or absent. With the same settings, one that was stopped is resumed.
 
     Raises:
         UsageError: the run is no model folder, two adapters have a structure in common, the input holds no images,
@@ -111,7 +111,7 @@ def run_predict(config: PredictConfig) -> PredictResult:
         manifest.add_seconds(job.earlier_seconds)
         manifest.add(**plan.as_json(), notes=scale_notes(predictor.preprocessor.off_scale))
         result = PredictResult(**vars(plan), manifest=manifest.write(staging))
-    (config.output / FINISHED_NAME).unlink()  # only now: what is killed before this goes on from it
+    (config.output / FINISHED_NAME).unlink()  # only now: what is killed before this is resumed from it
     return result
 
 

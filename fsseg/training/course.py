@@ -21,7 +21,7 @@ class Course:
 
     @classmethod
     def going_on(cls, state: dict[str, Any] | None, steps_done: int) -> "Course":
-        """Return the clock of a training that goes on from a checkpoint; an old one (None) has kept no seconds."""
+        """Return the clock of a training that is resumed from a checkpoint; an old one (None) has kept no seconds."""
         state = state or {"seconds": 0.0, "resumed_at": ()}
         return cls(float(state["seconds"]), (*state["resumed_at"], steps_done))
 

@@ -114,7 +114,7 @@ class _Training:
         if schedule.ended:
             logger.info("%s had taken its %d steps when it was stopped.", watch.label, done)
         else:
-            logger.info("%s goes on at step %d of %d.", watch.label, done + 1, schedule.max_steps)
+            logger.info("%s resumes at step %d of %d.", watch.label, done + 1, schedule.max_steps)
         return Course.going_on(state.get("course"), done)
 
     def step(self, inputs: Inputs, batch: dict[str, Tensor]) -> float:
@@ -124,7 +124,7 @@ class _Training:
         for group, rate in zip(self.optimizer.param_groups, self._full_rates, strict=True):
             group["lr"] = rate * factor
         number = len(plan.schedule.losses)
-        with seeded(plan.seed, number):  # a training that goes on sees the same dropout
+        with seeded(plan.seed, number):  # a resumed training sees the same dropout
             value, stepped = optimisation_step(
                 self._optimisation,
                 _compute_loss(inputs, plan, batch),

@@ -1,4 +1,4 @@
-"""The state of an adaptation in a file, so that a training that was stopped goes on to the same result."""
+"""The state of an adaptation in a file, so that a training that was stopped is resumed to the same result."""
 
 import hashlib
 import json
@@ -83,7 +83,7 @@ def fit_state(
     schedule: Schedule,
     course: Course,
 ) -> dict[str, Any]:
-    """Return what a training needs to go on, as plain values and tensors."""
+    """Return what a training needs to be resumed, as plain values and tensors."""
     return {
         "course": course.state(),
         "trained": adapted.state(),

@@ -66,7 +66,7 @@ class Watch:
 
     Attributes:
         label: what the progress is called.
-        checkpoint: keeps the state; a training of which it has one goes on.
+        checkpoint: keeps the state; a training of which it has one is resumed.
         on_step: called after every step with the losses of all steps so far and the learning rates by group.
     """
 

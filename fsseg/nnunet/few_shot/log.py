@@ -19,7 +19,7 @@ class EpochLog:
     """Reports an adaptation, which has no epochs, in stretches of at least 50 steps that stand for them.
 
     Every stretch gets nnU-Net's lines in the training log and a line in progress.jsonl, from which progress.png is
-    drawn; a training that goes on goes on there, too. There is no validation loss and no pseudo Dice: an adaptation
+    drawn; a resumed training draws there, too. There is no validation loss and no pseudo Dice: an adaptation
     has no validation set.
 
     Args:

@@ -130,7 +130,7 @@ class FewShotTrainer(nnUNetTrainer):
         return replace(volume, source=source_labels(label, self.plans_manager))
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
-        """Take a finished network, or note that an unfinished training goes on."""
+        """Take a finished network, or note that an unfinished training is resumed."""
         refuse_best(Path(filename_or_checkpoint))
         if not self.was_initialized:
             self.initialize()

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class ResumableTrainer(nnUNetTrainer):
-    """Knows its place in the training to the step, writes it to checkpoints, and goes on there.
+    """Knows its place in the training to the step, writes it to checkpoints, and resumes there.
 
     Several processes train together, on CPUs too; the first one writes. Settings come from the "fsseg" key of the
     plans. A subclass sets `structures`, has a `train_step` that calls `step_taken`, gives the crops and the validation,
@@ -132,7 +132,7 @@ class ResumableTrainer(nnUNetTrainer):
             return
         self.fold_folder.mkdir(parents=True, exist_ok=True)
         if self.course.resumed_at:
-            logger.info("The pretraining goes on at step %d of %d.", self.steps_done + 1, self.settings.steps)
+            logger.info("The pretraining resumes at step %d of %d.", self.steps_done + 1, self.settings.steps)
         if not self.steps_done:  # what an earlier training left must not be taken for this one's
             (self.fold_folder / CHECKPOINT_NAME).unlink(missing_ok=True)
         self.write_model_files()

@@ -54,7 +54,7 @@ class SeededTrainer(ResumableTrainer):
     def train_step(self, batch: dict[str, Tensor]) -> dict[str, Any]:
         """Take one optimisation step on a batch of crops, and on those that are accumulated with it."""
         more = [next(self.dataloader_train) for _ in range(self.settings.accumulate - 1)]
-        # What is random in a step, such as dropout, follows from its number: a training that goes on draws the same.
+        # What is random in a step, such as dropout, follows from its number: a resumed training draws the same.
         with seeded(self.settings.seed, self.steps_done, self.processes.rank):
             loss, stepped = optimisation_step(
                 self._optimisation(), *[partial(self._compute_loss, each) for each in (batch, *more)]

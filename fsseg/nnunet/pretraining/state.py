@@ -21,7 +21,7 @@ def training_state(trainer: "ResumableTrainer", *, average: bool) -> CheckpointC
     return {
         "optimizer_state": trainer.optimizer.state_dict(),
         "grad_scaler_state": None if trainer.grad_scaler is None else trainer.grad_scaler.state_dict(),
-        # What nnU-Net logged of an epoch that is not over, it logs again when that epoch goes on.
+        # What nnU-Net logged of an epoch that is not over, it logs again when that epoch is resumed.
         "logging": _plain({key: log[: trainer.current_epoch] for key, log in logged.items()}),
         "current_epoch": trainer.current_epoch,
         "steps_in_epoch": trainer.steps_in_epoch,
