@@ -5,29 +5,18 @@ from torch import nn
 from fsseg.adaptation.base_gaps import left_random_notes, trained_random_notes
 from fsseg.adaptation.job import Job
 from fsseg.adaptation.start import Start
+from fsseg.adaptation.unused_settings import unused_settings_notes
 from fsseg.checkpoints.base_channels import ignored_channel_notes
-from fsseg.config.recipes import Rates, Recipe
+from fsseg.config.recipes import Recipe
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.nnunet.model_folder import TILE_STEP_SIZE, ModelFolder
 from fsseg.nnunet.normalization import ranges_beyond_unit
-
-_USED_WITHOUT_TRAINING = (
-    "activation",
-    "foreground_probability",
-    "crop_jitter",
-    "crops_per_volume",
-    "augmentation",
-    "mirroring",
-    "feature_crops",
-    "feature_cache_gib",
-    "tile_step_size",
-)
 
 
 def start_notes(start: Start) -> list[str]:
     """Return what the report is to say, of the method on this network first."""
     job, adapted = start.job, start.network
-    of_settings = [*_unused_settings_notes(adapted, job.recipe), *batch_statistics_notes(adapted)]
+    of_settings = [*unused_settings_notes(adapted, job.recipe), *batch_statistics_notes(adapted)]
     of_job = [*_head_notes(job), *_background_notes(job), *_integer_notes(job), *_recipe_notes(job.base, job.recipe)]
     random = trained_random_notes(job.base, adapted)
     return [*adapted.notes, *of_settings, job.flips.reason, *of_job, *random]
@@ -101,13 +90,6 @@ def _inference_notes(recipe: Recipe) -> list[str]:
     ]
 
 
-def _unused_settings_notes(adapted: AdaptedNetwork, recipe: Recipe) -> list[str]:
-    """Say which settings were given although they have no effect on this adaptation."""
-    unused = [f"recipe.{name}" for name in _unused_fields(adapted, recipe) if getattr(recipe, name) != _default(name)]
-    unused += adapted.method.unused_options(adapted.network)
-    return [f"Without effect here: {', '.join(unused)}."] if unused else []
-
-
 def batch_statistics_notes(adapted: AdaptedNetwork) -> list[str]:
     """Say when cached features are not those of a training with the network in the loop."""
     norms = (m for m in adapted.network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
@@ -117,23 +99,3 @@ def batch_statistics_notes(adapted: AdaptedNetwork) -> list[str]:
         "The network normalises by the batch at hand. Features are computed once, crop by crop, as in a prediction;"
         " with the network in the loop they would depend on what else is in the batch."
     ]
-
-
-def _unused_fields(adapted: AdaptedNetwork, recipe: Recipe) -> list[str]:
-    method = adapted.method
-    if method.training_free:
-        return [name for name in Recipe.model_fields if name not in _USED_WITHOUT_TRAINING]
-    own = recipe.learning_rates.get(method.family)  # one rate for all, as published recipes have it, is no mistake
-    tuned_besides = any(group["name"] == "decoder" for group in adapted.parameter_groups(Rates(1.0, 1.0, 1.0)))
-    unused = ["checkpoint_activations"] if method.reads_features_only else ["feature_crops", "feature_cache_gib"]
-    if (not tuned_besides or method.family == "decoder") and recipe.decoder_learning_rate != own:
-        unused.append("decoder_learning_rate")
-    if recipe.augmentation != "nnunet":
-        unused.append("mirroring")
-    if method.family == "head" and recipe.head_learning_rate != own:
-        unused.append("head_learning_rate")
-    return unused
-
-
-def _default(field: str) -> object:
-    return Recipe.model_fields[field].default

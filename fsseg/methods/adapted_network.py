@@ -78,6 +78,11 @@ class AdaptedNetwork:
         """Return the trained parameters by their de-duplicated name."""
         return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
 
+    @property
+    def tunes_decoder_besides(self) -> bool:
+        """Whether parameters of the decoder are trained that the method does not train itself."""
+        return bool(self._decoder)
+
     def parameter_groups(self, rates: Rates) -> list[dict[str, Any]]:
         """Return optimiser groups: "method" (what it inserts or selects), "decoder" (what else is tuned), "head"."""
         without_decay = set(self.method.no_weight_decay(self.network))
