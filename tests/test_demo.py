@@ -35,7 +35,7 @@ from fsseg.nnunet.planning import read_plans_file
 from fsseg.reporting.html import report_html
 from fsseg.stages import demo
 from fsseg.stages.demo import DemoConfig, DemoResult, run_demo
-from fsseg.stages.list_methods import list_methods
+from fsseg.stages.methods import run_methods
 
 TINY = DemoSizes(
     cases_per_source=1,
@@ -211,7 +211,7 @@ def test_failed_demo_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_all_methods_are_defined_on_the_plans() -> None:
     assert read_plans_file(PLANS)["plans_name"] == PLANS.stem
-    defined = {row["name"]: row["defined"] for row in list_methods(PLANS)}
+    defined = {row.name: row.on_network.defined for row in run_methods(PLANS)}
     assert all(defined[method.name] for method in METHODS)
 
 

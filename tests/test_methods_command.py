@@ -11,8 +11,8 @@ from pydantic import ConfigDict, Field
 from fsseg.config.base import StrictModel
 from fsseg.config.described import DescribedField, described_fields
 from fsseg.config.recipes import Recipe
+from fsseg.methods.description import describe_method
 from fsseg.methods.registry import DEFAULT_DECODER, DEFAULT_METHOD, METHODS, create_method, method_names
-from fsseg.stages.describe_method import describe_method
 
 
 class Base(StrictModel):
@@ -51,15 +51,15 @@ def test_fields_are_described_from_model_and_docstrings() -> None:
 
 @pytest.mark.parametrize("name", method_names())
 def test_every_method_is_described_in_full(name: str) -> None:
-    facts = describe_method(name, None)
+    facts = describe_method(name)
     method, entry = create_method(name), METHODS[name.partition(":")[0]]
     assert (entry.merges, entry.decoder) == (not method.not_merged_because, method.decoder_choices)
-    assert facts["text"]
-    assert facts["trains"]
-    assert [option["name"] for option in facts["options"]] == list(type(method.options).model_fields)
-    assert all(option["meaning"] and option["takes"] and option["default"] for option in facts["options"])
+    assert facts.text
+    assert facts.trains
+    assert [option.name for option in facts.options] == list(type(method.options).model_fields)
+    assert all(option.meaning and option.takes and option.default for option in facts.options)
     # What is printed as defaults can be given back.
-    words = [f"{option['name']}={option['default']}" for option in facts["options"]]
+    words = [f"{option.name}={option.default}" for option in facts.options]
     from fsseg.cli.options import parse_set
 
     assert create_method(name, parse_set(words)).options == method.options

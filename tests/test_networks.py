@@ -537,7 +537,7 @@ TRAINED_BY_DECODER_TUNING = {
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "plans").glob("*.json")), ids=lambda path: path.stem)
 def test_methods_are_counted_on_shipped_plans(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fsseg.stages.list_methods.method_names", lambda: ["decoder"])  # the largest take minutes
+    monkeypatch.setattr("fsseg.methods.description.method_names", lambda: ["decoder"])  # the largest take minutes
     outcome = fsseg("methods", "--plans", path, "--json")
     assert outcome.code == 0, outcome.err
     (row,) = outcome.json
@@ -556,7 +556,7 @@ PUBLISHED_COUNTS = {
 
 
 def test_published_parameter_counts_are_reproduced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fsseg.stages.list_methods.method_names", lambda: list(PUBLISHED_COUNTS))
+    monkeypatch.setattr("fsseg.methods.description.method_names", lambda: list(PUBLISHED_COUNTS))
     outcome = fsseg("methods", "--plans", REPOSITORY / "plans" / "swinunetr_fseft.json", "--json")
     assert outcome.code == 0, outcome.err
     assert {row["name"]: row["trainable"] + row["head"] for row in outcome.json} == PUBLISHED_COUNTS

@@ -3,11 +3,17 @@
 import argparse
 import shutil
 import textwrap
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fsseg.cli.options import add_output_options, emit
 from fsseg.methods.registry import DEFAULT_DECODER, DEFAULT_METHOD
+
+if TYPE_CHECKING:
+    from fsseg.config.described import DescribedField
+    from fsseg.methods.description import MethodDescription, MethodLine, OnNetwork
 
 EXAMPLES = """examples:
   fsseg methods
@@ -17,6 +23,7 @@ EXAMPLES = """examples:
   fsseg methods lora --plans headneck_cpu --json
 """
 RECIPE = "recipe"
+_RECIPE_SUMMARY = "how an adaptation is trained, whatever the method"
 _WIDEST = 100
 
 WHERE_TO_START = """
@@ -44,84 +51,101 @@ def run(arguments: argparse.Namespace) -> int:
     plans = None if arguments.plans is None else Path(arguments.plans)
     if arguments.name is None:
         return _list(plans, as_json=arguments.json)
-    from fsseg.stages.describe_method import describe_method, describe_recipe
+    if arguments.name == RECIPE:
+        return _describe_recipe(as_json=arguments.json)
+    from fsseg.stages.methods import run_method
 
-    is_recipe = arguments.name == RECIPE
-    facts = describe_recipe() if is_recipe else describe_method(arguments.name, plans)
-    emit(facts, _recipe_text(facts) if is_recipe else _method_text(facts), arguments.json)
+    description = run_method(arguments.name, plans)
+    emit(description.as_json(), _method_text(description), arguments.json)
+    return 0
+
+
+def _describe_recipe(*, as_json: bool) -> int:
+    from fsseg.config.described import described_fields
+    from fsseg.config.recipes import Recipe
+
+    fields = described_fields(Recipe)
+    lines = [f"{RECIPE}: {_RECIPE_SUMMARY}; --recipe fseft and arena are published ones", ""]
+    facts = {"name": RECIPE, "summary": _RECIPE_SUMMARY, "options": [asdict(field) for field in fields]}
+    emit(facts, "\n".join([*lines, *_option_lines(fields, "recipe.")]), as_json)
     return 0
 
 
 def _list(plans: Path | None, *, as_json: bool) -> int:
     from fsseg.reporting.tables import count, text_table
-    from fsseg.stages.list_methods import list_methods
+    from fsseg.stages.methods import run_methods
 
-    rows = list_methods(plans)
+    rows = run_methods(plans)
     header = ["method", "merges", "decoder"]
-    cells = [[row["name"], "yes" if row["mergeable"] else "no", " or ".join(row["decoder"])] for row in rows]
+    cells = [[row.name, "yes" if row.mergeable else "no", " or ".join(row.decoder)] for row in rows]
     if plans:
         header += ["trains", "head"]
         for cell, row in zip(cells, rows, strict=True):
-            cell += [count(row["trainable"]), count(row["head"])] if row["defined"] else ["not defined", ""]
+            found = row.on_network
+            cell += [count(found.trainable or 0), count(found.head or 0)] if found.defined else ["not defined", ""]
     header.append("what it is")
     for cell, row in zip(cells, rows, strict=True):
         cell.append(_description(row))
-    notes = [f"{row['name']}: {note}" for row in rows for note in [*(row["notes"] or []), *_advice(row)]]
-    emit(rows, "\n".join([text_table(header, cells), *notes, WHERE_TO_START.rstrip()]), as_json)
+    notes = [f"{row.name}: {note}" for row in rows for note in [*(row.on_network.notes or []), *_advice(row)]]
+    emit(
+        [row.as_json() for row in rows],
+        "\n".join([text_table(header, cells), *notes, WHERE_TO_START.rstrip()]),
+        as_json,
+    )
     return 0
 
 
-def _method_text(facts: dict[str, Any]) -> str:
-    choices = facts["decoder"]
-    decoder = choices[0] if len(choices) == 1 else f"{' or '.join(choices)} (default: {choices[0]})"
-    if facts["name"] == DEFAULT_METHOD:
-        decoder += f"; {DEFAULT_DECODER} where --method is left out"
-    rate = "no step is taken" if facts["learning_rate"] is None else f"learning rate {facts['learning_rate']:g}"
+def _method_text(method: "MethodDescription") -> str:
     lines = {
-        "trains": f"{facts['trains']}; {rate}",
-        "decoder": decoder,
-        "merges": "yes" if facts["mergeable"] else f"no: {facts['not_merged_because']}",
-        **{name: f"{_set_words(values)}" for name, values in facts["presets"].items()},
-        **_network_lines(facts),
+        "trains": f"{method.trains}; {_rate_words(method)}",
+        "decoder": _decoder_words(method),
+        "merges": "yes" if method.mergeable else f"no: {method.not_merged_because}",
+        **{name: _set_words(values) for name, values in method.presets.items()},
+        **_network_lines(method.on_network),
     }
     width = max(map(len, lines)) + 2
     return "\n".join(
         [
-            f"{facts['name']}: {facts['summary']}",
+            f"{method.name}: {method.summary}",
             "",
-            *(line for paragraph in facts["text"].split("\n\n") for line in [*_wrapped(paragraph), ""]),
+            *(line for paragraph in method.text.split("\n\n") for line in [*_wrapped(paragraph), ""]),
             *(line for key, text in lines.items() for line in _wrapped(text, f"{key:<{width}}")),
             "",
-            *_option_lines(facts, ""),
+            *_option_lines(method.options, ""),
         ]
     )
 
 
-def _network_lines(facts: dict[str, Any]) -> dict[str, str]:
-    if facts["defined"] is None:
+def _rate_words(method: "MethodDescription") -> str:
+    return "no step is taken" if method.learning_rate is None else f"learning rate {method.learning_rate:g}"
+
+
+def _decoder_words(method: "MethodDescription") -> str:
+    choices = method.decoder
+    words = choices[0] if len(choices) == 1 else f"{' or '.join(choices)} (default: {choices[0]})"
+    return f"{words}; {DEFAULT_DECODER} where --method is left out" if method.name == DEFAULT_METHOD else words
+
+
+def _network_lines(found: "OnNetwork") -> dict[str, str]:
+    if found.defined is None:
         return {}
-    if not facts["defined"]:
-        return {"on the plans": f"not defined: {' '.join(facts['reason'].split())}"}
-    text = f"trains {facts['trainable']:,} parameters and a head of {facts['head']:,} (one structure)"
-    return {"on the plans": " ".join([f"{text}.", *facts["notes"]])}
+    if not found.defined:
+        return {"on the plans": f"not defined: {' '.join((found.reason or '').split())}"}
+    text = f"trains {found.trainable:,} parameters and a head of {found.head:,} (one structure)"
+    return {"on the plans": " ".join([f"{text}.", *(found.notes or [])])}
 
 
-def _recipe_text(facts: dict[str, Any]) -> str:
-    lines = [f"{facts['name']}: {facts['summary']}; --recipe fseft and arena are published ones", ""]
-    return "\n".join([*lines, *_option_lines(facts, "recipe.")])
-
-
-def _option_lines(facts: dict[str, Any], prefix: str) -> list[str]:
-    if not facts["options"]:
+def _option_lines(options: "list[DescribedField]", prefix: str) -> list[str]:
+    if not options:
         return ["It has no options."]
     lines = ["Options and their defaults, as they are written behind --set:"]
-    for option in facts["options"]:
-        lines.append(f"  {prefix}{option['name']}={option['default']}   ({option['takes']})")
-        lines += _wrapped(option["meaning"], "      ")
+    for option in options:
+        lines.append(f"  {prefix}{option.name}={option.default}   ({option.takes})")
+        lines += _wrapped(option.meaning, "      ")
     return lines
 
 
-def _set_words(values: dict[str, Any]) -> str:
+def _set_words(values: Mapping[str, Any]) -> str:
     from fsseg.config.described import as_yaml
 
     return " ".join(f"{name}={as_yaml(value)}" for name, value in values.items())
@@ -132,14 +156,15 @@ def _wrapped(text: str, start: str = "") -> list[str]:
     return textwrap.wrap(text, width, initial_indent=start, subsequent_indent=" " * len(start)) or [start]
 
 
-def _advice(row: dict) -> list[str]:
+def _advice(row: "MethodLine") -> list[str]:
     """Return what to do where a method is not defined, which the table has no room for."""
-    return [line.strip() for line in row["reason"].splitlines()[1:]] if row["defined"] is False else []
+    found = row.on_network
+    return [line.strip() for line in (found.reason or "").splitlines()[1:]] if found.defined is False else []
 
 
-def _description(row: dict) -> str:
-    if row["defined"] is False:
-        return row["reason"].splitlines()[0]
-    if row["options"]:
-        return "preset: " + ", ".join(f"{name}={value}" for name, value in row["options"].items())
-    return row["summary"]
+def _description(row: "MethodLine") -> str:
+    if row.on_network.defined is False:
+        return (row.on_network.reason or "").splitlines()[0]
+    if row.options:
+        return "preset: " + ", ".join(f"{name}={value}" for name, value in row.options.items())
+    return row.summary
