@@ -79,7 +79,7 @@ def test_what_a_command_names_exists(page: str, command: str) -> None:
     for option, value in itertools.pairwise(words):
         assert option not in known or value in known[option]
         if option == "--plans":
-            assert value in {*PLANS.files(), "auto", "phantom_plans"} or (REPOSITORY / value).is_file()
+            assert value in {*PLANS.files(), "auto"} or (REPOSITORY / value).is_file()
     if name == "assemble":
         specs = itertools.takewhile(lambda word: not word.startswith("-"), words)
         assert all(spec.startswith(OWN_SPECS) or spec in SPECS.files() for spec in specs)

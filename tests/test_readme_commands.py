@@ -151,7 +151,7 @@ def test_main_job_of_the_readme_on_the_phantoms_of_the_demo(lab: Lab, tmp_path: 
     (tmp_path / "fsseg_demo" / "test_cases.txt").write_text("target_005\ntarget_006\n", encoding="utf-8")
     shutil.copyfile(lab.plans, tmp_path / lab.plans.name)
     lines = lines_of(README, "The main job")
-    assert "fsseg/demo/phantom_plans.json" in lines  # for which `SHORTENED` takes those of the tests
+    assert "--plans phantom_plans" in lines  # for which `SHORTENED` takes those of the tests
     run_commands(lines, Lab(tmp_path, lab.plans, lab.base, lab.pretrained, lab.test_list, lab.pool_list))
     split = json.loads((tmp_path / "runs/stomach/split.json").read_text(encoding="utf-8"))
     assert sorted(split["support"]) == [f"target_{index:03d}" for index in range(5)]

@@ -111,7 +111,7 @@ def test_no_table_of_methods_is_called_as_another(monkeypatch: pytest.MonkeyPatc
 def test_step_benchmark_of_a_few_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import adapt_step
 
-    plans = REPOSITORY / "fsseg" / "demo" / "phantom_plans.json"
+    plans = REPOSITORY / "plans" / "phantom_plans.json"
     words = ["--plans", str(plans), "--patch", "16", "--batch", "1", "--pairs", "1", "--threads", "1"]
     words += ["--methods", "full", "linear_probe", "lora", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["adapt_step.py", *words])

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from fsseg.config import shipped_files
 from fsseg.data.folder_listing import listed
 from fsseg.demo.methods import DemoMethod
 
-PLANS = Path(__file__).with_name("phantom_plans.json")
+PLANS = shipped_files.PLANS.files()["phantom_plans"]
 _FILE_ENDING = ".nii.gz"
 
 
