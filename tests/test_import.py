@@ -23,6 +23,7 @@ from fsseg.data.plain_pickle import read_plain_pickle
 from fsseg.models.networks import set_deep_supervision
 from fsseg.models.parts import parts_of
 from fsseg.nnunet.model_folder import ModelFolder
+from fsseg.stages.import_checkpoint import ImportConfig, plan_import, run_import
 
 ABDOMEN, FULL, ZSCORE = [-175.0, 250.0], [-1000.0, 1000.0], None
 # Class of the network, tensors matched, left out and missing, structures, spacing, HU window, axes.
@@ -536,6 +537,17 @@ def test_adapt_from_any_modality(lab: Lab, imported: Any, folder: Path, small_pl
     outcome = fsseg(*lab.adapt_words(folder / "unwritten", "--dry-run", base=base))
     assert outcome.code == 2
     assert "takes the channels ['any', 'any']" in outcome.err
+
+
+def test_an_import_makes_what_its_plan_says(folder: Path, tmp_path: Path) -> None:
+    config = ImportConfig(file=written(folder, "suprem_segresnet"), out=tmp_path / "run")
+    plan = plan_import(config)
+    assert list(tmp_path.iterdir()) == []
+    result = run_import(config)
+    assert result.plan == plan
+    assert result.zero_shot is None
+    assert ModelFolder.read(result.out).sha256 == plan.sha256
+    assert plan.facts().keys() <= result.manifest.keys()
 
 
 def test_zero_shot_and_adapt_from_a_run_with_a_head(lab: Lab, imported: Any, folder: Path, small_plans: Any) -> None:

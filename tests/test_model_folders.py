@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import SimpleITK
 import torch
 from conftest import NOVEL, Lab, fsseg, succeed
+from tiny_model import write_tiny_model
 
+from fsseg.config.pretraining import PLANS_KEY
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.planning import read_plans_file
 from fsseg.training.torch_file import read_torch_file
@@ -20,6 +23,22 @@ FINAL = "fold_0/checkpoint_final.pth"
 def base(lab: Lab, tmp_path: Path) -> Path:
     shutil.copytree(lab.base, tmp_path / "base")
     return tmp_path / "base"
+
+
+def test_a_changed_model_is_read_as_it_was_written(tmp_path: Path) -> None:
+    model = ModelFolder.read(write_tiny_model(tmp_path / "model"))
+    changed = replace(model, path=tmp_path / "copy", mirroring_axes=(0,), tile_step_size=0.75)
+    changed.write(tmp_path / "copy")
+    again = ModelFolder.read(tmp_path / "copy")
+    assert (again.sha256, again.plans, again.dataset_json) == (model.sha256, model.plans, model.dataset_json)
+    assert (again.mirroring_axes, again.tile_step_size) == ((0,), 0.75)
+
+
+def test_the_settings_of_a_training_are_no_part_of_stock_plans(tmp_path: Path) -> None:
+    model = ModelFolder.read(write_tiny_model(tmp_path / "model"))
+    trained = replace(model, plans={**model.plans, PLANS_KEY: {"pretrain": {}}})
+    assert trained.stock_plans == model.plans
+    assert trained.sha256 == model.sha256
 
 
 @pytest.mark.parametrize(

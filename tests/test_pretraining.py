@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,6 +34,7 @@ from fsseg.nnunet.pretraining.trainer import nnUNetTrainerPartialLabel
 from fsseg.nnunet.softmax_head import with_background
 from fsseg.pretraining.notes import fold_notes, process_notes
 from fsseg.pretraining.recipe_notes import PUBLISHED_INPUT, PublishedInput, random_start_notes, recipe_notes
+from fsseg.stages.pretrain import PretrainConfig, plan_pretrain, run_pretrain
 from fsseg.training.processes import Processes, several_processes
 from fsseg.training.schedule import WarmupCosine
 from fsseg.training.seeding import seeded
@@ -452,6 +454,25 @@ def test_dry_run_says_what_a_pretraining_will_cost(lab: Lab, tmp_path: Path, mon
     assert "MiB on the host" in text
     assert "MiB checkpoints" in text
     assert list(tmp_path.iterdir()) == []
+
+
+# From Python
+
+
+def test_a_pretraining_does_what_its_plan_says(lab: Lab, tmp_path: Path) -> None:
+    settings = PretrainSettings(steps=2, steps_per_epoch=2, validation_crops=2, validation_share=0.3)
+    config = PretrainConfig(dataset="901", plans=PLANS_NAME, settings=settings, out=tmp_path / "run")
+    plan = plan_pretrain(config)
+    assert list(tmp_path.iterdir()) == []
+    assert plan is not None
+    assert plan.cost is not None
+    result = run_pretrain(config)
+    assert result is not None
+    assert result.plan == replace(plan, cost=None)
+    assert result.validation_dice.keys() == set(plan.structures)
+    assert {name for name, dice in result.validation_dice.items() if dice is None} == result.unvalidated.keys()
+    assert result.manifest == json.loads((result.out / "manifest.json").read_text(encoding="utf-8"))
+    assert plan.facts().keys() <= result.manifest.keys()
 
 
 # Several processes

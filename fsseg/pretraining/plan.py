@@ -1,9 +1,9 @@
 """What a pretraining is going to do: data, network, held-out cases, and what a user should know of it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fsseg.config.results import JsonObject
+from fsseg.config.results import JsonObject, plain
 from fsseg.pretraining.cost import PretrainingCost
 from fsseg.pretraining.job import PretrainJob
 from fsseg.pretraining.notes import class_notes, data_notes, fold_notes, process_notes
@@ -50,10 +50,7 @@ class PretrainPlan:
 
     def facts(self) -> JsonObject:
         """Return what a manifest keeps, as plain JSON values."""
-        facts = asdict(self)
-        for name in ("steps", "cost"):
-            del facts[name]
-        return facts
+        return {name: value for name, value in plain(self).items() if name not in ("steps", "cost")}
 
 
 def make_plan(job: PretrainJob, trainer: "nnUNetTrainerPartialLabel") -> PretrainPlan:
