@@ -15,7 +15,10 @@ from tiny_model import small_image, write_tiny_model
 
 import fsseg
 from fsseg.config.errors import FssegError, UsageError
+from fsseg.config.staging import staging_of
 from fsseg.nnunet.model_folder import ModelFolder
+from fsseg.training import fit
+from fsseg.training.fit_checkpoint import FitCheckpoint
 
 CASES = ("case_a", "case_b", "case_c")
 SETTINGS: dict[str, Any] = {
@@ -112,6 +115,33 @@ def test_a_run_folder_can_be_written_at_once_with_an_estimate(site: Path, run: P
     assert result.training.steps == 2
     with pytest.raises(UsageError, match="exists already"):
         fsseg.adapt(site / "base", **more)
+
+
+def test_the_command_resumes_what_the_api_has_begun(
+    site: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, taken = fit.optimisation_step, []
+
+    def stopped(*arguments: Any, **options: Any) -> Any:
+        if len(taken) == 1:
+            raise KeyboardInterrupt
+        taken.append(None)
+        return step(*arguments, **options)
+
+    def at_once(self: FitCheckpoint, file: Path, fingerprint: str) -> None:
+        original(self, file, fingerprint, minutes=0.0)
+
+    original, out = FitCheckpoint.__init__, tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "optimisation_step", stopped)
+        patch.setattr(FitCheckpoint, "__init__", at_once)
+        with pytest.raises(KeyboardInterrupt):
+            fsseg.adapt(site / "base", **SETTINGS, out=out)
+    assert (staging_of(out) / "training.pt").is_file()
+    resumed = succeed("adapt", "--checkpoint", site / "base", *WORDS, "--out", out)
+    assert resumed["resumed_at"] == [1]
+    adapter = "adapter.safetensors"
+    assert (out / adapter).read_bytes() == (run / adapter).read_bytes()
 
 
 def test_lists_of_cases_are_names_or_files(site: Path) -> None:
