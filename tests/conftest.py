@@ -157,11 +157,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     slow = pytest.mark.skip(reason="slow: run it with `pytest -m slow`")
     gpu = pytest.mark.skip(reason="needs a CUDA device")
     for item in items:
-        if "lab" not in getattr(item, "fixturenames", ()) and not {"full", "slow", "gpu"} & set(item.keywords):
+        marks = {mark.name for mark in item.iter_markers()}
+        if "lab" not in getattr(item, "fixturenames", ()) and not marks & {"full", "slow", "gpu"}:
             item.add_marker(pytest.mark.quick)
-        if "slow" in item.keywords and "slow" not in config.getoption("markexpr"):
+        if "slow" in marks and "slow" not in config.getoption("markexpr"):
             item.add_marker(slow)
-        if "gpu" in item.keywords and not torch.cuda.is_available():
+        if "gpu" in marks and not torch.cuda.is_available():
             item.add_marker(gpu)
 
 

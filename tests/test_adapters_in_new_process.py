@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from method_cases import CASES, FITTING_OPTIONS, logits_of, randomise, train
 from safetensors.torch import save_file
 
@@ -29,6 +30,7 @@ for name, (method, options, decoder, network) in json.loads((folder / "cases.jso
 """
 
 
+@pytest.mark.full
 def test_adapters_of_all_methods_load_in_a_new_process(tmp_path: Path) -> None:
     """One network a method: a U-Net where the method is defined on it, else the attention network."""
     chosen = {case.method: case for case in reversed(CASES) if case.network in ("plain", "swin")}

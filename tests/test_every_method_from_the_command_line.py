@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import NOVEL, Lab, fsseg, succeed
 from method_cases import CASES, FITTING_OPTIONS
+from tiers import rest_full
 
 from fsseg.methods.registry import create_method, method_names
 from fsseg.nnunet.model_folder import ModelFolder
@@ -12,7 +13,7 @@ from fsseg.nnunet.model_folder import ModelFolder
 DEFINED = {case.method for case in CASES if case.network == "plain"}
 
 
-@pytest.mark.parametrize("method", sorted(DEFINED))
+@pytest.mark.parametrize("method", rest_full(sorted(DEFINED), "lora", "adaptformer", "linear_probe", "prototype"))
 def test_a_method_adapts_and_predicts(lab: Lab, tmp_path: Path, method: str) -> None:
     options = [f"{name}={value}" for name, value in FITTING_OPTIONS.get(method, {}).items()]
     words = ("--structure", NOVEL, "--set", "recipe.max_steps=2", "recipe.feature_crops=4", *options)

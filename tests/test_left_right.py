@@ -33,6 +33,7 @@ def test_swapped_sides_are_refused_and_nothing_is_written(tmp_path: Path, monkey
     assert not list((tmp_path / "raw").glob("Dataset902*"))
 
 
+@pytest.mark.full
 def test_a_network_tells_the_kidneys_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On unseen phantoms, nearly all that is called right kidney lies in the right one, and so for the left."""
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))

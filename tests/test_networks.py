@@ -17,6 +17,7 @@ from monai.transforms import Compose, LoadImage, Orientation, ScaleIntensityRang
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from tiers import rest_full
 from tiny import ARCHITECTURES, LAYERS, SMOKE_ARCHITECTURES, STRUCTURES, image, image_for, image_size, tiny_network
 from torch import Tensor, nn
 
@@ -458,7 +459,7 @@ METHODS = ("full", "decoder", "linear_probe", "lora")
 ADAPTATIONS = [*((kind, method) for kind in SINGLE_HEAD for method in METHODS), ("swin", "lora:fseft")]
 
 
-@pytest.mark.parametrize(("kind", "method"), ADAPTATIONS)
+@pytest.mark.parametrize(("kind", "method"), rest_full(ADAPTATIONS, *((kind, "lora") for kind in SMOKE_ARCHITECTURES)))
 def test_adapting_trains_what_it_says_and_nothing_else(kind: str, method: str) -> None:
     torch.manual_seed(0)
     adapted = AdaptedNetwork(tiny_network(kind), create_method(method))
@@ -503,7 +504,7 @@ INSERTING = (
 )
 
 
-@pytest.mark.parametrize("method", [*INSERTING, "ssf", "bitfit"])
+@pytest.mark.parametrize("method", rest_full([*INSERTING, "ssf", "bitfit"], "adaptformer", "ssf"))
 @pytest.mark.parametrize("kind", SMOKE_ARCHITECTURES)
 def test_methods_start_as_the_base_and_merge_exactly_on_every_network(kind: str, method: str) -> None:
     case = Case(method, "frozen", kind)

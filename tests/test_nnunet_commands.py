@@ -57,6 +57,7 @@ def trained(
     (lab.preprocessed / "splits_final.json").unlink()
 
 
+@pytest.mark.full
 def test_stock_training_leaves_a_model_folder(trained: tuple[Path, dict[str, str]]) -> None:
     folder, _ = trained
     model = ModelFolder.read(folder)
@@ -68,6 +69,7 @@ def test_stock_training_leaves_a_model_folder(trained: tuple[Path, dict[str, str
     assert steps == [2, 4]
 
 
+@pytest.mark.full
 def test_stock_validation_scores_annotated_structures_only(trained: tuple[Path, dict[str, str]], lab: Lab) -> None:
     folder, _ = trained
     structures = json.loads((lab.preprocessed / "structures.json").read_text(encoding="utf-8"))
@@ -84,6 +86,7 @@ def test_stock_validation_scores_annotated_structures_only(trained: tuple[Path, 
     assert summary["foreground_mean"]["Dice"] == pytest.approx(np.mean(means))
 
 
+@pytest.mark.full
 def test_stock_train_continues_and_validates_alone(
     trained: tuple[Path, dict[str, str]], lab: Lab, short_plans: str, tmp_path: Path
 ) -> None:
@@ -111,6 +114,7 @@ def test_stock_train_continues_and_validates_alone(
     assert summaries[0] == summaries[1]
 
 
+@pytest.mark.full
 def test_stock_prediction_accepts_the_result(trained: tuple[Path, dict[str, str]], lab: Lab, tmp_path: Path) -> None:
     env = {key: value for key, value in trained[1].items() if key != "nnUNet_extTrainer"}  # it names a stock trainer
     images = tmp_path / "images"
@@ -292,6 +296,7 @@ def adapted(request: pytest.FixtureRequest, train_fold: Callable[[str], Path]) -
     return request.param, train_fold(request.param)
 
 
+@pytest.mark.full
 def test_stock_training_adapts_on_leave_one_out_folds(
     adapted: tuple[str, Path], site: tuple[Lab, dict[str, str]]
 ) -> None:
@@ -314,6 +319,7 @@ def test_stock_training_adapts_on_leave_one_out_folds(
     assert numbered_anew == (adapted[0] == "softmax")
 
 
+@pytest.mark.full
 def test_stock_prediction_needs_the_trainer_only_where_the_method_does_not_merge(
     adapted: tuple[str, Path], site: tuple[Lab, dict[str, str]], tmp_path: Path
 ) -> None:
@@ -337,6 +343,7 @@ def test_stock_prediction_needs_the_trainer_only_where_the_method_does_not_merge
     assert (written == expected).mean() > 0.999
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("method", ["lora", "adaptformer"])
 def test_trainer_and_adapt_take_the_same_steps_on_the_same_batches(
     site: tuple[Lab, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
@@ -376,6 +383,7 @@ def test_trainer_and_adapt_take_the_same_steps_on_the_same_batches(
         assert torch.allclose(ours[name], tensor, rtol=0, atol=1e-6), name
 
 
+@pytest.mark.full
 def test_test_cases_are_in_no_fold(
     site: tuple[Lab, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -421,6 +429,7 @@ def test_test_cases_are_in_no_fold(
         (folder / f"{name}.json").unlink()
 
 
+@pytest.mark.full
 def test_pretrained_weights_are_refused_where_the_plans_name_the_base(
     lab: Lab, site: tuple[Lab, dict[str, str]], tmp_path: Path
 ) -> None:
@@ -438,6 +447,7 @@ def test_pretrained_weights_are_refused_where_the_plans_name_the_base(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.full
 def test_stock_validation_alone_gives_the_same_scores(
     adapted: tuple[str, Path], site: tuple[Lab, dict[str, str]]
 ) -> None:
@@ -469,6 +479,7 @@ atexit.register(lambda: print("steps taken:", len(steps)))
 TRAIN = "from nnunetv2.run.run_training import run_training_entry\nrun_training_entry()\n"
 
 
+@pytest.mark.full
 def test_stock_training_goes_on_where_an_adaptation_was_stopped(
     site: tuple[Lab, dict[str, str]], train_fold: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -488,6 +499,7 @@ def test_stock_training_goes_on_where_an_adaptation_was_stopped(
     assert all((ours[name] == theirs[name]).all() for name in theirs)
 
 
+@pytest.mark.full
 def test_stock_ensembling_and_choice_of_a_configuration_score_as_fsseg_does(
     site: tuple[Lab, dict[str, str]], train_fold: Callable[[str], Path]
 ) -> None:
@@ -504,6 +516,7 @@ def test_stock_ensembling_and_choice_of_a_configuration_score_as_fsseg_does(
         assert scores[folder.name] > 0
 
 
+@pytest.mark.full
 def test_predictions_of_folds_and_methods_are_ensembled(
     site: tuple[Lab, dict[str, str]], train_fold: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -531,6 +544,7 @@ def test_predictions_of_folds_and_methods_are_ensembled(
     assert len(np.unique(written)) > 1
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -560,6 +574,7 @@ def test_bad_plans_are_refused(
 # From nnU-Net to fsseg
 
 
+@pytest.mark.full
 def test_what_the_stock_trainer_left_is_a_base(
     lab: Lab, site: tuple[Lab, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import fsseg, succeed
 from monai.networks import nets
+from tiers import rest_full
 from torch import nn
 
 from fsseg.checkpoints.architectures import own_seg_resnet
@@ -46,7 +47,7 @@ def refusal(file: Path, *words: object) -> str:
     return outcome.err
 
 
-@pytest.mark.parametrize("family", NETWORKS)
+@pytest.mark.parametrize("family", rest_full(NETWORKS, "monai_segresnet", "monai_unet"))
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
 def test_an_own_network_is_imported_with_its_own_head(tmp_path: Path, family: str, activation: str) -> None:
     labels = ["liver", "spleen"] if activation == "sigmoid" else ["background", "liver", "spleen"]

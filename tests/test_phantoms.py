@@ -66,6 +66,7 @@ def test_same_seed_is_bit_equal() -> None:
         np.testing.assert_array_equal(first.masks[name], second.masks[name])
 
 
+@pytest.mark.full
 def test_seeds_differ(phantoms: list[Phantom]) -> None:
     volumes = [phantom.masks["liver"].sum() for phantom in phantoms]
     assert len(set(volumes)) > 15
@@ -125,6 +126,7 @@ def test_structures_lie_on_their_sides_in_files(specs: list[Path]) -> None:
                 assert sides[name] * centroid_x_mm(path, integers[name]) > 15, f"{name} in {path.name}"
 
 
+@pytest.mark.full
 def test_swapped_sides_are_wrong(tmp_path: Path) -> None:
     specs = write_phantom_datasets(tmp_path, cases_per_source=1, target_cases=0, swap_sides=True)
     integers, paths = label_paths(specs[1])

@@ -16,6 +16,7 @@ import torch
 from conftest import KNOWN, NOVEL, PLANS_NAME, SOURCES, Lab, fsseg, start_fsseg, succeed, tree
 from few_shot_job import job_and_volumes
 from safetensors.torch import load_file
+from tiers import as_full
 
 from fsseg.adaptation.start import make_start
 from fsseg.adaptation.support import support_volumes
@@ -210,7 +211,7 @@ def support_of(lab: Lab, out: Path, *words: object) -> list[str]:
     return succeed(*lab.adapt_words(out, *words), "--dry-run")["support"]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, as_full(1)])
 def test_support_draws_are_nested(lab: Lab, tmp_path: Path, seed: int) -> None:
     draws = [support_of(lab, tmp_path / "out", "--shots", shots, "--seed", seed) for shots in (1, 2, 3)]
     assert draws[0] == draws[1][:1]
@@ -218,6 +219,7 @@ def test_support_draws_are_nested(lab: Lab, tmp_path: Path, seed: int) -> None:
     assert sorted(draws[2]) == [lab.case(index) for index in (0, 1, 2)]  # never the test case
 
 
+@pytest.mark.full
 def test_some_seed_draws_other_cases(lab: Lab, tmp_path: Path) -> None:
     draws = {tuple(support_of(lab, tmp_path / "out", "--shots", 1, "--seed", seed)) for seed in range(6)}
     assert len(draws) > 1
@@ -418,6 +420,7 @@ def assert_equal_pretrainings(run: Path, reference: Path) -> None:
     assert not (run / LATEST).exists()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["SIGKILL", "Ctrl-C"])
 def test_an_interrupted_pretraining_resumes_to_the_same_result(
     lab: Lab, uninterrupted: Path, tmp_path: Path, how: signal.Signals
@@ -480,6 +483,7 @@ def fail_with(error: BaseException) -> Any:
     return fail
 
 
+@pytest.mark.full
 def test_a_killed_adaptation_leaves_no_run_and_can_be_run_again(lab: Lab, tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = lab.adapt_words(run, "--set", "recipe.max_steps=2000")

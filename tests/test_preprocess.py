@@ -93,6 +93,7 @@ def test_the_same_command_again_gives_the_same_folder_and_leaves_other_plans(sit
     assert [path.name for path in folder.parent.iterdir()] == [TARGET]
 
 
+@pytest.mark.full
 def test_two_at_a_time_do_not_destroy_each_other(site: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original, second = DefaultPreprocessor.run_case_save, []
 
@@ -134,6 +135,7 @@ def test_ctrl_c_leaves_what_was_there(site: Lab, folder: Path, monkeypatch: pyte
         succeed(*words(site))
 
 
+@pytest.mark.full
 def test_a_kill_while_files_are_put_in_place_leaves_no_plans_without_their_cases(
     site: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +194,7 @@ def test_a_failure_of_nnunet_names_the_reason_and_leaves_nothing(
     assert list(folder.parent.iterdir()) == []
 
 
+@pytest.mark.full
 def test_two_workers_give_the_files_of_one(site: Lab, folder: Path) -> None:
     succeed(*words(site))
     one = content_of(folder)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import Lab, succeed
 from pretraining_runs import equal, losses, refused, stop_before_epoch, weights
+from tiers import rest_full
 from tiny import ARCHITECTURES, SMOKE_ARCHITECTURES, tiny_network
 
 from fsseg.data.splits import SUPPORT_KEY
@@ -94,7 +95,7 @@ def started(lab: Lab, name: str, changes: dict[str, Any], names: list[str]) -> t
     return network, tiny_network(name)
 
 
-@pytest.mark.parametrize("name", [*ARCHITECTURES, *SMOKE_ARCHITECTURES])
+@pytest.mark.parametrize("name", rest_full([*ARCHITECTURES, *SMOKE_ARCHITECTURES], "plain"))
 def test_every_network_takes_weights_buffers_and_rows(lab: Lab, name: str) -> None:
     names = [f"structure {row}" for row in range(parts_of(tiny_network(name)).head.out_channels)]
     labels = {"background": 0, **{structure: [row, row] for row, structure in enumerate(names, 1)}}
@@ -190,6 +191,7 @@ def test_the_same_images_and_other_patches_are_no_news(lab: Lab, tmp_path: Path)
     assert not any("other images" in note for note in notes)
 
 
+@pytest.mark.full
 def test_held_out_cases_that_the_base_was_trained_on_are_named(lab: Lab, tmp_path: Path) -> None:
     file = lab.preprocessed / "splits_final.json"
     first, *others = load_structures(lab.preprocessed).cases

@@ -18,6 +18,7 @@ import pytest
 import torch
 from conftest import KNOWN, PLANS_NAME, Lab, fsseg, succeed
 from pretraining_runs import equal, losses, refused, stop_before_epoch, weights
+from tiers import rest_full
 
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.pretraining import RECIPES, PretrainSettings
@@ -58,31 +59,36 @@ def plain(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "setting",
-    [
+    rest_full(
+        [
+            "loss=suprem",
+            "loss=clip_driven",
+            "loss=fseft",
+            "loss=hermes",
+            "loss=uniseg",
+            "unannotated=background",
+            "schedule=cosine",
+            "schedule=cosine warmup=0.5",
+            "accumulate=2",
+            "ema=0.5",
+            "augmentation=turn_and_shift",
+            "foreground_probability=0.1",
+            "optimizer=sgd",
+            "weight_decay=0.5",
+            "learning_rate=0.005",
+            "seed=1",
+        ],
         "loss=suprem",
-        "loss=clip_driven",
-        "loss=fseft",
-        "loss=hermes",
-        "loss=uniseg",
         "unannotated=background",
-        "schedule=cosine",
-        "schedule=cosine warmup=0.5",
-        "accumulate=2",
-        "ema=0.5",
-        "augmentation=turn_and_shift",
-        "foreground_probability=0.1",
-        "optimizer=sgd",
-        "weight_decay=0.5",
         "learning_rate=0.005",
-        "seed=1",
-    ],
+    ),
 )
 def test_every_setting_changes_the_result(lab: Lab, plain: Path, tmp_path: Path, setting: str) -> None:
     succeed(*lab.pretrain_words(tmp_path / "run", *setting.split(), steps=6))
     assert not equal(tmp_path / "run", plain)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", rest_full(RECIPES, "suprem"))
 def test_a_recipe_sets_what_it_names_and_gives_way_to_set(lab: Lab, tmp_path: Path, recipe: str) -> None:
     words = lab.pretrain_words(tmp_path / "run", "weight_decay=0.125", "--recipe", recipe, steps=2)
     used = succeed(*words)["config"]["settings"]
@@ -312,6 +318,7 @@ def test_accumulated_batches_are_averaged_into_one_step() -> None:
     assert weight_after(1.0, 3.0) == pytest.approx((weight_after(1.0) + weight_after(3.0)) / 2)
 
 
+@pytest.mark.full
 def test_a_loss_of_classes_makes_a_network_of_classes(lab: Lab, tmp_path: Path) -> None:
     """Painted as regions, every class whose logit is above background's would hide the ones before it."""
     from fsseg.nnunet.pretraining.make_trainer import make_trainer
@@ -366,6 +373,7 @@ def longer_epochs(words: list[object]) -> list[object]:
     return [word for word in words if word != "steps_per_epoch=2"]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("more", "of_the_killed"),
     [((), ()), (("ema=0.9", "accumulate=2", "optimizer=sgd"), ()), ((), ("workers=2",))],
@@ -401,6 +409,7 @@ def test_a_run_killed_within_an_epoch_resumes_to_the_same_losses(
     assert equal(run, tmp_path / "whole")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("steps_before", [0, 3], ids=["no checkpoint", "checkpoint"])
 def test_a_killed_worker_is_named_and_a_checkpoint_stays(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps_before: int
@@ -491,6 +500,7 @@ def torchrun(*words: object, processes: int = 2) -> subprocess.Popen:
     )
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("loss", "from_base"), [("multitalent", False), ("fseft", True)])
 def test_two_processes_train_as_one_does_on_the_same_batches(
     lab: Lab, tmp_path: Path, loss: str, *, from_base: bool
@@ -514,6 +524,7 @@ def test_two_processes_train_as_one_does_on_the_same_batches(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
 
 
+@pytest.mark.full
 def test_dry_run_in_two_processes_measures_a_share_of_the_batch_each(lab: Lab, tmp_path: Path) -> None:
     memory = succeed(*lab.pretrain_words(tmp_path / "run"), "--dry-run")["memory_mib"]
     process = torchrun(*lab.pretrain_words(tmp_path / "run"), "--dry-run", "--json")
@@ -523,6 +534,7 @@ def test_dry_run_in_two_processes_measures_a_share_of_the_batch_each(lab: Lab, t
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.full
 def test_when_a_process_dies_all_stop_and_the_run_can_go_on(lab: Lab, tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = lab.pretrain_words(run, steps=20)  # the first checkpoint is written after two

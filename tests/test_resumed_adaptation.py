@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import Lab, fsseg, succeed
 from safetensors.torch import load_file
+from tiers import rest_full
 
 from fsseg.config.staging import staging_of
 from fsseg.methods.registry import method_class, method_names
@@ -61,7 +62,7 @@ def words_of(lab: Lab, out: Path, method: str, *more: str) -> list[object]:
     return lab.adapt_words(out, "--set", f"recipe.max_steps={STEPS}", *options, *more, method=method)
 
 
-@pytest.mark.parametrize("method", TRAINED)
+@pytest.mark.parametrize("method", rest_full(TRAINED, "lora", "adalora", "linear_probe"))
 def test_a_stopped_adaptation_goes_on_to_the_same_result(lab: Lab, tmp_path: Path, stopped: Any, method: str) -> None:
     succeed(*words_of(lab, tmp_path / "whole", method))
     words = words_of(lab, tmp_path / "run", method)

@@ -108,6 +108,7 @@ def test_no_table_of_methods_is_called_as_another(monkeypatch: pytest.MonkeyPatc
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.full
 def test_step_benchmark_of_a_few_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import adapt_step
 

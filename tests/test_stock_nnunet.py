@@ -172,6 +172,7 @@ def predict_without_fsseg(run: Path, images: Path, out: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.full
 def test_stock_command_writes_the_label_maps_of_fsseg_predict(
     lab: Lab,
     decided_run: Path,

@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import Lab, fsseg, succeed
 from safetensors.torch import load_file
+from tiers import as_full
 
 from fsseg.config import stopping
 from fsseg.config.run_folder import staging_of
@@ -119,7 +120,7 @@ def test_outside_of_the_command_line_sigterm_still_ends_the_process_after_the_st
     [
         ((), 3, "adapt bitfit resumes at step 4 of 5"),
         ((), STEPS, "adapt bitfit had taken its 5 steps when it was stopped"),
-        (("--estimate", "loo"), STEPS + 2, "leave-one-out 2/2 resumes at step 3 of 5"),
+        as_full((("--estimate", "loo"), STEPS + 2, "leave-one-out 2/2 resumes at step 3 of 5")),
     ],
     ids=["in_the_middle", "at_the_end", "in_a_fold"],
 )
@@ -170,7 +171,7 @@ def test_seconds_before_a_stop_are_counted(lab: Lab, tmp_path: Path, monkeypatch
     assert 1000 < manifest["fit_seconds"] <= manifest["seconds"] < 1060
 
 
-@pytest.mark.parametrize("at", [3, 4], ids=["within_an_epoch", "at_its_end"])
+@pytest.mark.parametrize("at", [3, as_full(4)], ids=["within_an_epoch", "at_its_end"])
 def test_a_pretraining_stopped_by_sigterm_goes_on_at_the_next_step(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, at: int
 ) -> None:
