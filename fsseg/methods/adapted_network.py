@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.recipes import DecoderChoice, Rates
 from fsseg.methods.contract import Method
+from fsseg.methods.norm_statistics import frozen_norms, trained_norms
+from fsseg.methods.plain_network import plain_weights
 from fsseg.methods.registry import plain_name
 from fsseg.models.parts import parts_of
 
@@ -109,9 +111,8 @@ class AdaptedNetwork:
     def train_mode(self) -> None:
         """Set training mode; a normalisation without trained parameters keeps its statistics."""
         self.network.train()
-        for module in self.network.modules():
-            if _keeps_statistics(module) and not _is_trained(module):
-                module.eval()
+        for norm in frozen_norms(self.network):
+            norm.eval()
 
     def state(self) -> dict[str, Tensor]:
         """Return a copy of the trained tensors by name: all that distinguishes this network from its base.
@@ -155,8 +156,7 @@ class AdaptedNetwork:
     def _changing(self) -> dict[str, Tensor]:
         statistics = {
             f"{name}.{buffer_name}": buffer
-            for name, module in self.network.named_modules()
-            if _keeps_statistics(module) and _is_trained(module)
+            for name, module in trained_norms(self.network)
             for buffer_name, buffer in module.named_buffers(recurse=False)
         }
         return {**self.trainable(), **statistics}
@@ -170,16 +170,7 @@ class AdaptedNetwork:
             UsageError: the method changes more than weights.
         """
         self.require_mergeable()
-        formed: dict[tuple[int, str], Tensor] = {}
-        merged = {}
-        for key in self.plain_keys:
-            path, _, attribute = key.rpartition(".")
-            module = self.network.get_submodule(path)
-            slot = (id(module), attribute)
-            if slot not in formed:
-                formed[slot] = _plain_copy(getattr(module, attribute))
-            merged[key] = formed[slot]
-        return merged
+        return plain_weights(self.network, self.plain_keys)
 
     def require_mergeable(self) -> None:
         """Raise `UsageError` where the method changes more than weights."""
@@ -187,19 +178,6 @@ class AdaptedNetwork:
             raise UsageError(
                 f"{plain_name(self.method)} cannot be merged into plain weights: {self.method.not_merged_because}"
             )
-
-    def keep_statistics(self) -> None:
-        """Let normalisations without trained parameters keep their statistics, whatever mode the network is set to."""
-        for module in self.network.modules():
-            if _keeps_statistics(module) and not _is_trained(module):
-                module.register_forward_pre_hook(_in_evaluation_mode)
-
-    def follow_statistics(self) -> None:
-        """Undo `keep_statistics`."""
-        for module in self.network.modules():
-            hooks = module._forward_pre_hooks
-            for key in [key for key, hook in hooks.items() if hook is _in_evaluation_mode]:
-                del hooks[key]
 
 
 def require_decoder_choice(method: Method, decoder: DecoderChoice | None) -> DecoderChoice:
@@ -215,19 +193,3 @@ def require_decoder_choice(method: Method, decoder: DecoderChoice | None) -> Dec
 
 def _kind(tensor: Tensor) -> str:
     return f"shape {tuple(tensor.shape)} of {tensor.dtype}"
-
-
-def _in_evaluation_mode(module: nn.Module, inputs: object) -> None:
-    module.training = False
-
-
-def _keeps_statistics(module: nn.Module) -> bool:
-    return isinstance(module, nn.modules.batchnorm._NormBase)
-
-
-def _plain_copy(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-
-
-def _is_trained(module: nn.Module) -> bool:
-    return any(p.requires_grad for p in module.parameters())

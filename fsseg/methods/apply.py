@@ -10,6 +10,7 @@ from fsseg.config.errors import UsageError
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.contract import DecoderChoice, Method
 from fsseg.methods.network_adapter import NetworkAdapter, adapter_of, attach_adapter, has_adapter
+from fsseg.methods.norm_statistics import keep_statistics
 from fsseg.methods.registry import create_method
 from fsseg.models.network_parts import NetworkParts
 from fsseg.models.parts import forget_parts, known_part_names, name_parts
@@ -65,21 +66,34 @@ def apply_method(
     made = create_method(method, options)
     names = _named(network, head, parts)
     _require_applicable(network, method, made, names, decoder)
-    trained_before = {name: p.requires_grad for name, p in network.named_parameters()}
+    attach_adapter(_apply(network, made, names, decoder, method, train_head=bool(head)))
+    return network
+
+
+def _apply(
+    network: nn.Module,
+    method: Method,
+    names: NetworkParts,
+    decoder: DecoderChoice | None,
+    name: str,
+    *,
+    train_head: bool,
+) -> NetworkAdapter:
+    """Apply a method, or leave the network as it was."""
+    trained_before = {parameter: p.requires_grad for parameter, p in network.named_parameters()}
     name_parts(network, names)
     try:
-        adapted = AdaptedNetwork(network, made, decoder, train_head=bool(head))
+        adapted = AdaptedNetwork(network, method, decoder, train_head=train_head)
         if not adapted.trainable():
-            raise UsageError(f"{method} trains nothing on {type(network).__name__}.\n  {_SAY_PARTS}")
+            raise UsageError(f"{name} trains nothing on {type(network).__name__}.\n  {_SAY_PARTS}")
     except UsageError:
         forget_parts(network)
-        for name, p in network.named_parameters():
-            p.requires_grad_(trained_before[name])
+        for parameter, p in network.named_parameters():
+            p.requires_grad_(trained_before[parameter])
         raise
-    adapted.keep_statistics()
-    made.on_training_start(network, _UNTIL_TOLD)
-    attach_adapter(NetworkAdapter(method, adapted, trained_before))
-    return network
+    keep_statistics(network)
+    method.on_training_start(network, _UNTIL_TOLD)
+    return NetworkAdapter(name, adapted, trained_before)
 
 
 _SAY_PARTS = (

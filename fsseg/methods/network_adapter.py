@@ -9,6 +9,7 @@ from fsseg.config.errors import UsageError
 from fsseg.config.recipes import Rates
 from fsseg.methods.adapted_network import AdaptationReport, AdaptedNetwork
 from fsseg.methods.adapter_tensors import read_tensors, write_tensors
+from fsseg.methods.norm_statistics import follow_statistics
 from fsseg.methods.plain_network import fold_parametrizations
 from fsseg.models.parts import forget_parts
 
@@ -115,7 +116,7 @@ class NetworkAdapter:
         """
         self._adapted.require_mergeable()
         fold_parametrizations(self.network, self._adapted.plain_keys)
-        self._adapted.follow_statistics()
+        follow_statistics(self.network)
         for name, p in self.network.named_parameters():
             p.requires_grad_(self._trained_before[name])
         forget_parts(self.network)

@@ -1,10 +1,30 @@
-"""Undo the parametrizations of a network in place: every weight becomes what it computes, under its plain name."""
+"""The plain network that an adapted one computes: its weights, read or put in place of the parametrizations."""
 
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+
+def plain_weights(network: nn.Module, plain_keys: Sequence[str]) -> dict[str, Tensor]:
+    """Return copies of what parametrizations compute, under the names of a plain network's state dict, on the CPU.
+
+    Args:
+        network: read, not changed.
+        plain_keys: the names. A tensor that has several, as in nnU-Net's networks, is formed once.
+    """
+    formed: dict[tuple[int, str], Tensor] = {}
+    weights = {}
+    for key in plain_keys:
+        path, _, attribute = key.rpartition(".")
+        module = network.get_submodule(path)
+        slot = (id(module), attribute)
+        if slot not in formed:
+            tensor = getattr(module, attribute).detach().cpu()
+            formed[slot] = tensor.clone(memory_format=torch.contiguous_format)
+        weights[key] = formed[slot]
+    return weights
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, distributed
 
 from fsseg.config.errors import FssegError, UsageError
-from fsseg.training.losses import CropStatistics
+from fsseg.training.crop_statistics import CropStatistics
 
 _LOST_PEER = ("closed by peer", "reset by peer", "connection refused", "nccl", "timed out")
 

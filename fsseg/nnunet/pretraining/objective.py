@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from fsseg.config.errors import UsageError
 from fsseg.config.pretraining import PretrainSettings
 from fsseg.data.structures import Structures
-from fsseg.training.losses import PUBLISHED_LOSSES, CropStatistics, deep_supervision_loss
+from fsseg.training.crop_statistics import CropStatistics
+from fsseg.training.losses import PUBLISHED_LOSSES, deep_supervision_loss
 from fsseg.training.targets import TargetTable
 from fsseg.training.validation import masked_counts
 
