@@ -4,12 +4,13 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fsseg.cli.case_options import add_case_options, case_values, number_of_shots
 from fsseg.cli.cost_text import adaptation_text
 from fsseg.cli.method_settings import add_method_options, method_settings
 from fsseg.cli.options import add_device_option, add_output_options, emit
+from fsseg.config.results import JsonObject
 
 if TYPE_CHECKING:
     from fsseg.adaptation.estimate import Estimate, Spread
@@ -82,7 +83,7 @@ def _header(plan: "AdaptPlan", config: "AdaptConfig") -> str:
     )
 
 
-def _planned(plan: "AdaptPlan", out: Path) -> dict[str, Any]:
+def _planned(plan: "AdaptPlan", out: Path) -> JsonObject:
     """Return what a dry run says, as plain JSON values."""
     assert plan.cost is not None
     return {**plan.facts(), "max_steps": plan.max_steps, "out": str(out), **plan.cost.as_dict()}

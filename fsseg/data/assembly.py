@@ -1,7 +1,6 @@
 """Joining label sets: one integer per occurring combination of structures, regions for nnU-Net."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from fsseg.config.errors import FssegError
 from fsseg.config.recipes import Activation
@@ -159,7 +158,7 @@ def renumbered(structures: Structures, names: Sequence[str]) -> dict[str, tuple[
     return paintable(combinations.regions(names))
 
 
-def dataset_json(structures: Structures, specs: Sequence[DatasetSpec], name: str) -> dict[str, Any]:
+def dataset_json(structures: Structures, specs: Sequence[DatasetSpec], name: str) -> DatasetContent:
     """Render nnU-Net's dataset.json, always region-based (one sigmoid channel per structure)."""
     return {
         "channel_names": {"0": specs[0].modality},

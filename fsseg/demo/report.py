@@ -8,6 +8,7 @@ from typing import Any
 
 from fsseg.config.json_files import read_json
 from fsseg.config.recipes import Recipe
+from fsseg.config.results import JsonObject
 from fsseg.demo.files import DemoFiles
 from fsseg.demo.methods import METHODS, NOVEL
 from fsseg.demo.overlays import overlay_pictures
@@ -170,7 +171,7 @@ def _endings(results: Sequence[StructureResult]) -> list[list[str]]:
     ]
 
 
-def _json_lines(path: Path) -> list[dict[str, Any]]:
+def _json_lines(path: Path) -> list[JsonObject]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 

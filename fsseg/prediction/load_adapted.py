@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from fsseg.config.errors import FssegError
+from fsseg.config.results import JsonObject
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.adapter_file import AdapterInfo, load_adapter
 from fsseg.methods.registry import create_method
@@ -53,7 +54,7 @@ def load_adapted(base: ModelFolder, adapter: Path) -> tuple[AdaptedNetwork, Adap
     return adapted, info
 
 
-def base_differences(base: ModelFolder, sha256: str, settings: dict[str, Any]) -> str:
+def base_differences(base: ModelFolder, sha256: str, settings: JsonObject) -> str:
     """Return lines that say in what a base differs from the one with this hash and these settings."""
     lines = [f"  its base: {sha256}", f"  this one: {base.sha256}"]
     differing = _differing(settings, base.settings)

@@ -16,10 +16,11 @@ from fsseg.config.errors import UsageError
 from fsseg.config.few_shot import ADAPT_KEY, FewShotSettings
 from fsseg.config.json_files import write_json
 from fsseg.config.pretraining import PLANS_KEY
-from fsseg.config.results import JsonObject, Result
+from fsseg.config.results import Result
 from fsseg.data.splits import Split, make_split, read_case_lists
 from fsseg.data.structures import STRUCTURES_NAME
 from fsseg.nnunet.configurations import plans_with
+from fsseg.nnunet.contents import PlansContent
 from fsseg.nnunet.environment import dataset_folder, dataset_id_of, preprocessed_folder, raw_folder
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.preprocessed_dataset import require_same_integers
@@ -151,7 +152,7 @@ def _split(config: NnunetPlansConfig, raw: RawDataset) -> Split:
     return make_split(raw.cases, shots=1, seed=config.seed, duplicates=raw.structures.duplicates, **lists)
 
 
-def _plans(base: ModelFolder, dataset: str, name: str, settings: FewShotSettings) -> JsonObject:
+def _plans(base: ModelFolder, dataset: str, name: str, settings: FewShotSettings) -> PlansContent:
     data = f"{base.plans['plans_name']}_{base.sha256[:8]}_{base.configuration}"
     plans = plans_with(base.plans, base.configuration, data_identifier=data)
     plans |= {"dataset_name": dataset, "plans_name": name}
