@@ -20,6 +20,10 @@ def run_methods(plans: Path | None) -> list[MethodLine]:
 
     Raises:
         UsageError: the plans cannot be read, or do not fit their network.
+
+    Example:
+        >>> [line.name for line in run_methods(None)][:3]
+        ['from_scratch', 'full', 'decoder']
     """
     return list_methods(None if plans is None else _network_without_data(plans))
 
@@ -33,6 +37,10 @@ def run_method(name: str, plans: Path | None) -> MethodDescription:
 
     Raises:
         UsageError: there is no such method; the plans cannot be read, or do not fit their network.
+
+    Example:
+        >>> [option.name for option in run_method("lora", None).options]
+        ['targets', 'rank', 'layers', 'projections', 'alpha']
     """
     return describe_method(name, None if plans is None else _network_without_data(plans))
 
