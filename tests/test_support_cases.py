@@ -11,7 +11,7 @@ import SimpleITK
 from conftest import NOVEL, Lab, fsseg, succeed
 
 from fsseg.adaptation.estimate import _dsc, _spread
-from fsseg.adaptation.support_cases import labels_of, negative_notes, require_learnable
+from fsseg.adaptation.support_labels import labels_of, negative_notes, require_learnable
 from fsseg.adaptation.target import Target
 from fsseg.config.errors import FssegError
 from fsseg.data.structures import CaseAnnotation, Structures, load_structures

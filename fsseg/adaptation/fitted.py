@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from fsseg.adaptation.silent_structures import silent_notes
 from fsseg.adaptation.start import Start
-from fsseg.adaptation.support_check import silent_notes
 from fsseg.adaptation.training import train
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.training.fit import FitResult

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fsseg.adaptation.job import Job
-from fsseg.adaptation.support_cases import CaseLabels, labels_of, labels_of_source, negative_notes, require_learnable
+from fsseg.adaptation.support_labels import CaseLabels, labels_of, labels_of_source, negative_notes, require_learnable
 from fsseg.adaptation.target import Target, require_classes
 from fsseg.data.intensity_scale import scale_notes
 from fsseg.data.volumes import SourceLabels, Volume

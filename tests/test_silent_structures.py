@@ -8,8 +8,8 @@ import torch
 from conftest import KNOWN, NOVEL, Lab, fsseg
 from few_shot_job import job_and_volumes
 
+from fsseg.adaptation.silent_structures import silent_notes
 from fsseg.adaptation.start import make_start
-from fsseg.adaptation.support_check import silent_notes
 from fsseg.methods.registry import create_method
 from fsseg.models.parts import parts_of
 
