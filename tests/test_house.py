@@ -11,11 +11,7 @@ import fsseg
 
 PACKAGE = Path(fsseg.__file__).parent
 STAGES = sorted(path for path in (PACKAGE / "stages").glob("*.py") if path.name != "__init__.py")
-# Functions that may be larger, and why.
-LARGER = {
-    "methods/apply.py apply_method": "its docstring is what the Python API says of it",
-    "models/swin_unetr.py __init__": "it takes what plans say of a network, by name",
-}
+LARGER = {"models/swin_unetr.py __init__": "it takes what plans say of a network, by name"}  # what may be, and why
 MOST_LINES, MOST_PARAMETERS, MOST_LINES_OF_A_STAGE = 50, 7, 200
 CALLERS = ("cli", "stages", "api.py")  # who runs stages: the command line, other stages, and the Python API
 # Public names that a stage's module may define: its function, what it takes and what it gives.

@@ -1,10 +1,14 @@
-"""How large the demo is."""
+"""How large the demo is, and so what it does."""
+
+from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import Field
 
 from fsseg.config.base import StrictModel
 from fsseg.config.pretraining import PretrainSettings
 from fsseg.config.recipes import Recipe
+from fsseg.config.results import Result
 from fsseg.demo.methods import METHODS, STRUCTURES
 
 
@@ -51,3 +55,16 @@ class DemoSizes(StrictModel):
     def phantoms(self) -> str:
         """Numbers of phantoms, in words."""
         return f"3 source sets of {self.cases_per_source} cases, {self.shots} + {self.test_cases} target cases"
+
+
+@dataclass(frozen=True)
+class DemoPlan(Result):
+    """What a demo would do.
+
+    Attributes:
+        out: folder to make.
+        steps: what it does, a line each.
+    """
+
+    out: Path
+    steps: list[str]

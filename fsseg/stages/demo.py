@@ -7,7 +7,7 @@ from fsseg.adaptation.result import AdaptResult
 from fsseg.config.base import Seed, StrictModel
 from fsseg.config.json_files import write_json
 from fsseg.config.manifest import Manifest, package_versions
-from fsseg.config.results import Result, WrittenResult, plain
+from fsseg.config.results import WrittenResult, plain
 from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.demo.files import PLANS, DemoFiles, target_files
 from fsseg.demo.folder import RAW, Stopwatch, inside
@@ -15,7 +15,7 @@ from fsseg.demo.methods import METHODS, STRUCTURES, DemoMethod
 from fsseg.demo.phantom_datasets import write_phantom_datasets
 from fsseg.demo.report import DemoFacts, report_sections
 from fsseg.demo.results import DemoTraining, StructureResult, Verdict, judge, method_results
-from fsseg.demo.sizes import DemoSizes
+from fsseg.demo.sizes import DemoPlan, DemoSizes
 from fsseg.reporting.html import write_report
 from fsseg.stages.adapt import AdaptConfig, run_adapt
 from fsseg.stages.assemble import AssembleConfig, run_assemble
@@ -44,19 +44,6 @@ class DemoConfig(StrictModel):
     seed: Seed = 0
     device: str = "auto"
     sizes: DemoSizes = DemoSizes()
-
-
-@dataclass(frozen=True)
-class DemoPlan(Result):
-    """What a demo would do.
-
-    Attributes:
-        out: folder to make.
-        steps: what it does, a line each.
-    """
-
-    out: Path
-    steps: list[str]
 
 
 @dataclass(frozen=True)
@@ -117,10 +104,7 @@ def _make_data(config: DemoConfig, watch: Stopwatch) -> DemoFiles:
     sizes = config.sizes
     with watch.part("phantoms", sizes.phantoms):
         *sources, target = write_phantom_datasets(
-            RAW,
-            seed=config.seed,
-            cases_per_source=sizes.cases_per_source,
-            target_cases=sizes.shots + sizes.test_cases,
+            RAW, seed=config.seed, cases_per_source=sizes.cases_per_source, target_cases=sizes.shots + sizes.test_cases
         )
     with watch.part("assemble", "one dataset of the three partially labelled sets"):
         run_assemble(AssembleConfig(specs=tuple(sources), root=RAW, dataset_id=_SOURCES_ID, name="Phantoms"))
@@ -184,12 +168,7 @@ def _score(config: DemoConfig, method: DemoMethod, files: DemoFiles) -> None:
     run, masks, cases = files.run(method), files.predictions(method), files.test_cases
     run_predict(
         PredictConfig(
-            run=run,
-            input=files.images,
-            output=masks,
-            cases=cases,
-            tile_step_size=_TILE_STEP_SIZE,
-            device=config.device,
+            run=run, input=files.images, output=masks, cases=cases, tile_step_size=_TILE_STEP_SIZE, device=config.device
         )
     )
     run_evaluate(
