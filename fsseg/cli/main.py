@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": "compare predictions with references (DSC, NSD, HD95, volume)",
     "adapter": "look at an adapter file, or merge it into a stock nnU-Net model",
     "nnunet": "use fsseg's trainers from nnU-Net's own commands",
+    "table": "make a table: a grid of adaptations, run and compared",
     "methods": "list the adaptation methods, or describe one",
     "completion": "print a script that completes commands and options in the shell",
 }

@@ -21,7 +21,7 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     Raises:
         ValueError: a row has another number of cells than the header.
     """
-    numeric = _numeric_columns(header, rows)
+    numeric = numeric_columns(header, rows)
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     rule = ["─" * width for width in widths]
     return "\n".join(
@@ -32,7 +32,7 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table, columns of numbers to the right; arguments and errors as `text_table`."""
-    rule = ["---:" if is_numeric else "---" for is_numeric in _numeric_columns(header, rows)]
+    rule = ["---:" if is_numeric else "---" for is_numeric in numeric_columns(header, rows)]
     escaped = [[_markdown_cell(cell) for cell in line] for line in (header, *rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in (escaped[0], rule, *escaped[1:]))
 
@@ -42,7 +42,7 @@ def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     Arguments and errors as `text_table`.
     """
-    numeric = _numeric_columns(header, rows)
+    numeric = numeric_columns(header, rows)
     body = "\n".join(_html_row("td", row, numeric) for row in rows)
     return f"<table>\n<thead>\n{_html_row('th', header, numeric)}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
 
@@ -76,7 +76,7 @@ def seconds(duration_s: float) -> str:
     return f"{whole_min // 60} h {whole_min % 60} min"
 
 
-def _numeric_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[bool]:
+def numeric_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[bool]:
     for row in rows:
         if len(row) != len(header):
             raise ValueError(f"a row has {len(row)} cells, the header has {len(header)}: {list(row)}")

@@ -1,0 +1,111 @@
+"""One cell of a table: adapt, predict the test cases, score them; what is done of it is not done again."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fsseg.config.adaptation import AdaptationSettings
+from fsseg.config.errors import FssegError
+from fsseg.experiments.table_file import Scoring
+from fsseg.experiments.workspace import RunFolder
+from fsseg.methods.adapter_file import ADAPTER_NAME
+from fsseg.nnunet.environment import nnunet_folders
+from fsseg.stages.adapt import AdaptConfig, run_adapt
+from fsseg.stages.evaluate import EvaluateConfig, run_evaluate
+from fsseg.stages.predict import PredictConfig, run_predict
+
+
+@dataclass(frozen=True)
+class CellJob:
+    """What a process needs to run one cell.
+
+    Attributes:
+        folder: where the run goes.
+        base: model folder of the base.
+        raw, preprocessed: nnU-Net's folders.
+        dataset: folder of the raw dataset.
+        settings: of the adaptation.
+        cases: support cases by name; None draws them.
+        pool: file with the cases to draw from; None for all but the test cases.
+        test: file with the test cases.
+        test_cases: these cases.
+        scoring: how it is scored.
+        device: where it runs.
+    """
+
+    folder: RunFolder
+    base: Path
+    raw: Path
+    preprocessed: Path
+    dataset: Path
+    settings: AdaptationSettings
+    cases: tuple[str, ...] | None
+    pool: Path | None
+    test: Path
+    test_cases: tuple[str, ...]
+    scoring: Scoring
+    device: str
+
+
+def run_cell(job: CellJob) -> str:
+    """Adapt, predict and score; return "" or the message of the failure, which lies beside the run, too."""
+    job.folder.path.mkdir(parents=True, exist_ok=True)
+    job.folder.failure.unlink(missing_ok=True)
+    try:
+        with nnunet_folders(raw=job.raw, preprocessed=job.preprocessed):
+            _adapt(job)
+            _predict(job)
+            _score(job)
+    except FssegError as error:
+        job.folder.failure.write_text(f"{error}\n", encoding="utf-8")
+        return str(error)
+    return ""
+
+
+def _adapt(job: CellJob) -> None:
+    if job.folder.adaptation.is_dir():
+        return
+    run_adapt(
+        AdaptConfig(
+            **{name: getattr(job.settings, name) for name in AdaptationSettings.model_fields},
+            checkpoint=job.base,
+            dataset=job.dataset.name,
+            pool=None if job.cases else job.pool,
+            test=job.test,
+            cases=job.cases,
+            out=job.folder.adaptation,
+            device=job.device,
+        )
+    )
+
+
+def _predict(job: CellJob) -> None:
+    if job.folder.predictions.is_dir():
+        return
+    run, adapter = job.folder.adaptation, job.folder.adaptation / ADAPTER_NAME
+    merged = (run / "dataset.json").is_file()
+    run_predict(
+        PredictConfig(
+            run=run if merged else None,
+            base=None if merged else job.base,
+            adapters=() if merged else (adapter,),
+            input=job.dataset / "imagesTr",
+            output=job.folder.predictions,
+            cases=job.test_cases,
+            tile_step_size=job.scoring.tile_step_size,
+            mirroring=job.scoring.mirroring,
+            device=job.device,
+        )
+    )
+
+
+def _score(job: CellJob) -> None:
+    run_evaluate(
+        EvaluateConfig(
+            prediction=job.folder.predictions,
+            reference=job.dataset / "labelsTr",
+            out=job.folder.metrics,
+            structures=job.settings.structures,
+            cases=job.test_cases,
+            tolerance_mm=job.scoring.tolerance_mm,
+        )
+    )

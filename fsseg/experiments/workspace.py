@@ -1,0 +1,124 @@
+"""Where the files of tables lie: one working folder, in which tables that share runs share them."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fsseg.config.json_files import read_json
+from fsseg.config.manifest import MANIFEST_NAME, sha256_of_file
+from fsseg.experiments.grid import Cell
+from fsseg.experiments.table_file import Base, ImportedBase, TableDataset, TableFile
+
+_KEY_LETTERS = 16
+_OF_THE_RUN = "run"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one cell: complete when metrics.csv is there."""
+
+    path: Path
+
+    @property
+    def adaptation(self) -> Path:
+        """Run folder of the adaptation."""
+        return self.path / _OF_THE_RUN
+
+    @property
+    def predictions(self) -> Path:
+        """Label maps of the test cases."""
+        return self.path / "predictions"
+
+    @property
+    def metrics(self) -> Path:
+        """The CSV that the run ends with."""
+        return self.path / "metrics.csv"
+
+    @property
+    def failure(self) -> Path:
+        """The message of a run that failed."""
+        return self.path / "failed.txt"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the run has its metrics."""
+        return self.metrics.is_file()
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the manifest of the adaptation."""
+        return read_json(self.adaptation / MANIFEST_NAME)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The working folder.
+
+    Attributes:
+        out: the folder.
+        root: folder with the data and checkpoints that the table names.
+    """
+
+    out: Path
+    root: Path
+
+    @property
+    def raw(self) -> Path:
+        """nnUNet_raw of the tables."""
+        return self.out / "nnUNet_raw"
+
+    @property
+    def preprocessed(self) -> Path:
+        """nnUNet_preprocessed of the tables."""
+        return self.out / "nnUNet_preprocessed"
+
+    def dataset(self, dataset: TableDataset) -> Path:
+        """Return the folder of an assembled dataset."""
+        return self.raw / f"Dataset{dataset.id:03d}_{dataset.name}"
+
+    def base(self, table: TableFile, name: str) -> Path:
+        """Return the model folder of a base, which is named by what decides it."""
+        return self.out / "bases" / f"{name}_{_key(self._base_facts(table, table.bases[name]))}"
+
+    def run(self, table: TableFile, cell: Cell) -> RunFolder:
+        """Return the folder of a cell's run: cells with equal facts share it, whatever their table."""
+        return RunFolder(self.out / "runs" / _key(self._run_facts(table, cell)))
+
+    def _run_facts(self, table: TableFile, cell: Cell) -> dict[str, Any]:
+        return {
+            "base": self._base_facts(table, table.bases[cell.base]),
+            "dataset": self._dataset_facts(table.datasets[table.dataset]),
+            "settings": cell.settings.model_dump(mode="json"),
+            "cases": cell.cases,
+            "pool": None if table.pool is None else table.pool.model_dump(),
+            "test": table.test.model_dump(),
+            "scoring": table.scoring.model_dump(),
+        }
+
+    def _base_facts(self, table: TableFile, base: Base) -> dict[str, Any]:
+        if base.pretrained is not None:
+            return {
+                **base.pretrained.model_dump(mode="json", exclude={"dataset"}),
+                "dataset": self._dataset_facts(table.datasets[base.pretrained.dataset]),
+            }
+        assert base.imported is not None
+        file = self.checkpoint(base.imported)
+        known = {"sha256": sha256_of_file(file)} if file.is_file() else {"file": base.imported.file}
+        return {**known, "family": base.imported.family, "stem": base.imported.stem}
+
+    def checkpoint(self, base: ImportedBase) -> Path:
+        """Return the file that an imported base is made from."""
+        return self.root / base.file
+
+    def _dataset_facts(self, dataset: TableDataset) -> dict[str, Any]:
+        """Return what an assembled dataset is: its sources' hashes; before it is assembled, what it is to be."""
+        manifest = self.dataset(dataset) / MANIFEST_NAME
+        if not manifest.is_file():
+            return dataset.model_dump(mode="json")
+        inputs = read_json(manifest)["inputs"]
+        return {"inputs": sorted(inputs.values()), "id": dataset.id, "name": dataset.name}
+
+
+def _key(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_KEY_LETTERS]
