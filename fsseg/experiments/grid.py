@@ -145,8 +145,8 @@ def _unknown_labels(table: TableFile) -> list[str]:
     known = {axis: [label_of(value) for value in values] for axis, values in table.axes.items()}
     named = [(METHOD_AXIS, label, "baselines") for label in table.baselines]
     named += [(axis, label, "leave_out") for entry in table.leave_out for axis, label in entry.items()]
+    unknown = [(axis, label, where) for axis, label, where in named if label not in known.get(axis, ())]
     return [
-        f"{where} names {label!r}, which the axis {axis!r} does not have ({', '.join(known.get(axis, ['no such axis']))})"
-        for axis, label, where in named
-        if label not in known.get(axis, ())
+        f"{where} names {label!r}, which the axis {axis!r} lacks ({', '.join(known.get(axis, ['no such axis']))})"
+        for axis, label, where in unknown
     ]

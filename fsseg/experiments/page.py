@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from fsseg.config.csv_file import write_csv
 from fsseg.evaluation.aggregation import Summary
 from fsseg.experiments.grid import METHOD_AXIS
 from fsseg.experiments.results import METRICS, Group, Number, Row
 from fsseg.experiments.table_file import TableFile
-from fsseg.reporting.csv_file import write_csv
 from fsseg.reporting.html import Section, Table, write_report
 from fsseg.reporting.latex import latex_table
 from fsseg.reporting.tables import MISSING, count, markdown_table, mean_sd
@@ -118,7 +118,12 @@ class Page:
 
     def _per_case(self) -> list[dict[str, object]]:
         return [
-            {**run.cell.labels, "case": line["case"], "structure": line["structure"], **{m: line[m] for m in METRICS}}
+            {
+                **run.cell.labels,
+                "case": line.case,
+                "structure": line.structure,
+                **{m: getattr(line, m) for m in METRICS},
+            }
             for row in self.rows
             for run in row.runs
             for line in run.rows

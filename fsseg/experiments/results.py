@@ -7,15 +7,16 @@ from statistics import fmean
 from typing import Any
 
 from fsseg.evaluation.aggregation import (
+    CaseRow,
     Summary,
     mean_over_seeds,
     paired_difference,
     summarise,
     summarise_seeds,
 )
+from fsseg.evaluation.metrics_csv import read_case_rows
 from fsseg.experiments.grid import METHOD_AXIS, Cell
 from fsseg.experiments.workspace import RunFolder
-from fsseg.reporting.csv_file import read_csv
 
 PerCase = dict[str, float]
 METRICS = ("dsc", "nsd", "hd95_mm")
@@ -32,17 +33,16 @@ class Finished:
     """
 
     cell: Cell
-    rows: list[dict[str, str]]
+    rows: list[CaseRow]
     manifest: dict[str, Any]
 
     def per_case(self, structures: Sequence[str], metric: str) -> PerCase:
         """Return case -> mean of a metric over structures; nan where none has a value."""
         values: dict[str, list[float]] = {}
         for row in self.rows:
-            if row["structure"] in structures:
-                found = values.setdefault(row["case"], [])
-                found += [float(row[metric])] if row[metric] not in ("", "nan") else []
-        return {case: fmean(found) if found else math.nan for case, found in values.items()}
+            if row.structure in structures:
+                values.setdefault(row.case, []).append(float(getattr(row, metric)))
+        return {case: _mean(found) for case, found in values.items()}
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Row:
 
 def finished(cell: Cell, folder: RunFolder) -> Finished:
     """Read what a finished run has left."""
-    return Finished(cell, read_csv(folder.metrics), folder.manifest())
+    return Finished(cell, read_case_rows(folder.metrics), folder.manifest())
 
 
 def groups_of(structures: Sequence[str], known: Iterable[str]) -> list[Group]:
@@ -142,8 +142,8 @@ def _number(runs: Sequence[Finished], group: Group, against: Mapping[str, Sequen
     return Number(
         dsc=seeds.over_cases,
         sd_over_seeds=seeds.sd_over_seeds,
-        nsd=_mean(runs, group, "nsd"),
-        hd95_mm=_mean(runs, group, "hd95_mm"),
+        nsd=_mean_of(runs, group, "nsd"),
+        hd95_mm=_mean_of(runs, group, "hd95_mm"),
         minus={name: _difference(runs, others, group) for name, others in against.items() if others},
     )
 
@@ -161,7 +161,11 @@ def _seed(run: Finished) -> int:
     return run.cell.settings.seed
 
 
-def _mean(runs: Sequence[Finished], group: Group, metric: str) -> float:
-    values = [value for run in runs for value in run.per_case(group.structures, metric).values()]
+def _mean_of(runs: Sequence[Finished], group: Group, metric: str) -> float:
+    return _mean([value for run in runs for value in run.per_case(group.structures, metric).values()])
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean of the values that there are; nan if there is none."""
     known = [value for value in values if not math.isnan(value)]
     return fmean(known) if known else math.nan
