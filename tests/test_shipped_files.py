@@ -8,7 +8,7 @@ import torch
 from conftest import fsseg
 
 from fsseg.config.errors import UsageError
-from fsseg.config.shipped_files import PLANS, SPECS, Shipped, find_file
+from fsseg.config.shipped_files import PLANS, SPECS, TABLES, Shipped, find_file
 from fsseg.nnunet.planning import CONFIGURATION, read_plans_file
 from fsseg.nnunet.plans_network import network_of_plans
 
@@ -69,5 +69,5 @@ def test_a_wheel_has_every_package() -> None:
     listed = re.search(r"\npackages = \[\n(.*?)\n\]", text, flags=re.DOTALL)
     assert listed
     folders = sorted(file.parent.relative_to(REPOSITORY) for file in (REPOSITORY / "fsseg").rglob("__init__.py"))
-    shipped = [f"fsseg.shipped.{kind.folder}" for kind in (SPECS, PLANS)]
+    shipped = [f"fsseg.shipped.{kind.folder}".replace("/", ".") for kind in (SPECS, PLANS, TABLES)]
     assert re.findall(r'"(.+)",', listed[1]) == [*(".".join(folder.parts) for folder in folders), *shipped]

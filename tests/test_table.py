@@ -1,5 +1,6 @@
 """fsseg table: cells of a table file, which runs they share, and the page that shows what is finished."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -240,3 +241,52 @@ def test_a_dataset_is_known_by_the_hashes_of_its_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", sorted(Path(__file__).parents[1].glob("scripts/tables/*.yaml")), ids=lambda f: f.stem)
 def test_shipped_tables_have_cells(file: Path) -> None:
     assert cells_of(read_table(file), file.name)
+
+
+TINY = {
+    "title": "Tiny",
+    "phantoms": {"cases_per_source": 2, "target_cases": 5},
+    "datasets": {
+        "sources": {"specs": ["PhantomNorth", "PhantomEast"], "id": 901, "name": "Phantoms"},
+        "target": {"specs": ["PhantomTarget"], "id": 804, "name": "PhantomTarget"},
+    },
+    "bases": {
+        "universal": {
+            "pretrained": {
+                "dataset": "sources",
+                "plans": "phantom_plans",
+                "settings": {"steps": 2, "steps_per_epoch": 1, "validation_crops": 2},
+            }
+        }
+    },
+    "dataset": "target",
+    "structures": ["liver", "stomach"],
+    "test": {"last": 2},
+    "settings": {"recipe.max_steps": 2, "recipe.feature_crops": 4},
+    "axes": {"method": ["full", "spatial_adapter"], "shots": [1, 4]},  # the pool has three cases
+    "scoring": {"tile_step_size": 1.0},
+    "baselines": ["full"],
+}
+
+
+@pytest.mark.full
+def test_a_table_from_phantoms_to_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, out = tmp_path / "tiny.yaml", tmp_path / "out"
+    file.write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    command = ["table", str(file), "--out", str(out), "--json"]
+
+    assert main(command) == 1  # four shots of three cases fail their cells alone
+    first = json.loads(capsys.readouterr().out)
+    assert (first["cells"], first["done"], first["ran"], len(first["failures"])) == (4, 2, 2, 2)
+    page = (out / "tables" / "tiny" / "table.md").read_text(encoding="utf-8")
+    assert "4 shots were asked for" in page
+    assert "| spatial_adapter | 1 |" in page
+
+    file.write_text(yaml.safe_dump({**TINY, "title": "Again", "axes": {**TINY["axes"], "shots": [1, 2]}}))
+    assert main(command) == 0
+    second = json.loads(capsys.readouterr().out)
+    assert (second["done"], second["ran"]) == (4, 2)  # those with one shot are not run again
+    numbers = read_csv(out / "tables" / "tiny" / "numbers.csv")
+    assert {(row["method"], row["shots"]) for row in numbers} == {
+        (method, shots) for method in ("full", "spatial_adapter") for shots in ("1", "2")
+    }

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fsseg.cli.options import add_device_option, add_output_options, emit
+from fsseg.cli.shipped import ListShipped
+from fsseg.config.shipped_files import TABLES, find_file
 
 if TYPE_CHECKING:
     from fsseg.experiments.table import TablePlan, TableResult
@@ -22,6 +24,7 @@ EXAMPLES = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("table", metavar="TABLE", help="name of a shipped table, or a table file")
+    parser.add_argument("--list", action=ListShipped, shipped=TABLES, help="list the shipped tables by name, and stop")
     parser.add_argument("--root", type=Path, help="folder with the data and checkpoints that the table names")
     parser.add_argument("--out", type=Path, default=Path("tables"), help="working folder (default: tables)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each (default: 1)")
@@ -43,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     names = ("root", "out", "jobs", "device")
     values = {name: getattr(arguments, name) for name in names}
-    values |= {"table": Path(arguments.table), "where": _where(arguments.where)}
+    values |= {"table": find_file(arguments.table, TABLES), "where": _where(arguments.where)}
     config = validated(TableConfig, values, "the options")
     if arguments.dry_run:
         plan = plan_table(config)

@@ -1,4 +1,4 @@
-"""Files that come with fsseg and are given by their names: dataset specs and plans, in a checkout and in a wheel."""
+"""Files that come with fsseg and are given by name: dataset specs, plans and tables, in a checkout and in a wheel."""
 
 import json
 from dataclasses import dataclass
@@ -34,6 +34,7 @@ class Shipped:
 
 
 SPECS = Shipped("dataset spec", "dataset_specs", ".yaml", "fsseg assemble --list")
+TABLES = Shipped("table", "scripts/tables", ".yaml", "fsseg table --list")
 PLANS = Shipped("plans file", "plans", ".json", "fsseg preprocess --list-plans")
 
 

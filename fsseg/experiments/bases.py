@@ -6,8 +6,9 @@ from pathlib import Path
 
 from fsseg.config.errors import UsageError, require_known
 from fsseg.config.run_folder import new_run_folder
+from fsseg.config.shipped_files import PLANS, SPECS, Shipped, find_file
+from fsseg.demo.files import PLANS as PHANTOM_PLANS
 from fsseg.demo.phantom_datasets import write_phantom_datasets
-from fsseg.experiments._lookup import PLANS, SPECS, shipped_or_own
 from fsseg.experiments.table_file import ImportedBase, Phantoms, PretrainedBase, TableDataset, TableFile
 from fsseg.experiments.workspace import Workspace
 from fsseg.stages.assemble import AssembleConfig, run_assemble
@@ -79,10 +80,15 @@ class Preparation:
 
     def _spec(self, name: str) -> Path:
         if self.table.phantoms is None:
-            return shipped_or_own(SPECS, name, near=self.file)
+            return self._found(name, SPECS)
         written = {spec.stem: spec for spec in self.place.root.glob("*.yaml")}
         require_known("spec", [name], written, "The table is made on phantoms, which have these.")
         return written[name]
+
+    def _found(self, word: str, kind: Shipped) -> Path:
+        """Return the file beside the table, or the shipped one of that name."""
+        beside = self.file.parent / word
+        return beside if beside.is_file() else find_file(word, kind)
 
     def _pretrain(self, name: str, base: PretrainedBase) -> None:
         dataset = self.table.datasets[base.dataset]
@@ -90,7 +96,7 @@ class Preparation:
         out = self.place.base(self.table, name)  # only now is it known what the dataset holds
         if out.is_dir():
             return
-        plans = shipped_or_own(PLANS, base.plans, near=self.file)
+        plans = PHANTOM_PLANS if base.plans == PHANTOM_PLANS.stem else self._found(base.plans, PLANS)
         if not (self.place.preprocessed / self.place.dataset(dataset).name / f"{plans.stem}.json").is_file():
             run_preprocess(PreprocessConfig(dataset=str(dataset.id), plans=str(plans)))
         run_pretrain(
