@@ -13,7 +13,7 @@ PACKAGE = Path(fsseg.__file__).parent
 STAGES = sorted(path for path in (PACKAGE / "stages").glob("*.py") if path.name != "__init__.py")
 LARGER = {"models/swin_unetr.py __init__": "it takes what plans say of a network, by name"}  # what may be, and why
 MOST_LINES, MOST_PARAMETERS, MOST_LINES_OF_A_STAGE = 50, 7, 200
-CALLERS = ("cli", "stages", "api.py")  # who runs stages: the command line, other stages, and the Python API
+CALLERS = ("cli", "experiments", "stages", "api.py")  # the command line, tables, other stages and the Python API
 # Public names that a stage's module may define: its function, what it takes and what it gives.
 FUNCTION = re.compile(r"(run|plan)_[a-z_]+")
 TYPE = re.compile(r"\w+(Config|Plan|Result)")
@@ -82,7 +82,7 @@ def test_a_stage_says_what_it_refuses_and_gives_an_example(path: Path) -> None:
             assert "Example:" in docstring
 
 
-def test_stages_are_run_by_the_command_line_the_api_and_each_other() -> None:
+def test_stages_are_run_by_the_command_line_the_api_tables_and_each_other() -> None:
     others = [
         str(path.relative_to(PACKAGE))
         for path, module in parsed()
