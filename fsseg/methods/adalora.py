@@ -77,7 +77,7 @@ class AdaLoRA(GatedMethod):
 
     def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Add a gated update to every targeted weight that is not trained whole."""
-        targets = targeted_layers(network, self.options, trained_whole, "AdaLoRA")
+        targets = targeted_layers(network, self.options, trained_whole)
         names = add_updates(targets, self.options, GatedUpdate)
         for update in updates_of(network, GatedUpdate).values():
             nn.init.normal_(update.left, std=_START_STD)

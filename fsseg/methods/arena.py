@@ -40,7 +40,7 @@ class ARENA(GatedMethod):
 
     def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Add a gated update to every targeted weight that is not trained whole."""
-        targets = targeted_layers(network, self.options, trained_whole, "ARENA")
+        targets = targeted_layers(network, self.options, trained_whole)
         names = add_updates(targets, self.options, GatedUpdate)
         for update in updates_of(network, GatedUpdate).values():
             nn.init.uniform_(update.gate, -self.options.gate_range, self.options.gate_range)

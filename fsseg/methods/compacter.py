@@ -6,7 +6,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fsseg.config.errors import UsageError
 from fsseg.methods.attached import add_behind
 from fsseg.methods.biases import norm_parameters
 from fsseg.methods.block_adapter import BlockAdapterMethod
@@ -42,10 +41,25 @@ class Compacter(BlockAdapterMethod):
     options: CompacterOptions
     not_merged_because = "its adapters have a GELU between their projections"
 
+    def unsupported_reason(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
+        """Refuse channels that the products do not divide, too."""
+        reason = super().unsupported_reason(network, trained_whole)
+        n = self.options.products
+        wrong = [
+            f"{b.name} ({b.out_channels} channels)" for b in self.blocks(network, trained_whole) if b.out_channels % n
+        ]
+        if self.options.bottleneck % n:
+            wrong.append(f"the bottleneck ({self.options.bottleneck})")
+        if reason or not wrong:
+            return reason
+        return (
+            f"it needs channels that are multiples of products={n}, but not so: {', '.join(wrong[:5])}\n"
+            "  Set another number of products, or another bottleneck."
+        )
+
     def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Add the adapters."""
         blocks = self.blocks(network, trained_whole)
-        self._require_divisible(blocks)
         n = self.options.products
         device = next(network.parameters()).device  # of the start: moving the adapters one by one would part them
         shared = nn.ParameterList(nn.Parameter(torch.empty(n, n, n, device=device)) for _ in range(2))
@@ -61,17 +75,6 @@ class Compacter(BlockAdapterMethod):
         """Yield the affine parameters of the norms."""
         found = norm_parameters(network, self.options.targets, trained_whole, which=("weight", "bias"))
         return (parameter for _, parameter in found)
-
-    def _require_divisible(self, blocks: list[Block]) -> None:
-        n = self.options.products
-        wrong = [f"{b.name} ({b.out_channels} channels)" for b in blocks if b.out_channels % n]
-        if self.options.bottleneck % n:
-            wrong.append(f"the bottleneck ({self.options.bottleneck})")
-        if wrong:
-            raise UsageError(
-                f"Compacter needs channels that are multiples of products={n}, but not so: {', '.join(wrong[:5])}\n"
-                "  Set another number of products, or another bottleneck."
-            )
 
 
 class Adapter(nn.Module):

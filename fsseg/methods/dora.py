@@ -30,8 +30,11 @@ class DoRA(LowRankMethod):
     options: DoRAOptions
 
     def unsupported_reason(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
-        """Refuse a network on which no magnitude would live."""
-        targets = targeted_layers(network, self.options, trained_whole, "DoRA")
+        """Refuse a network on which no magnitude would live, too."""
+        reason = super().unsupported_reason(network, trained_whole)
+        if reason:
+            return reason
+        targets = targeted_layers(network, self.options, trained_whole)
         if {layer for _, layer in targets} <= scale_free_layers(network):
             return (
                 "every targeted layer feeds a normalisation that takes its magnitude out again, which makes it LoRA.\n"
@@ -41,7 +44,7 @@ class DoRA(LowRankMethod):
 
     def notes(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Say how many layers have no magnitude, too."""
-        targets = targeted_layers(network, self.options, trained_whole, "DoRA")
+        targets = targeted_layers(network, self.options, trained_whole)
         scale_free = scale_free_layers(network)
         dead = [name for name, layer in targets if layer in scale_free]
         undone = super().notes(network, trained_whole)
@@ -55,7 +58,7 @@ class DoRA(LowRankMethod):
 
     def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Add an update to every targeted weight that is not trained whole."""
-        targets = targeted_layers(network, self.options, trained_whole, "DoRA")
+        targets = targeted_layers(network, self.options, trained_whole)
         scale_free = scale_free_layers(network)
         with_magnitude = [(name, layer) for name, layer in targets if layer not in scale_free]
         without = [(name, layer) for name, layer in targets if layer in scale_free]

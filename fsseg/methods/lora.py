@@ -35,7 +35,7 @@ class LoRA(LowRankMethod):
 
     def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Add a low-rank update to every targeted weight that is not trained whole."""
-        targets = targeted_layers(network, self.options, trained_whole, "LoRA")
+        targets = targeted_layers(network, self.options, trained_whole)
         scale = (self.options.alpha or self.options.rank) / self.options.rank
         return add_updates(targets, self.options, partial(LowRankUpdate, scale=scale))
 

@@ -37,7 +37,7 @@ class LoRATucker(LowRankMethod):
 
     def inject(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Add an update to every targeted weight that is not trained whole."""
-        targets = targeted_layers(network, self.options, trained_whole, "LoRA-Tucker")
+        targets = targeted_layers(network, self.options, trained_whole)
         return add_updates(targets, self.options, _update)
 
     def ranks(self, network: nn.Module) -> dict[str, int]:

@@ -9,7 +9,6 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from fsseg.config.errors import UsageError
 from fsseg.methods.contract import Method
 from fsseg.methods.targets import TargetOptions, targeted_modules, why_nothing
 from fsseg.models.tracing import CONVOLUTIONS, LAYERS, TRANSPOSED, scale_free_layers
@@ -49,6 +48,16 @@ class LowRankMethod(Method):
     options: LowRankOptions
     family = "low_rank"
 
+    def unsupported_reason(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> str:
+        """Refuse a part of a network without a layer of the chosen kind, and a rank that its layers do not allow."""
+        options = self.options
+        advice = "Use layers=all" + (" or targets=encoder." if options.targets == "decoder" else ".")
+        otherwise = f"there is none.\n  {advice}"
+        reason = why_nothing(lambda whole: targeted_layers(network, options, whole), trained_whole, otherwise)
+        if reason:
+            return f"targets={options.targets}, layers={options.layers} finds no layer to adapt: {reason}"
+        return _why_too_large(network, targeted_layers(network, options, trained_whole), options)
+
     def notes(self, network: nn.Module, trained_whole: frozenset[nn.Parameter]) -> list[str]:
         """Say which layers get no update because a norm would undo it."""
         undone = _undone(network, targeted_modules(network, self.options.targets, trained_whole))
@@ -63,30 +72,9 @@ class LowRankMethod(Method):
 
 
 def targeted_layers(
-    network: nn.Module, options: LowRankOptions, trained_whole: frozenset[nn.Parameter], method: str
-) -> list[tuple[str, nn.Module]]:
-    """Return name and layer of what gets a low-rank update.
-
-    Raises:
-        UsageError: no layer is left, or the rank is larger than a layer allows.
-    """
-    targets = _chosen_layers(network, options, trained_whole)
-    otherwise = "there is none.\n  Use layers=all" + (" or targets=encoder." if options.targets == "decoder" else ".")
-    reason = why_nothing(lambda whole: _chosen_layers(network, options, whole), trained_whole, otherwise)
-    if reason:
-        raise UsageError(
-            f"{method} with targets={options.targets}, layers={options.layers} finds no layer to adapt on"
-            f" {type(network).__name__}: {reason}"
-        )
-    image_channels = next((m.in_channels for m in network.modules() if isinstance(m, CONVOLUTIONS)), 0)
-    inner = [(name, layer) for name, layer in targets if getattr(layer, "in_channels", None) != image_channels]
-    _require_rank_fits(inner, options, method)
-    return targets
-
-
-def _chosen_layers(
     network: nn.Module, options: LowRankOptions, trained_whole: frozenset[nn.Parameter]
 ) -> list[tuple[str, nn.Module]]:
+    """Return name and layer of what gets a low-rank update."""
     chosen = [
         (name, module)
         for name, module in targeted_modules(network, options.targets, trained_whole)
@@ -182,15 +170,19 @@ def matrix_shape(weight: Tensor) -> tuple[int, int]:
     return weight.shape[0], weight[0].numel()
 
 
-def _require_rank_fits(targets: list[tuple[str, nn.Module]], options: LowRankOptions, method: str) -> None:
-    largest = {name: _largest_rank(name, module, options) for name, module in targets}
+def _why_too_large(network: nn.Module, targets: list[tuple[str, nn.Module]], options: LowRankOptions) -> str:
+    """Return which layers, but for those that read the image, do not allow the rank; "" if all do."""
+    image_channels = next((m.in_channels for m in network.modules() if isinstance(m, CONVOLUTIONS)), 0)
+    inner = [(name, layer) for name, layer in targets if getattr(layer, "in_channels", None) != image_channels]
+    largest = {name: _largest_rank(name, layer, options) for name, layer in inner}
     too_small = {name: rank for name, rank in largest.items() if options.rank > rank}
-    if too_small:
-        listing = ", ".join(f"{name} (at most {rank})" for name, rank in list(too_small.items())[:5])
-        raise UsageError(
-            f"{method} rank {options.rank} is larger than {len(too_small)} layer(s) allow: {listing}\n"
-            f"  allowed here: 1 to {min(too_small.values())}. Set a smaller rank."
-        )
+    if not too_small:
+        return ""
+    listing = ", ".join(f"{name} (at most {rank})" for name, rank in list(too_small.items())[:5])
+    return (
+        f"rank {options.rank} is larger than {len(too_small)} layer(s) allow: {listing}\n"
+        f"  allowed here: 1 to {min(too_small.values())}. Set a smaller rank."
+    )
 
 
 def _largest_rank(name: str, layer: nn.Module, options: LowRankOptions) -> int:
