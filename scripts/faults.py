@@ -46,7 +46,7 @@ FAULTS = (
         "return weight + self.scale * self.update().view_as(weight)",
         "return weight + self.update().view_as(weight)",
         "alpha of a low-rank update does nothing",
-        ("test_method_contract::test_lora_alpha_over_rank_scales_the_update",),
+        ("test_method_options::test_lora_alpha_over_rank_scales_the_update",),
     ),
     Fault(
         "low_rank_blocks",

@@ -5,12 +5,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from tiny import (
-    ARCHITECTURES,
-    biases_before_norm,
-    image_for,
-    tiny_network,
-)
+from tiny import ARCHITECTURES, biases_before_norm, image_for, tiny_network
 from torch import Tensor, nn
 
 from fsseg.methods.adapted_network import AdaptedNetwork
