@@ -53,6 +53,8 @@ def gives_what_others_do_not(case: Case) -> bool:
 every_count = parametrized(CASES, near=lambda case: is_near(case) or case.network == "swin")  # the closed forms differ
 every_case = parametrized(CASES, near=gives_what_others_do_not)
 every_method = parametrized(METHOD_CASES)
+# A step of the attention network takes a second: what holds for all methods of a kind of insertion is tested on one.
+every_kind_of_step = parametrized([c for c in METHOD_CASES if c.network != "swin" or c.method in REPRESENTATIVES])
 every_method_on_convolutions = parametrized(without_swin(METHOD_CASES))
 every_insertion = parametrized(INSERTION_CASES, near=is_first_on_plain)
 every_insertion_on_convolutions = parametrized(without_swin(INSERTION_CASES), near=is_first_on_plain)
@@ -76,7 +78,7 @@ def test_adapted_network_starts_as_the_base(case: Case) -> None:
         assert difference > 1e-3, "a method that starts as its base should declare it"
 
 
-@every_method
+@every_kind_of_step
 def test_moving_the_trained_tensors_moves_the_logits(case: Case) -> None:
     adapted = case.adapt()
     before = logits_of(adapted.network)
@@ -118,7 +120,7 @@ def test_unused_heads_are_not_trained(case: Case) -> None:
     assert all(p.requires_grad for p in used.parameters())
 
 
-@every_method
+@every_kind_of_step
 def test_training_changes_what_is_trained_and_nothing_else(case: Case) -> None:
     adapted = case.adapt()
     before = deepcopy(adapted.network.state_dict())
@@ -169,7 +171,7 @@ def test_parameter_groups_hold_every_trained_tensor_once(case: Case) -> None:
     assert {id(p) for group in groups if group["lr"] == 3.0 for p in group["params"]} == head
 
 
-@every_method
+@every_kind_of_step
 def test_state_makes_a_fresh_adapted_network_compute_the_same(case: Case) -> None:
     adapted = case.adapt()
     randomise(adapted)
