@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
+from fsseg.config.shipped_files import PLANS, SPECS, TABLES
+
 PHANTOMS = """
 from pathlib import Path
 import fsseg
@@ -39,7 +41,7 @@ def run(*words: object, cwd: Path, code: int = 0, **environment: object) -> subp
 def wheel(tmp_path: Path) -> Path:
     """Build a source distribution of a copy of the repository, and a wheel from that."""
     copy = tmp_path / "copy"
-    for name in ("fsseg", "dataset_specs", "plans"):
+    for name in ("fsseg", *(kind.folder for kind in (SPECS, PLANS, TABLES))):
         shutil.copytree(REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copyfile(REPOSITORY / name, copy / name)
@@ -75,6 +77,7 @@ def test_an_installed_wheel_does_the_first_stages_from_an_empty_folder(
     specs = run(fsseg, "assemble", "--list", cwd=away).stdout.splitlines()
     assert len(specs) == len(list((REPOSITORY / "dataset_specs").glob("*.yaml")))
     assert "portal venous CT" in next(line for line in specs if line.startswith("btcv "))
+    assert "phantom" in run(fsseg, "table", "--list", cwd=away).stdout
     assert "BTCV: spec only" in run(fsseg, "assemble", "btcv", "--check", cwd=away).stdout
     assert "Did you mean 'btcv'" in run(fsseg, "assemble", "btvc", "--check", cwd=away, code=2).stderr
     raw, preprocessed = away / "nnUNet_raw", away / "nnUNet_preprocessed"
