@@ -23,6 +23,7 @@ SOURCES = "Dataset901_PhantomSources"
 TARGET = "Dataset804_PhantomTarget"
 PLANS_NAME = "tiny_cpu"
 KNOWN, NOVEL = "liver", "stomach"
+LONG_FIXTURES = {"lab", "tiny_demo", "phantoms", "imported"}  # a trained base, the demo, checkpoints: not quick
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     gpu = pytest.mark.skip(reason="needs a CUDA device")
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
-        if "lab" not in getattr(item, "fixturenames", ()) and not marks & {"full", "slow", "gpu"}:
+        if not LONG_FIXTURES & {*getattr(item, "fixturenames", ())} and not marks & {"full", "slow", "gpu"}:
             item.add_marker(pytest.mark.quick)
         if "slow" in marks and "slow" not in config.getoption("markexpr"):
             item.add_marker(slow)
