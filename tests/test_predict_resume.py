@@ -87,6 +87,7 @@ def test_a_stopped_prediction_goes_on_to_the_same_label_maps(
     assert len(facts["inputs"]) == 3 + 3
     assert label_maps(tmp_path / "out") == label_maps(tmp_path / "whole")
     assert tree(tmp_path / "out").keys() == tree(tmp_path / "whole").keys()
+    assert not (tmp_path / "out" / FINISHED_NAME).exists()
     assert not staging.exists()
 
 
