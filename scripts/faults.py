@@ -161,6 +161,13 @@ FAULTS = (
         ("test_predict_resume::test_a_stopped_prediction_goes_on_to_the_same_label_maps",),
     ),
     Fault(
+        "scoring_is_shared",
+        '"scoring": table.scoring.model_dump(),',
+        "",
+        "runs that are scored in two ways count as one",
+        ("test_table::test_runs_are_known_by_what_decides_them",),
+    ),
+    Fault(
         "folds_are_the_same",
         "make_split(cases, shots=shots, seed=seed).support for seed",
         "make_split(cases, shots=shots, seed=0).support for seed",
