@@ -215,7 +215,6 @@ def lab(lab_root: Path) -> Lab:
 @pytest.fixture
 def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     """Copy the target dataset into nnU-Net folders of its own, to change it there."""
-    (tmp_path / "preprocessed").mkdir()
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
     monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
     return lab.copy_target(tmp_path / "raw")

@@ -533,6 +533,7 @@ TRAINED_BY_DECODER_TUNING = {
     "resenc_l": (12_051_584, 33),
     "resenc_l_zscore": (12_051_584, 33),
     "multitalent_unet": (15_822_690, 31),
+    "phantom_plans": (94_304, 9),
 }
 
 

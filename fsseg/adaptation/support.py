@@ -88,8 +88,8 @@ def _support(
 ) -> Support:
     if job.recipe.activation == "softmax":
         require_classes(job.target, cases)
-    files = {case: [*dataset.images(case), dataset.label(case)] for case in cases}
     found = read(dataset, job.target, cases, preprocessor)
+    files = {case: [*dataset.images(case), dataset.label(case)] for case in cases}
     require_learnable(found.labels, job.target, preprocessor.configuration.spacing)
     orientation = orientation_notes(job.base, {case: files[case][0] for case in cases})
     return Support(
