@@ -84,6 +84,7 @@ def run_commands(lines: str, hospital: Lab) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_page_for_nnunet_users(hospital: Lab) -> None:
     titles = ("Adapt a trained nnU-Net", "Stay with nnU-Net's commands")
     printed = run_commands("\n".join(lines_of(DOCS / "nnunet.md", title) for title in titles), hospital)
@@ -123,6 +124,7 @@ def test_page_on_adapting_scores_test_cases_only(hospital: Lab) -> None:
     assert predicted["support_cases"] == sorted(split["support"])
 
 
+@pytest.mark.slow
 def test_page_from_a_public_checkpoint(hospital: Lab) -> None:
     """At 8 mm instead of 1.5, so that the phantoms are small."""
     rename_structures(hospital)
