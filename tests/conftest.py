@@ -24,6 +24,16 @@ TARGET = "Dataset804_PhantomTarget"
 PLANS_NAME = "tiny_cpu"
 KNOWN, NOVEL = "liver", "stomach"
 LONG_FIXTURES = {"lab", "tiny_demo", "phantoms", "imported"}  # a trained base, the demo, checkpoints: not quick
+LONG_FILES = {  # every method, option or network in turn: not quick
+    "test_apply_method",
+    "test_feature_cache",
+    "test_import_input",
+    "test_input_channels",
+    "test_method_contract",
+    "test_method_forms",
+    "test_method_options",
+    "test_networks",
+}
 
 
 @dataclass(frozen=True)
@@ -159,7 +169,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     gpu = pytest.mark.skip(reason="needs a CUDA device")
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
-        if not LONG_FIXTURES & {*getattr(item, "fixturenames", ())} and not marks & {"full", "slow", "gpu"}:
+        is_long = LONG_FIXTURES & {*getattr(item, "fixturenames", ())} or item.path.stem in LONG_FILES
+        if not is_long and not marks & {"full", "slow", "gpu"}:
             item.add_marker(pytest.mark.quick)
         if "slow" in marks and "slow" not in config.getoption("markexpr"):
             item.add_marker(slow)
