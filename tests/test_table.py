@@ -1,7 +1,9 @@
 """fsseg table: cells of a table file, which runs they share, and the page that shows what is finished."""
 
+import itertools
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,14 @@ from fsseg.config.csv_file import read_csv
 from fsseg.config.errors import UsageError
 from fsseg.config.json_files import write_json
 from fsseg.evaluation.aggregation import CaseRow
+from fsseg.experiments import run_cell
+from fsseg.experiments.bases import Preparation
 from fsseg.experiments.grid import Cell, cells_of
 from fsseg.experiments.local_executor import run_locally
 from fsseg.experiments.page import Page
 from fsseg.experiments.results import Finished, groups_of, rows_of
 from fsseg.experiments.table_file import TableFile, read_table
-from fsseg.experiments.workspace import Workspace
+from fsseg.experiments.workspace import RunFolder, Workspace
 
 CONTENT: dict[str, Any] = {
     "title": "A table",
@@ -28,7 +32,7 @@ CONTENT: dict[str, Any] = {
         "target": {"specs": ["c"], "id": 104, "name": "Target"},
     },
     "bases": {
-        "ours": {"pretrained": {"dataset": "sources", "plans": "p", "settings": {"steps": 10}}},
+        "ours": {"pretrained": {"dataset": "sources", "plans": "headneck_cpu", "settings": {"steps": 10}}},
         "public": {"imported": {"file": "public.pth", "page": "https://example.org"}},
     },
     "dataset": "target",
@@ -123,7 +127,7 @@ def test_a_wrong_table_file_is_a_usage_error(
 
 
 def test_runs_are_known_by_what_decides_them(tmp_path: Path) -> None:
-    place = Workspace(tmp_path, tmp_path)
+    place = Workspace(tmp_path, tmp_path, tmp_path)
     ours, other = table(), table(title="Another", axes={"method": ["full"], "shots": [2], "seed": [1, 2]})
     of_ours = {place.run(ours, cell).path for cell in cells_of(ours, "")}
     of_other = {place.run(other, cell).path for cell in cells_of(other, "")}
@@ -216,7 +220,7 @@ def test_jobs_run_in_other_processes() -> None:
 
 
 def test_a_base_is_known_by_its_file(tmp_path: Path) -> None:
-    place, mine = Workspace(tmp_path, tmp_path), table()
+    place, mine = Workspace(tmp_path, tmp_path, tmp_path), table()
     absent = place.base(mine, "public")
     (tmp_path / "public.pth").write_bytes(b"weights")
     first = place.base(mine, "public")
@@ -226,16 +230,69 @@ def test_a_base_is_known_by_its_file(tmp_path: Path) -> None:
 
 
 def test_a_dataset_is_known_by_the_hashes_of_its_files(tmp_path: Path) -> None:
-    place, mine = Workspace(tmp_path, tmp_path), table()
+    place, mine = Workspace(tmp_path, tmp_path, tmp_path), table()
     before = place.base(mine, "ours")
     folder = place.dataset(mine.datasets["sources"])
     folder.mkdir(parents=True)
-    write_json(folder / "manifest.json", {"inputs": {"/a/image": "12", "/a/label": "34"}})
-    here = place.base(mine, "ours")
-    write_json(folder / "manifest.json", {"inputs": {"/b/image": "12", "/b/label": "34"}})
 
+    def base_of(spec: str, labels: str) -> Path:
+        cases = {"c1": {"image": "34", "labels": labels}}
+        write_json(folder / "manifest.json", {"inputs": {spec: "12"}, "case_sha256": cases})
+        os.utime(folder / "manifest.json", ns=(0, next(moments)))
+        return place.base(mine, "ours")
+
+    moments = itertools.count()
+    here = base_of("/a/spec.yaml", "56")
     assert here != before
-    assert place.base(mine, "ours") == here  # wherever the files lie
+    assert base_of("/b/spec.yaml", "56") == here  # wherever the files lie
+    assert base_of("/a/spec.yaml", "78") != here  # one label map was corrected
+
+
+def test_a_base_is_known_by_its_plans(tmp_path: Path) -> None:
+    place, mine = Workspace(tmp_path, tmp_path, tmp_path), table()
+    shipped = place.base(mine, "ours")
+    (tmp_path / "headneck_cpu").write_text("{}", encoding="utf-8")  # beside the table
+
+    assert place.base(mine, "ours") != shipped
+
+
+def test_a_dataset_of_other_specs_is_not_taken(tmp_path: Path) -> None:
+    place, mine = Workspace(tmp_path, tmp_path, tmp_path), table()
+    for name in "abc":
+        (tmp_path / name).write_text("", encoding="utf-8")
+    folder = place.dataset(mine.datasets["target"])
+    folder.mkdir(parents=True)
+    write_json(folder / "manifest.json", {"config": {"specs": ["/x/other.yaml"], "root": str(tmp_path)}})
+
+    with pytest.raises(UsageError, match="assembled from other specs"):
+        Preparation(mine, place, "cpu").make([])
+
+
+def test_whatever_fails_a_run_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(_: object) -> None:
+        raise RuntimeError("can't allocate memory")
+
+    monkeypatch.setattr(run_cell, "run_adapt", no_memory)
+    cell = cells()[0]
+    folder = RunFolder(tmp_path / "run")
+    job = run_cell.CellJob(
+        folder=folder,
+        base=tmp_path,
+        raw=tmp_path,
+        preprocessed=tmp_path,
+        dataset=tmp_path,
+        settings=cell.settings,
+        cases=None,
+        pool=None,
+        test=tmp_path / "test.txt",
+        test_cases=("t1",),
+        scoring=table().scoring,
+        device="cpu",
+    )
+
+    assert run_cell.run_cell(job) == "RuntimeError: can't allocate memory"
+    assert folder.failure.read_text(encoding="utf-8") == "RuntimeError: can't allocate memory\n"
+    assert "Traceback" in folder.details.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("file", sorted(Path(__file__).parents[1].glob("scripts/tables/*.yaml")), ids=lambda f: f.stem)

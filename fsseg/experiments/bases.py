@@ -1,13 +1,14 @@
 """The datasets and bases of a table: phantoms written, data assembled, bases pretrained or imported; each once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fsseg.config.errors import UsageError, require_known
+from fsseg.config.json_files import read_json
+from fsseg.config.manifest import MANIFEST_NAME
 from fsseg.config.run_folder import new_run_folder
-from fsseg.config.shipped_files import PLANS, SPECS, Shipped, find_file
-from fsseg.demo.files import PLANS as PHANTOM_PLANS
+from fsseg.config.shipped_files import PLANS, SPECS
 from fsseg.demo.phantom_datasets import write_phantom_datasets
 from fsseg.experiments.table_file import ImportedBase, Phantoms, PretrainedBase, TableDataset, TableFile
 from fsseg.experiments.workspace import Workspace
@@ -23,13 +24,11 @@ class Preparation:
 
     Attributes:
         table: the table.
-        file: its file, beside which specs and plans are looked for.
         place: the workspace.
         device: where to pretrain.
     """
 
     table: TableFile
-    file: Path
     place: Workspace
     device: str
 
@@ -73,22 +72,31 @@ class Preparation:
             )
 
     def _assemble(self, dataset: TableDataset) -> None:
-        if self.place.dataset(dataset).is_dir():
+        specs, folder = tuple(self._spec(name) for name in dataset.specs), self.place.dataset(dataset)
+        if folder.is_dir():
+            self._require_made_of(specs, folder)
             return
-        specs = tuple(self._spec(name) for name in dataset.specs)
         run_assemble(AssembleConfig(specs=specs, root=self.place.root, dataset_id=dataset.id, name=dataset.name))
+
+    def _require_made_of(self, specs: Sequence[Path], folder: Path) -> None:
+        """Raise `UsageError` if a dataset of this number and name was assembled from something else."""
+        made = read_json(folder / MANIFEST_NAME, keys=("config",))["config"]
+        if [Path(spec).name for spec in made["specs"]] != [spec.name for spec in specs] or (
+            Path(made["root"]) != self.place.root
+        ):
+            raise UsageError(
+                f"{folder} was assembled from other specs or another folder.\n"
+                f"  there: {', '.join(Path(spec).stem for spec in made['specs'])} of {made['root']}\n"
+                f"  asked: {', '.join(spec.stem for spec in specs)} of {self.place.root}\n"
+                "  Choose another --out, or another number or name in the table."
+            )
 
     def _spec(self, name: str) -> Path:
         if self.table.phantoms is None:
-            return self._found(name, SPECS)
+            return self.place.found(name, SPECS)
         written = {spec.stem: spec for spec in self.place.root.glob("*.yaml")}
         require_known("spec", [name], written, "The table is made on phantoms, which have these.")
         return written[name]
-
-    def _found(self, word: str, kind: Shipped) -> Path:
-        """Return the file beside the table, or the shipped one of that name."""
-        beside = self.file.parent / word
-        return beside if beside.is_file() else find_file(word, kind)
 
     def _pretrain(self, name: str, base: PretrainedBase) -> None:
         dataset = self.table.datasets[base.dataset]
@@ -96,7 +104,7 @@ class Preparation:
         out = self.place.base(self.table, name)  # only now is it known what the dataset holds
         if out.is_dir():
             return
-        plans = PHANTOM_PLANS if base.plans == PHANTOM_PLANS.stem else self._found(base.plans, PLANS)
+        plans = self.place.found(base.plans, PLANS)
         if not (self.place.preprocessed / self.place.dataset(dataset).name / f"{plans.stem}.json").is_file():
             run_preprocess(PreprocessConfig(dataset=str(dataset.id), plans=str(plans)))
         run_pretrain(

@@ -1,5 +1,6 @@
 """One cell of a table: adapt, predict the test cases, score them; what is done of it is not done again."""
 
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,16 +50,24 @@ class CellJob:
 def run_cell(job: CellJob) -> str:
     """Adapt, predict and score; return "" or the message of the failure, which lies beside the run, too."""
     job.folder.path.mkdir(parents=True, exist_ok=True)
-    job.folder.failure.unlink(missing_ok=True)
+    for left in (job.folder.failure, job.folder.details):
+        left.unlink(missing_ok=True)
     try:
         with nnunet_folders(raw=job.raw, preprocessed=job.preprocessed):
             _adapt(job)
             _predict(job)
             _score(job)
     except FssegError as error:
-        job.folder.failure.write_text(f"{error}\n", encoding="utf-8")
-        return str(error)
+        return _failed(job, str(error), str(error))
+    except Exception as error:  # noqa: BLE001 - such as no memory left: the others go on, and the traceback is kept
+        return _failed(job, f"{type(error).__name__}: {error}", traceback.format_exc())
     return ""
+
+
+def _failed(job: CellJob, message: str, details: str) -> str:
+    job.folder.failure.write_text(f"{message}\n", encoding="utf-8")
+    job.folder.details.write_text(f"{details}\n", encoding="utf-8")
+    return message
 
 
 def _adapt(job: CellJob) -> None:

@@ -80,12 +80,14 @@ class _Opened:
         self.table = read_table(config.table)
         if self.table.phantoms is None and config.root is None:
             raise UsageError(f"{config.table} needs data: give their folder by --root.")
+        if self.table.phantoms is not None and config.root is not None:
+            raise UsageError(f"{config.table} makes its own phantoms.\n  Leave --root out.")
         out = config.out.absolute()
-        root = None if config.root is None else config.root.absolute()
-        self.place = Workspace(out, out / "phantoms" if self.table.phantoms or root is None else root)
+        root = config.root or out / f"phantoms_{self.table.phantoms_key}"
+        self.place = Workspace(out, root.absolute(), config.table.absolute().parent)
         self.cells = self._chosen(cells_of(self.table, str(config.table)))
         self.bases = list(dict.fromkeys(cell.base for cell in self.cells))
-        self.preparation = Preparation(self.table, config.table, self.place, config.device)
+        self.preparation = Preparation(self.table, self.place, config.device)
 
     @property
     def folder(self) -> Path:

@@ -115,6 +115,11 @@ class TableFile(StrictModel):
     scoring: Scoring = Field(default=Scoring(), description="how runs are scored")
     baselines: tuple[str, ...] = Field(default=(), description="labels of the method axis that others are compared to")
 
+    @property
+    def phantoms_key(self) -> str:
+        """What tells phantoms of other numbers or seeds apart; "" without phantoms."""
+        return "" if self.phantoms is None else "_".join(str(value) for value in self.phantoms.model_dump().values())
+
     @model_validator(mode="after")
     def _names_what_it_has(self) -> "TableFile":
         named = {f"bases.{name}": base.pretrained.dataset for name, base in self.bases.items() if base.pretrained}

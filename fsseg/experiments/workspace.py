@@ -3,11 +3,13 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from fsseg.config.json_files import read_json
 from fsseg.config.manifest import MANIFEST_NAME, sha256_of_file
+from fsseg.config.shipped_files import PLANS, Shipped, find_file
 from fsseg.experiments.grid import Cell
 from fsseg.experiments.table_file import Base, ImportedBase, TableDataset, TableFile
 
@@ -42,6 +44,11 @@ class RunFolder:
         return self.path / "failed.txt"
 
     @property
+    def details(self) -> Path:
+        """The traceback of a run that failed for no reason that fsseg knows."""
+        return self.path / "failed_details.txt"
+
+    @property
     def is_done(self) -> bool:
         """Whether the run has its metrics."""
         return self.metrics.is_file()
@@ -58,10 +65,12 @@ class Workspace:
     Attributes:
         out: the folder.
         root: folder with the data and checkpoints that the table names.
+        beside: folder of the table, in which specs and plans are looked for first.
     """
 
     out: Path
     root: Path
+    beside: Path
 
     @property
     def raw(self) -> Path:
@@ -100,24 +109,45 @@ class Workspace:
         if base.pretrained is not None:
             return {
                 **base.pretrained.model_dump(mode="json", exclude={"dataset"}),
+                "plans_sha256": _hash_of(self.found(base.pretrained.plans, PLANS)),
                 "dataset": self._dataset_facts(table.datasets[base.pretrained.dataset]),
             }
         assert base.imported is not None
         file = self.checkpoint(base.imported)
-        known = {"sha256": sha256_of_file(file)} if file.is_file() else {"file": base.imported.file}
+        known = {"sha256": _hash_of(file)} if file.is_file() else {"file": base.imported.file}
         return {**known, "family": base.imported.family, "stem": base.imported.stem}
 
     def checkpoint(self, base: ImportedBase) -> Path:
         """Return the file that an imported base is made from."""
         return self.root / base.file
 
+    def found(self, word: str, kind: Shipped) -> Path:
+        """Return the file beside the table, or the shipped one of that name."""
+        beside = self.beside / word
+        return beside if beside.is_file() else find_file(word, kind)
+
     def _dataset_facts(self, dataset: TableDataset) -> dict[str, Any]:
         """Return what an assembled dataset is: its sources' hashes; before it is assembled, what it is to be."""
         manifest = self.dataset(dataset) / MANIFEST_NAME
         if not manifest.is_file():
             return dataset.model_dump(mode="json")
-        inputs = read_json(manifest)["inputs"]
-        return {"inputs": sorted(inputs.values()), "id": dataset.id, "name": dataset.name}
+        return {"sources": _sources(manifest, manifest.stat().st_mtime_ns), "id": dataset.id, "name": dataset.name}
+
+
+def _hash_of(file: Path) -> str:
+    return _hash_at(file, file.stat().st_mtime_ns)
+
+
+@cache  # every cell asks, and checkpoints are large
+def _hash_at(file: Path, _changed_ns: int) -> str:
+    return sha256_of_file(file)
+
+
+@cache
+def _sources(manifest: Path, _changed_ns: int) -> str:
+    """Return a hash of the specs, images and label maps that a dataset was assembled from, wherever they lay."""
+    content = read_json(manifest, keys=("inputs", "case_sha256"))
+    return _key({"specs": sorted(content["inputs"].values()), "cases": content["case_sha256"]})
 
 
 def _key(facts: dict[str, Any]) -> str:
