@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from fsseg.adaptation.silent_structures import silent_notes
@@ -93,7 +94,11 @@ class FittedNetwork:
 
 
 def fit_network(
-    start: Start, label: str, checkpoint: FitCheckpoint | None = None, on_step: OnStep = unreported
+    start: Start,
+    label: str,
+    checkpoint: FitCheckpoint | None = None,
+    on_step: OnStep = unreported,
+    features: Path | None = None,
 ) -> FittedNetwork:
     """Train, or resume from a checkpoint.
 
@@ -102,8 +107,9 @@ def fit_network(
         label: text of the progress bar.
         checkpoint: keeps the state.
         on_step: is told of every step.
+        features: folder of features on disk, for methods that read the last ones only; None keeps none.
 
     Raises:
         FssegError: the loss is not finite.
     """
-    return FittedNetwork(start, train(start, label, checkpoint, on_step))
+    return FittedNetwork(start, train(start, label, checkpoint, on_step, features=features))

@@ -12,6 +12,8 @@ from fsseg.adaptation.task import Task
 from fsseg.config.results import plain
 from fsseg.config.staging import clear_staging
 from fsseg.data.volumes import Volume
+from fsseg.nnunet.environment import preprocessed_folder
+from fsseg.training.feature_store import FEATURES_NAME
 from fsseg.training.fit_checkpoint import FitCheckpoint, fingerprint_of
 
 log = logging.getLogger(__name__)
@@ -57,7 +59,8 @@ def carry_out(prepared: Prepared, staging: Path | None = None) -> Outcome:
         checkpoint = FitCheckpoint(staging / TRAINING_NAME, fingerprint(task, prepared.support.volumes))
         folds = FoldScores(staging / FOLDS_NAME, checkpoint.fingerprint)
     estimate = leave_one_out(task.job, start.volumes, folds) if task.request.estimate == "loo" else None
-    fitted = fit_network(start, f"adapt {task.job.method_name}", checkpoint)
+    features = preprocessed_folder() / FEATURES_NAME  # not of a leave-one-out, whose crops nobody else draws
+    fitted = fit_network(start, f"adapt {task.job.method_name}", checkpoint, features=features)
     manifest.add(**fitted.facts.as_dict(), ranks=fitted.ranks, merged=fitted.merges)
     manifest.add(feature_cache=fitted.training.feature_cache, estimate=plain(estimate), silent=fitted.silent)
     manifest.add_seconds(fitted.training.earlier_seconds + folds.earlier_seconds)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from fsseg.nnunet.augmentation import crop_size_for, intensity_shift, training_a
 from fsseg.training.cost import BatchClock
 from fsseg.training.crop_batches import Crops, batches
 from fsseg.training.feature_cache import cache_features
+from fsseg.training.feature_store import FeatureStore
 from fsseg.training.fit import FitResult, fit, fit_closed_form
 from fsseg.training.fit_checkpoint import FitCheckpoint
 from fsseg.training.losses import Formula, MaskedLoss, fseft, mean_bce_dice, softmax_ce_dice
@@ -41,6 +43,7 @@ def train(
     checkpoint: FitCheckpoint | None = None,
     on_step: OnStep = unreported,
     clock: BatchClock | None = None,
+    features: Path | None = None,
 ) -> FitResult:
     """Train a network on its volumes by the job's recipe, or resume from a checkpoint.
 
@@ -52,11 +55,14 @@ def train(
         checkpoint: keeps the state.
         on_step: is told of every step.
         clock: times the steps.
+        features: folder of features on disk, which are shared with other trainings; None keeps none.
     """
     job = replace(start.job, recipe=start.job.recipe.for_cases(len(start.volumes)))
     start = replace(start, job=job)
     watch = Watch(label, checkpoint, on_step)
-    return _on_features(start, watch, clock) if job.method.reads_features_only else _on_crops(start, watch, clock)
+    if job.method.reads_features_only:
+        return _on_features(start, watch, clock, features)
+    return _on_crops(start, watch, clock)
 
 
 def _on_crops(start: Start, watch: Watch, clock: BatchClock | None) -> FitResult:
@@ -70,7 +76,7 @@ def _on_crops(start: Start, watch: Watch, clock: BatchClock | None) -> FitResult
     return _fit(start, start.network.network, _timed(crops_from, clock), watch)
 
 
-def _on_features(start: Start, watch: Watch, clock: BatchClock | None) -> FitResult:
+def _on_features(start: Start, watch: Watch, clock: BatchClock | None, features: Path | None) -> FitResult:
     """Train the head, or set it without a step, on the features of a pool of crops."""
     job, network = start.job, start.network.network
     recipe, size = job.recipe, job.batch_size
@@ -83,6 +89,7 @@ def _on_features(start: Start, watch: Watch, clock: BatchClock | None) -> FitRes
         device=job.device,
         precision=recipe.precision,
         label=watch.label,
+        store=_store(start, features),
     )
 
     def features_from(step: int) -> Iterable[dict[str, Tensor]]:
@@ -93,6 +100,14 @@ def _on_features(start: Start, watch: Watch, clock: BatchClock | None) -> FitRes
     else:
         result = _fit(start, parts_of(network).head, _timed(features_from, clock), watch)
     return replace(result, seconds=result.seconds + pool.seconds, feature_cache=pool.report())
+
+
+def _store(start: Start, folder: Path | None) -> FeatureStore | None:
+    """Return the features on disk; none on a GPU, which computes them about as fast as a disk gives them."""
+    job = start.job
+    if folder is None or job.device.type != "cpu":
+        return None
+    return FeatureStore(folder, start.network.network, job.base.settings, job.recipe.precision)
 
 
 def _timed(batches_from: BatchesFrom, clock: BatchClock | None) -> BatchesFrom:

@@ -2,20 +2,17 @@
 
 import json
 import logging
-import time
-import uuid
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fsseg.config.cache_files import complete_or_absent
+
 log = logging.getLogger(__name__)
 
 Case = tuple[np.ndarray, np.ndarray, dict[str, Any]]  # image, labels, properties
-_TEMPORARY = ".tmp.npz"
-_ABANDONED_SECONDS = 3600.0
 
 
 def read_entry(entry: Path) -> Case | None:
@@ -38,25 +35,8 @@ def write_entry(entry: Path, case: Case) -> None:
         case: image, labels, properties.
     """
     image, labels, properties = case
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(entry.parent)
-    temporary = entry.with_suffix(f".{uuid.uuid4().hex}{_TEMPORARY}")
-    try:
+    with complete_or_absent(entry) as temporary:
         np.savez(temporary, image=image, labels=labels, properties=json.dumps(properties, default=plain))
-        temporary.replace(entry)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _remove_abandoned(cache: Path) -> None:
-    """Remove unfinished files that nobody has written to for long; an entry is written within seconds.
-
-    Not by locks: not every file system has them, and forked workers would hold them on.
-    """
-    for file in cache.glob(f"*{_TEMPORARY}"):
-        with suppress(OSError):  # its process has just renamed it, or another one has removed it
-            if time.time() - file.stat().st_mtime > _ABANDONED_SECONDS:
-                file.unlink()
 
 
 def plain(value: Any) -> Any:

@@ -5,6 +5,8 @@ the work of its step is to compute them. So the network runs once over crops 0 t
 kept, and the batches of a training are drawn from that pool.
 """
 
+import os
+import random
 import time
 
 import torch
@@ -15,11 +17,19 @@ from fsseg.config.progress import Progress
 from fsseg.models.parts import parts_of
 from fsseg.training.crop_batches import Crops
 from fsseg.training.feature_pool import FeaturePool, Sample, room_for
+from fsseg.training.feature_store import FeatureStore
 from fsseg.training.placement import mixed_precision, place
 
 
 def cache_features(
-    network: nn.Module, crops: Crops, *, gib: float, device: torch.device, precision: Precision, label: str
+    network: nn.Module,
+    crops: Crops,
+    *,
+    gib: float,
+    device: torch.device,
+    precision: Precision,
+    label: str,
+    store: FeatureStore | None = None,
 ) -> FeaturePool:
     """Run a network once over all crops and keep what goes into its head.
 
@@ -33,17 +43,23 @@ def cache_features(
         device: where to compute.
         precision: in which the network computes.
         label: what the progress is called.
+        store: features on disk, which are read in place of being computed, and added to.
     """
     started = time.perf_counter()
     place(network, device).eval()
-    first = _sample(network, crops[0], device, precision)
+
+    def sample(number: int) -> Sample:
+        return _sample(network, crops[number], device, precision, store)
+
+    first = sample(0)
     on_device, on_host = room_for(first, len(crops), gib=gib, device=device, crops_per_turn=crops.crops_per_turn)
     pool = FeaturePool(first, on_device=on_device, on_host=on_host, device=device)
     pool.put(0, first)
     with Progress(f"{label}, features", len(pool), "crop", done=1) as progress:
-        for number in progress.over(range(1, len(pool))):
-            pool.put(number, _sample(network, crops[number], device, precision))
+        for number in progress.over(_own_order(len(pool))):
+            pool.put(number, sample(number))
     pool.seconds = time.perf_counter() - started
+    pool.from_disk = 0 if store is None else store.found
     return pool
 
 
@@ -68,8 +84,28 @@ def head_input(network: nn.Module, image: Tensor) -> Tensor:
     return features
 
 
+def _own_order(count: int) -> list[int]:
+    """Return 1 to count - 1 in an order of this process: of two that share a store, each finds what the other made."""
+    numbers = list(range(1, count))
+    random.Random(os.getpid()).shuffle(numbers)
+    return numbers
+
+
+def _sample(
+    network: nn.Module, crop: Sample, device: torch.device, precision: Precision, store: FeatureStore | None
+) -> Sample:
+    """Return a crop with its features in place of its image."""
+    if store is None:
+        return {**crop, "image": _features(network, crop["image"], device, precision)}
+    entry = store.entry(crop["image"])
+    features = store.read(entry)
+    if features is None:
+        features = _features(network, crop["image"], device, precision)
+        store.write(entry, features)
+    return {**crop, "image": features}
+
+
 @torch.no_grad()
-def _sample(network: nn.Module, crop: Sample, device: torch.device, precision: Precision) -> Sample:
+def _features(network: nn.Module, image: Tensor, device: torch.device, precision: Precision) -> Tensor:
     with mixed_precision(device, precision):
-        features = head_input(network, crop["image"][None].to(device))
-    return {**crop, "image": features[0]}
+        return head_input(network, image[None].to(device))[0]

@@ -34,6 +34,7 @@ class FeaturePool:
         self.on_host = on_host
         self.device = device
         self.seconds = 0.0
+        self.from_disk = 0
         # Contiguous whatever the network's layout: on a CPU a linear head is four times faster than on channels-last
         # features, and a spatial adapter no slower.
         self._device_slabs = _slabs(first, on_device, device=device)
@@ -78,12 +79,13 @@ class FeaturePool:
             yield crop["image"].float(), *table.expand(crop["labels"], crop["zone_annotated"])
 
     def report(self) -> dict[str, float]:
-        """Return size and cost of the pool, for the manifest."""
+        """Return size and cost of the pool, for the manifest: crops that were read from disk cost next to nothing."""
         return {
             "crops": len(self),
             "device_gib": round(self.on_device * self.crop_gib, 4),
             "host_gib": round(self.on_host * self.crop_gib, 4),
             "seconds": round(self.seconds, 2),
+            "from_disk": self.from_disk,
         }
 
     def _slot(self, number: int) -> tuple[Sample, int]:
