@@ -236,7 +236,9 @@ def test_report_escapes_text_and_embeds_pictures(tmp_path: Path) -> None:
     write_report(path, bad, [section, Section("empty")])
     page = path.read_text(encoding="utf-8")
     assert page == report_html(bad, [section, Section("empty")])
-    assert "<script" not in page
+    assert "<script>alert" not in page
+    assert page.count("<script>") == report_html("", [Section("", tables=[Table(["a"], [])])]).count("<script>") == 1
+    assert "<script" not in report_html("", [Section("no table", ["text"])])
     assert page.count("&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; &amp; &quot;quoted&quot; $title") == 9
     assert not re.search(r"https?://|<link|@import|url\(", page)
     sources = re.findall(r'src="([^"]*)"', page)

@@ -68,7 +68,10 @@ def programs(wheel: Path, tmp_path: Path) -> Path:
 def test_an_installed_wheel_does_the_first_stages_from_an_empty_folder(
     wheel: Path, programs: Path, tmp_path: Path
 ) -> None:
-    assert not [name for name in zipfile.ZipFile(wheel).namelist() if not name.startswith("fsseg")]
+    names = zipfile.ZipFile(wheel).namelist()
+    assert not [name for name in names if not name.startswith("fsseg")]
+    assets = {file.relative_to(REPOSITORY).as_posix() for file in (REPOSITORY / "fsseg/reporting/assets").iterdir()}
+    assert assets <= set(names)
     away = tmp_path / "away"
     away.mkdir()
     fsseg = programs / "fsseg"

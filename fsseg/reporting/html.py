@@ -1,4 +1,7 @@
-"""A report as one HTML file that needs nothing else: style inline, pictures embedded, no scripts."""
+"""A report as one HTML file that needs nothing else: style, scripts and pictures are in it.
+
+Without scripts it shows the same, and its tables keep the order that they were written in.
+"""
 
 import base64
 from collections.abc import Sequence
@@ -45,7 +48,9 @@ def report_html(title: str, sections: Sequence[Section]) -> str:
         ValueError: a row of a table has another number of cells than its header.
     """
     body = "\n".join(_section_html(section) for section in sections)
-    return _PAGE.substitute(title=escape(title), style=_STYLE, body=body)
+    return _PAGE.substitute(
+        title=escape(title), policy=_POLICY, style=_asset("page.css"), body=body, scripts=_scripts(sections)
+    )
 
 
 def write_report(path: Path, title: str, sections: Sequence[Section]) -> None:
@@ -54,6 +59,16 @@ def write_report(path: Path, title: str, sections: Sequence[Section]) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(page, encoding="utf-8")
     temporary.replace(path)
+
+
+def _scripts(sections: Sequence[Section]) -> str:
+    """Return the scripts that the parts of a page need."""
+    names = ["sort_tables.js"] if any(section.tables for section in sections) else []
+    return "\n".join(f"<script>\n{_asset(name)}</script>" for name in names)
+
+
+def _asset(name: str) -> str:
+    return (_ASSETS / name).read_text(encoding="utf-8")
 
 
 def _section_html(section: Section) -> str:
@@ -67,7 +82,7 @@ def _section_html(section: Section) -> str:
 def _table_html(table: Table) -> str:
     caption = f"<figcaption>{escape(table.caption)}</figcaption>\n" if table.caption else ""
     content = html_table(table.header, table.rows)
-    return f'<figure class="table">\n{caption}<div class="scroll">\n{content}\n</div>\n</figure>'
+    return f'<figure class="table">\n{caption}<div class="scroll" tabindex="0">\n{content}\n</div>\n</figure>'
 
 
 def _picture_html(picture: Picture) -> str:
@@ -76,6 +91,11 @@ def _picture_html(picture: Picture) -> str:
     return f"<figure>\n{image}\n<figcaption>{escape(picture.caption)}</figcaption>\n</figure>"
 
 
+_ASSETS = Path(__file__).parent / "assets"
+
+# The browser itself refuses to load anything from outside of the page.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+
 _PAGE = Template("""\
 <!DOCTYPE html>
 <html lang="en">
@@ -83,6 +103,7 @@ _PAGE = Template("""\
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>$title</title>
+<meta http-equiv="Content-Security-Policy" content="$policy">
 <style>
 $style</style>
 </head>
@@ -91,45 +112,7 @@ $style</style>
 <h1>$title</h1>
 $body
 </main>
+$scripts
 </body>
 </html>
 """)
-
-_STYLE = """\
-:root {
-  color-scheme: light dark;
-  --text: #1c1e21; --muted: #5c636b; --page: #ffffff; --stripe: #f4f6f8; --line: #d5dae0; --accent: #0b5c8f;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --text: #e4e6e9; --muted: #a2a9b1; --page: #16181b; --stripe: #1f2327; --line: #3a4047; --accent: #7fc1ee;
-  }
-}
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--text); font: 16px/1.55 system-ui, sans-serif; }
-main { max-width: 1100px; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
-h1 { font-size: 1.75rem; line-height: 1.25; margin: 0 0 1.5rem; }
-h2 { font-size: 1.25rem; color: var(--accent); border-bottom: 1px solid var(--line); margin: 2.5rem 0 1rem; }
-p { max-width: 75ch; margin: 0 0 0.9rem; white-space: pre-line; overflow-wrap: break-word; }
-figure { margin: 1.25rem 0; }
-figcaption { color: var(--muted); font-size: 0.9rem; margin: 0.4rem 0; }
-img { display: block; max-width: 100%; height: auto; background: #ffffff; border: 1px solid var(--line); }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.92rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.35rem 0.85rem; text-align: left; vertical-align: top; }
-th { border-bottom: 2px solid var(--line); }
-td { border-bottom: 1px solid var(--line); }
-tbody tr:nth-child(even) { background: var(--stripe); }
-.number { text-align: right; white-space: nowrap; }
-@media print {
-  :root {
-    --text: #000000; --muted: #444444; --page: #ffffff; --stripe: #f4f6f8; --line: #bbbbbb; --accent: #000000;
-  }
-  body { font-size: 10.5pt; print-color-adjust: exact; }
-  main { max-width: none; padding: 0; }
-  h2 { break-after: avoid; }
-  figure:not(.table), tr { break-inside: avoid; }
-  thead { display: table-header-group; }
-  .scroll { overflow: visible; }
-}
-"""
