@@ -18,13 +18,20 @@ from fsseg.config.json_files import write_json
 from fsseg.evaluation.aggregation import CaseRow
 from fsseg.experiments import run_cell
 from fsseg.experiments.bases import Preparation
-from fsseg.experiments.grid import Cell, cells_of
+from fsseg.experiments.columns import columns_of
+from fsseg.experiments.grid import BaseChoice, Cell, cells_of
 from fsseg.experiments.local_executor import run_locally
 from fsseg.experiments.page import Page
-from fsseg.experiments.results import Finished, groups_of, rows_of
+from fsseg.experiments.results import NATIVE, Finished, rows_of
 from fsseg.experiments.table_file import TableFile, read_table
 from fsseg.experiments.workspace import RunFolder, Workspace
 
+SITE: dict[str, Any] = {
+    "dataset": "target",
+    "structures": ["liver", "larynx"],
+    "pool": {"first": 3},
+    "test": {"last": 2},
+}
 CONTENT: dict[str, Any] = {
     "title": "A table",
     "datasets": {
@@ -35,10 +42,7 @@ CONTENT: dict[str, Any] = {
         "ours": {"pretrained": {"dataset": "sources", "plans": "headneck_cpu", "settings": {"steps": 10}}},
         "public": {"imported": {"file": "public.pth", "page": "https://example.org"}},
     },
-    "dataset": "target",
-    "structures": ["liver", "larynx"],
-    "pool": {"first": 3},
-    "test": {"last": 2},
+    "targets": {"site": SITE},
     "settings": {"recipe.max_steps": 7},
     "axes": {
         "method": ["full", {"label": "lora + decoder", "method": "lora", "decoder": "tuned", "options.rank": 3}],
@@ -65,7 +69,7 @@ def test_every_combination_is_a_cell_with_its_settings() -> None:
     last = grid[-1]
     assert (last.settings.method, last.settings.decoder, last.settings.method_options) == ("lora", "tuned", {"rank": 3})
     assert (last.settings.shots, last.settings.seed, last.settings.recipe.max_steps) == (2, 1, 7)
-    assert last.base == "ours"
+    assert last.base.name == "ours"
 
 
 def test_any_setting_is_an_axis() -> None:
@@ -81,7 +85,7 @@ def test_any_setting_is_an_axis() -> None:
     assert len(grid) == 8
     assert {cell.settings.method_options["rank"] for cell in grid} == {2, 4}
     assert {cell.settings.recipe.loss for cell in grid} == {"bce_dice", "dice"}
-    assert {cell.base for cell in grid} == {"ours", "public"}
+    assert {cell.base.name for cell in grid} == {"ours", "public"}
     assert (grid[0].cases, grid[0].settings.shots) == (("c1", "c2", "c3"), 3)
     assert grid[0].labels["support"] == "old scanner"
 
@@ -90,6 +94,72 @@ def test_a_published_recipe_counts_its_steps_by_the_shots_of_the_cell() -> None:
     grid = cells(settings={"recipe": "fseft"}, axes={"method": ["linear_probe"], "shots": [1, 5]}, baselines=())
 
     assert [cell.settings.recipe.max_steps for cell in grid] == [199, 5 * 199]
+
+
+def test_every_target_is_a_run_of_its_own_and_shares_the_row() -> None:
+    other = {**SITE, "structures": ["spleen"], "settings": {"decoder": "tuned"}, "prefix": "X_"}
+    other["support"] = {0: ["a", "b", "c"], 1: ["b", "b", "a"]}
+    targets = {"site": SITE, "spleen": other}
+    axes = {"method": ["lora"], "shots": [2], "seed": [0, 1]}
+    grid = cells(targets=targets, axes=axes, baselines=())
+
+    assert [(cell.target, cell.cases) for cell in grid] == [
+        ("site", None),
+        ("spleen", ("X_a", "X_b")),
+        ("site", None),
+        ("spleen", ("X_b",)),  # a case named twice is one shot
+    ]
+    assert len({cell.row for cell in grid}) == 1
+    assert [cell.settings.decoder for cell in grid[:2]] == [None, "tuned"]
+    assert len(cells(targets=targets, axes=axes, baselines=(), columns={"Spl": ["spleen"]})) == 2
+    with pytest.raises(UsageError, match="4 shots, but the support of seed 0 names 3 cases"):
+        cells(targets=targets, axes={**axes, "shots": [4]}, baselines=())
+
+
+def test_shots_may_be_a_share_of_the_pool() -> None:
+    grid = cells(axes={"method": ["full"], "shots": [1, "34%", "all"]}, baselines=())
+
+    assert [cell.settings.shots for cell in grid] == [1, 1, 3]
+    for shots, message in (("many", "got 'many'"), ("0%", "got '0%'")):
+        with pytest.raises(UsageError, match=message):
+            cells(axes={"method": ["full"], "shots": [shots]}, baselines=())
+    with pytest.raises(UsageError, match="needs a pool of a known number"):
+        cells(targets={"site": {**SITE, "pool": None}}, axes={"method": ["full"], "shots": ["all"]}, baselines=())
+
+
+def test_the_base_as_it_is_has_no_seeds_and_no_shots() -> None:
+    grid = cells(axes={**CONTENT["axes"], "method": ["full", "zero_shot"]})
+    zero = [cell for cell in grid if cell.is_zero_shot]
+
+    assert [cell.labels for cell in zero] == [{"method": "zero_shot", "shots": "0", "seed": "0"}]
+    assert len(grid) == 4 + 1
+
+
+def test_an_axis_may_change_how_a_base_is_pretrained(tmp_path: Path) -> None:
+    axes = {"method": ["zero_shot"], "pretrain.unannotated": ["masked", "background"], "pretrain.fold": [0, 1]}
+    place, mine = Workspace(tmp_path, tmp_path, tmp_path), table(axes=axes, baselines=())
+    grid = cells_of(mine, "")
+
+    assert len({place.base(mine, cell.base) for cell in grid}) == 4
+    assert len({cell.row for cell in grid}) == 2  # folds are averaged
+    wrong = {**axes, "pretrain.lss": ["dice"]}
+    with pytest.raises(UsageError, match="did you mean 'loss'"):
+        cells(axes=wrong, baselines=())
+    with pytest.raises(UsageError, match="it is imported"):
+        cells(axes={**axes, "base": ["public"]}, baselines=())
+
+
+def test_a_table_may_be_like_another(tmp_path: Path) -> None:
+    (tmp_path / "whole.yaml").write_text(yaml.safe_dump(CONTENT), encoding="utf-8")
+    small = {"like": "whole.yaml", "title": "Small", "axes": {"method": ["full"]}, "baselines": []}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(small), encoding="utf-8")
+    read = read_table(tmp_path / "small.yaml")
+
+    assert (read.title, read.structures) == ("Small", ("liver", "larynx"))
+    assert len(cells_of(read, "")) == 1
+    (tmp_path / "whole.yaml").write_text("like: small.yaml", encoding="utf-8")
+    with pytest.raises(UsageError, match="Shorten the chain"):
+        read_table(tmp_path / "small.yaml")
 
 
 def test_combinations_can_be_left_out() -> None:
@@ -109,9 +179,14 @@ def test_all_errors_of_a_table_come_at_once() -> None:
     ("changes", "message"),
     [
         ({"axes": {"method": []}}, "at least 1"),
-        ({"dataset": "targt"}, "'targt'"),
+        ({"targets": {"site": {**SITE, "dataset": "targt"}}}, "'targt'"),
         ({"bases": {"none": {}}}, "either pretrained or imported"),
-        ({"test": {"first": 1, "last": 1}}, "one of first, last and names"),
+        (
+            {"targets": {"site": {**SITE, "test": {"first": 1, "last": 1}}}},
+            "first, last and names",
+        ),
+        ({"targets": {"site": {**SITE, "test": {"names": ["a"]}, "support": {0: ["b", "a"]}}}}, "support of seed 0: a"),
+        ({"columns": {"Liv": ["livr"]}}, "columns.Liv names 'livr'"),
         ({"titel": "x"}, "did you mean 'title'"),
     ],
 )
@@ -161,12 +236,12 @@ def run(cell: Cell, liver: float, larynx: float) -> Finished:
         for name, value in values.items()
     ]
     manifest = {"parameters": {"trainable": 10, "head": 2}, "steps": 7, "fit_seconds": 3.0}
-    return Finished(cell, rows, {**manifest, "peak_memory_mib": {"host": 100.0}})
+    return Finished(cell, {NATIVE: rows}, {**manifest, "peak_memory_mib": {"host": 100.0}})
 
 
 def page_of(grid: list[Cell], runs: dict[int, Finished | str]) -> Page:
-    groups = groups_of(("liver", "larynx"), known=["liver"])
-    return Page(table(), "fsseg table a", groups, rows_of(grid, runs, groups, ["full"]))
+    columns = {"ours": columns_of(table(), known=["liver"])}
+    return Page(table(), "fsseg table a", columns, rows_of(grid, runs, columns, ["full"]))
 
 
 def test_the_page_shows_means_over_seeds_and_paired_differences(tmp_path: Path) -> None:
@@ -187,6 +262,40 @@ def test_the_page_shows_means_over_seeds_and_paired_differences(tmp_path: Path) 
     assert "<table>" in (tmp_path / "table.html").read_text(encoding="utf-8")
 
 
+def test_named_columns_weigh_alike_whatever_they_hold() -> None:
+    both = table(columns={"A": ["liver"], "B": ["liver", "larynx"]})
+
+    assert [column.name for column in columns_of(both, known=[])] == ["A", "B", "mean"]
+    assert columns_of(both, known=[])[-1].weights == {"liver": 0.75, "larynx": 0.25}
+
+
+def test_cells_of_a_paper_stand_beside_ours_and_doubts_are_said() -> None:
+    paper = {
+        "source": "A paper, table 1",
+        "decimals": 1,
+        "columns": ["liver", "larynx", "mean"],
+        "rows": [
+            {"labels": {"method": "full", "shots": "1"}, "cells": [81.0, 50.0, 70.0], "doubt": "misread"},
+            {"labels": {"method": "full", "shots": "2"}, "cells": [82.0, None, 70.0]},
+        ],
+    }
+    mine = table(papers=[paper], baselines=())
+    grid = cells_of(mine, "")
+    columns = {"ours": columns_of(mine, known=["liver"])}
+    page = Page(mine, "", columns, rows_of(grid, {0: run(grid[0], 0.8, 0.4)}, columns, ()))
+    section = page.sections()[0]
+    lines = section.tables[0].rows
+
+    assert lines[0] == ["full", "1", "ours", "80.5 [80.0, 81.0]", "40.5 [40.0, 41.0]", "–"]
+    assert lines[1] == ["full", "1", "paper", "81.0", "50.0", "70.0 (mean of its cells 65.5)"]
+    assert lines[2][3:] == ["-0.5 [-1.0, +0.0]", "-9.5 [-10.0, -9.0]", "–"]
+    assert lines[4][3:] == ["82.0", "–", "70.0"]
+    assert "2 of its 5 cells are ours, too." in section.paragraphs
+    assert "Doubtful: method full, shots 1: misread" in section.paragraphs
+    with pytest.raises(UsageError, match="papers names 'lora'"):
+        cells(papers=[{**paper, "rows": [{"labels": {"method": "lora"}, "cells": [1, 2, 3]}]}])
+
+
 def test_missing_and_failed_runs_are_shown_as_such(tmp_path: Path) -> None:
     grid = cells(axes={**CONTENT["axes"], "shots": [1]})
     page = page_of(grid, {0: run(grid[0], 0.8, 0.4), 2: "no space is left"})
@@ -203,7 +312,7 @@ def test_missing_and_failed_runs_are_shown_as_such(tmp_path: Path) -> None:
 def test_cases_that_a_seed_cannot_score_are_left_out() -> None:
     grid = cells(axes={"method": ["full"], "seed": [0, 1]})
     first, second = (run(cell, 0.8, 0.4) for cell in grid)
-    first.rows[0] = replace(first.rows[0], dsc=math.nan)
+    first.rows[NATIVE][0] = replace(first.rows[NATIVE][0], dsc=math.nan)
     (row,) = page_of(grid, {0: first, 1: second}).rows
 
     assert row.numbers["liver"].dsc.n == 2
@@ -221,17 +330,17 @@ def test_jobs_run_in_other_processes() -> None:
 
 def test_a_base_is_known_by_its_file(tmp_path: Path) -> None:
     place, mine = Workspace(tmp_path, tmp_path, tmp_path), table()
-    absent = place.base(mine, "public")
+    absent = place.base(mine, BaseChoice("public"))
     (tmp_path / "public.pth").write_bytes(b"weights")
-    first = place.base(mine, "public")
+    first = place.base(mine, BaseChoice("public"))
     (tmp_path / "public.pth").write_bytes(b"other weights")
 
-    assert len({absent, first, place.base(mine, "public")}) == 3
+    assert len({absent, first, place.base(mine, BaseChoice("public"))}) == 3
 
 
 def test_a_dataset_is_known_by_the_hashes_of_its_files(tmp_path: Path) -> None:
     place, mine = Workspace(tmp_path, tmp_path, tmp_path), table()
-    before = place.base(mine, "ours")
+    before = place.base(mine, BaseChoice("ours"))
     folder = place.dataset(mine.datasets["sources"])
     folder.mkdir(parents=True)
 
@@ -239,7 +348,7 @@ def test_a_dataset_is_known_by_the_hashes_of_its_files(tmp_path: Path) -> None:
         cases = {"c1": {"image": "34", "labels": labels}}
         write_json(folder / "manifest.json", {"inputs": {spec: "12"}, "case_sha256": cases})
         os.utime(folder / "manifest.json", ns=(0, next(moments)))
-        return place.base(mine, "ours")
+        return place.base(mine, BaseChoice("ours"))
 
     moments = itertools.count()
     here = base_of("/a/spec.yaml", "56")
@@ -250,10 +359,10 @@ def test_a_dataset_is_known_by_the_hashes_of_its_files(tmp_path: Path) -> None:
 
 def test_a_base_is_known_by_its_plans(tmp_path: Path) -> None:
     place, mine = Workspace(tmp_path, tmp_path, tmp_path), table()
-    shipped = place.base(mine, "ours")
+    shipped = place.base(mine, BaseChoice("ours"))
     (tmp_path / "headneck_cpu").write_text("{}", encoding="utf-8")  # beside the table
 
-    assert place.base(mine, "ours") != shipped
+    assert place.base(mine, BaseChoice("ours")) != shipped
 
 
 def test_a_dataset_of_other_specs_is_not_taken(tmp_path: Path) -> None:
@@ -265,7 +374,7 @@ def test_a_dataset_of_other_specs_is_not_taken(tmp_path: Path) -> None:
     write_json(folder / "manifest.json", {"config": {"specs": ["/x/other.yaml"], "root": str(tmp_path)}})
 
     with pytest.raises(UsageError, match="assembled from other specs"):
-        Preparation(mine, place, "cpu").make([])
+        Preparation(mine, place, "cpu").make([], ["target"])
 
 
 def test_whatever_fails_a_run_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,8 +393,7 @@ def test_whatever_fails_a_run_leaves_the_others(tmp_path: Path, monkeypatch: pyt
         settings=cell.settings,
         cases=None,
         pool=None,
-        test=tmp_path / "test.txt",
-        test_cases=("t1",),
+        test=("t1",),
         scoring=table().scoring,
         device="cpu",
     )
@@ -316,11 +424,9 @@ TINY = {
             }
         }
     },
-    "dataset": "target",
-    "structures": ["liver", "stomach"],
-    "test": {"last": 2},
+    "targets": {"site": {"dataset": "target", "structures": ["liver", "stomach"], "test": {"last": 2}}},
     "settings": {"recipe.max_steps": 2, "recipe.feature_crops": 4},
-    "axes": {"method": ["full", "spatial_adapter"], "shots": [1, 4]},  # the pool has three cases
+    "axes": {"method": ["zero_shot", "full", "spatial_adapter"], "shots": [1, 4]},  # the pool has three cases
     "scoring": {"tile_step_size": 1.0},
     "baselines": ["full"],
 }
@@ -334,7 +440,7 @@ def test_a_table_from_phantoms_to_the_page(tmp_path: Path, capsys: pytest.Captur
 
     assert main(command) == 1  # four shots of three cases fail their cells alone
     first = json.loads(capsys.readouterr().out)
-    assert (first["cells"], first["done"], first["ran"], len(first["failures"])) == (4, 2, 2, 2)
+    assert (first["cells"], first["done"], first["ran"], len(first["failures"])) == (5, 3, 3, 2)
     page = (out / "tables" / "tiny" / "table.md").read_text(encoding="utf-8")
     assert "4 shots were asked for" in page
     assert "| spatial_adapter | 1 |" in page
@@ -342,8 +448,9 @@ def test_a_table_from_phantoms_to_the_page(tmp_path: Path, capsys: pytest.Captur
     file.write_text(yaml.safe_dump({**TINY, "title": "Again", "axes": {**TINY["axes"], "shots": [1, 2]}}))
     assert main(command) == 0
     second = json.loads(capsys.readouterr().out)
-    assert (second["done"], second["ran"]) == (4, 2)  # those with one shot are not run again
+    assert (second["done"], second["ran"]) == (5, 2)  # those with one shot are not run again
     numbers = read_csv(out / "tables" / "tiny" / "numbers.csv")
-    assert {(row["method"], row["shots"]) for row in numbers} == {
+    assert {(row["method"], row["shots"]) for row in numbers} == {("zero_shot", "0")} | {
         (method, shots) for method in ("full", "spatial_adapter") for shots in ("1", "2")
     }
+    assert {row["structures"] for row in numbers if row["method"] == "zero_shot"} == {"liver"}  # of two

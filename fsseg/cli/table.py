@@ -35,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="AXIS=LABEL",
         help="only cells with these labels; several of one axis are alternatives",
     )
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="NAME", help="only what these targets or structures need"
+    )
     add_device_option(parser)
     add_output_options(parser, dry_run=True)
 
@@ -42,9 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the stage."""
     from fsseg.config.base import validated
-    from fsseg.experiments.table import TableConfig, plan_table, run_table
+    from fsseg.experiments.open_table import TableConfig
+    from fsseg.experiments.table import plan_table, run_table
 
-    names = ("root", "out", "jobs", "device")
+    names = ("root", "out", "jobs", "only", "device")
     values = {name: getattr(arguments, name) for name in names}
     values |= {"table": find_file(arguments.table, TABLES), "where": _where(arguments.where)}
     config = validated(TableConfig, values, "the options")

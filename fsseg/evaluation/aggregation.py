@@ -19,6 +19,8 @@ RESAMPLES = 10_000
 LEVEL = 0.95
 BOOTSTRAP_SEED = 0
 
+Pair = tuple[str, str]  # case and structure
+
 
 @dataclass(frozen=True)
 class CaseRow:
@@ -87,6 +89,50 @@ def summarise(values: Iterable[float], seed: int = BOOTSTRAP_SEED, resamples: in
         n=len(kept),
         left_out=len(given) - len(kept),
     )
+
+
+def summarise_pairs(
+    values: Mapping[Pair, float],
+    weights: Mapping[str, float],
+    seed: int = BOOTSTRAP_SEED,
+    resamples: int = RESAMPLES,
+) -> Summary:
+    """Summarise the weighted mean over structures of their means over cases.
+
+    Cases are resampled with all their structures, so a case that is hard in all of them counts as one. Structures may
+    have different cases. A structure without a value is left out of the mean, and its weight with it.
+
+    Args:
+        values: (case, structure) -> value.
+        weights: structure -> weight; others are not looked at.
+        seed: of the resampling.
+        resamples: number of resampled means; 0 gives no interval.
+    """
+    cases, structures = sorted({case for case, _ in values}), list(weights)
+    table = np.array([[values.get((case, name), math.nan) for name in structures] for case in cases])
+    table = table.reshape(len(cases), len(structures))
+    table = table[~np.isnan(table).all(axis=1)]
+    share = np.array([weights[name] for name in structures])
+    each_case = np.array([_weighted_means(row[None], np.ones((1, 1)), share)[0] for row in table])
+    low = high = math.nan
+    if len(table) > 1 and resamples:
+        drawn = np.random.default_rng(seed).integers(len(table), size=(resamples, len(table)))
+        counts = np.stack([(drawn == index).sum(axis=1) for index in range(len(table))], axis=1)
+        tail = (1 - LEVEL) / 2
+        low, high = (float(x) for x in np.nanquantile(_weighted_means(table, counts, share), (tail, 1 - tail)))
+    mean = _weighted_means(table, np.ones((1, len(table))), share)[0] if len(table) else math.nan
+    undefined = sum(name in weights and math.isnan(value) for (_, name), value in values.items())
+    return Summary(float(mean), _sd(each_case), low, high, n=len(table), left_out=undefined)
+
+
+def _weighted_means(table: np.ndarray, counts: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Return for each row of counts (B, cases) the mean over structures of table (cases, structures)."""
+    known = ~np.isnan(table)
+    times = counts @ known
+    with np.errstate(invalid="ignore"):
+        means = (counts @ np.where(known, table, 0.0)) / times
+        weight = np.where(times > 0, share, 0.0)
+        return np.nansum(means * weight, axis=1) / weight.sum(axis=1)
 
 
 def bootstrap_interval(

@@ -10,7 +10,9 @@ from fsseg.config.manifest import MANIFEST_NAME
 from fsseg.config.run_folder import new_run_folder
 from fsseg.config.shipped_files import PLANS, SPECS
 from fsseg.demo.phantom_datasets import write_phantom_datasets
-from fsseg.experiments.table_file import ImportedBase, Phantoms, PretrainedBase, TableDataset, TableFile
+from fsseg.experiments.grid import BaseChoice
+from fsseg.experiments.table_file import TableFile
+from fsseg.experiments.table_sources import ImportedBase, Phantoms, PretrainedBase, TableDataset
 from fsseg.experiments.workspace import Workspace
 from fsseg.stages.assemble import AssembleConfig, run_assemble
 from fsseg.stages.import_checkpoint import ImportConfig, run_import
@@ -32,17 +34,17 @@ class Preparation:
     place: Workspace
     device: str
 
-    def missing(self, bases: Iterable[str]) -> list[str]:
+    def missing(self, bases: Iterable[BaseChoice]) -> list[str]:
         """Return the checkpoints that are not there, with the page where a person gets them."""
-        imported = [base for name in bases if (base := self.table.bases[name].imported)]
+        imported = dict.fromkeys(base for choice in bases if (base := self.table.bases[choice.name].imported))
         return [
             f"{self.place.checkpoint(base)} (get it from {base.page})"
             for base in imported
             if not self.place.checkpoint(base).is_file()
         ]
 
-    def make(self, bases: Iterable[str]) -> None:
-        """Make the dataset that is adapted to, and the bases.
+    def make(self, bases: Sequence[BaseChoice], datasets: Iterable[str]) -> None:
+        """Make the datasets that are adapted to, and the bases.
 
         Raises:
             UsageError: a checkpoint, a spec or plans are missing.
@@ -53,13 +55,14 @@ class Preparation:
             raise UsageError("Checkpoints are missing:\n" + "\n".join(f"  - {line}" for line in missing))
         if self.table.phantoms is not None:
             self._write_phantoms(self.table.phantoms)
-        self._assemble(self.table.datasets[self.table.dataset])
-        for name in bases:
-            base = self.table.bases[name]
+        for name in datasets:
+            self._assemble(self.table.datasets[name])
+        for choice in bases:
+            base = self.table.bases[choice.name]
             if base.pretrained is not None:
-                self._pretrain(name, base.pretrained)
+                self._pretrain(choice, base.pretrained.changed(choice.pretrain))
             elif base.imported is not None:
-                self._import(name, base.imported)
+                self._import(choice, base.imported)
 
     def _write_phantoms(self, wanted: Phantoms) -> None:
         root = self.place.root
@@ -98,10 +101,10 @@ class Preparation:
         require_known("spec", [name], written, "The table is made on phantoms, which have these.")
         return written[name]
 
-    def _pretrain(self, name: str, base: PretrainedBase) -> None:
+    def _pretrain(self, choice: BaseChoice, base: PretrainedBase) -> None:
         dataset = self.table.datasets[base.dataset]
         self._assemble(dataset)
-        out = self.place.base(self.table, name)  # only now is it known what the dataset holds
+        out = self.place.base(self.table, choice)  # only now is it known what the dataset holds
         if out.is_dir():
             return
         plans = self.place.found(base.plans, PLANS)
@@ -112,14 +115,16 @@ class Preparation:
                 dataset=str(dataset.id),
                 plans=plans.stem,
                 out=out,
-                settings=base.settings,
+                settings=base.all_settings(f"the pretraining of base {choice.name!r}"),
+                recipe=base.recipe,
+                fold=base.fold,
                 device=self.device,
                 resume=True,
             )
         )
 
-    def _import(self, name: str, base: ImportedBase) -> None:
-        out = self.place.base(self.table, name)
+    def _import(self, choice: BaseChoice, base: ImportedBase) -> None:
+        out = self.place.base(self.table, choice)
         if not out.is_dir():
             file = self.place.checkpoint(base)
             run_import(ImportConfig(file=file, out=out, family=base.family, stem=base.stem, device=self.device))

@@ -1,21 +1,24 @@
 """A table as Markdown, LaTeX, CSV and one HTML page; cells that are missing or failed say so."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
 from fsseg.config.csv_file import write_csv
 from fsseg.evaluation.aggregation import Summary
-from fsseg.experiments.grid import METHOD_AXIS
-from fsseg.experiments.results import METRICS, Group, Number, Row
+from fsseg.experiments.columns import Column
+from fsseg.experiments.grid import METHOD
+from fsseg.experiments.paper_rows import beside
+from fsseg.experiments.results import NATIVE, Number, Row
 from fsseg.experiments.table_file import TableFile
 from fsseg.reporting.html import Section, Table, write_report
 from fsseg.reporting.latex import latex_table
 from fsseg.reporting.tables import MISSING, count, markdown_table, mean_sd
 
 _DECIMALS = 3
+_METRICS = ("dsc", "nsd", "hd95_mm")
 
 
 @dataclass(frozen=True)
@@ -25,13 +28,13 @@ class Page:
     Attributes:
         table: the table file.
         command: the command that makes it.
-        groups: the columns.
+        columns: base -> the columns of its rows.
         rows: the rows.
     """
 
     table: TableFile
     command: str
-    groups: Sequence[Group]
+    columns: Mapping[str, Sequence[Column]]
     rows: Sequence[Row]
 
     def write(self, folder: Path) -> None:
@@ -47,7 +50,8 @@ class Page:
         """Return the parts of the page."""
         done, expected = sum(len(row.runs) for row in self.rows), sum(row.expected for row in self.rows)
         paragraphs = [self.table.about.strip(), f"{done} of {expected} runs are finished. Made by: {self.command}"]
-        parts = [Section("DSC", [*filter(None, paragraphs), _DSC_TEXT], [self._table(_dsc)])]
+        texts = [*filter(None, paragraphs), _DSC_TEXT, *self.table.differs]
+        parts = [*self._papers(), Section("DSC", texts, [self._table(_dsc)])]
         for baseline in self._baselines():
             text = f"Paired difference of the DSC to {baseline}: mean over cases [95 % bootstrap interval]."
             parts.append(Section(f"Against {baseline}", [text], [self._table(_minus(baseline))]))
@@ -56,12 +60,22 @@ class Page:
         failed = [f"{_name(row)}: {message}" for row in self.rows for message in row.failures]
         return [*parts, Section("Failed runs", failed)] if failed else parts
 
+    def _papers(self) -> list[Section]:
+        sections = []
+        for paper in self.table.papers:
+            found = beside(paper, self.rows)
+            own = f"{found.ours} of its {found.cells} cells are ours, too." if found.ours else _NONE_OURS
+            doubts = [f"Doubtful: {doubt}" for doubt in found.doubts]
+            sections.append(Section(f"Beside the paper: {paper.source}", [own, _BESIDE_TEXT, *doubts], [found.table]))
+        return sections
+
     def _table(self, cell: Callable[[Number], str]) -> Table:
         varied = self._varied()
-        header = [*varied, *(group.name for group in self.groups), "runs"]
+        names = list(dict.fromkeys(column.name for columns in self.columns.values() for column in columns))
+        header = [*varied, *names, "runs"]
         lines = []
         for row in self.rows:
-            numbers = [row.numbers.get(group.name) for group in self.groups]
+            numbers = [row.numbers.get(name) for name in names]
             cells = [MISSING if number is None else cell(number) for number in numbers]
             lines.append([*(row.labels[axis] for axis in varied), *cells, _runs(row)])
         return Table(header, lines)
@@ -74,11 +88,15 @@ class Page:
     def _varied(self) -> list[str]:
         """Return the axes that tell rows apart; the method always is one."""
         axes = list(self.rows[0].labels)
-        return [axis for axis in axes if axis == METHOD_AXIS or len({row.labels[axis] for row in self.rows}) > 1]
+        return [axis for axis in axes if axis == METHOD or len({row.labels[axis] for row in self.rows}) > 1]
 
     def _costs(self) -> Table:
         varied = self._varied()
-        lines = [[*(row.labels[axis] for axis in varied), *_cost(row)] for row in self.rows if row.runs]
+        lines = [
+            [*(row.labels[axis] for axis in varied), *_cost(row)]
+            for row in self.rows
+            if row.runs and row.runs[0].manifest
+        ]
         return Table([*varied, "trained parameters", "steps", "seconds", "peak memory [MiB]"], lines)
 
     def _surface_text(self) -> str:
@@ -122,15 +140,17 @@ class Page:
                 **run.cell.labels,
                 "case": line.case,
                 "structure": line.structure,
-                **{m: getattr(line, m) for m in METRICS},
+                **{m: getattr(line, m) for m in _METRICS},
             }
             for row in self.rows
             for run in row.runs
-            for line in run.rows
+            for line in run.rows[NATIVE]
         ]
 
 
 _DSC_TEXT = "DSC: mean over cases of values that are averaged over seeds first ± sd over seeds of the mean."
+_NONE_OURS = "None of its cells is ours yet."
+_BESIDE_TEXT = "Ours with its 95 % bootstrap interval over cases; the paper's cells are as printed, without a spread."
 _COST_TEXT = "Means over the runs of a row, on the machine that is named in their manifests."
 
 

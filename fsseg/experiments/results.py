@@ -3,23 +3,18 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
-from fsseg.evaluation.aggregation import (
-    CaseRow,
-    Summary,
-    mean_over_seeds,
-    paired_difference,
-    summarise,
-    summarise_seeds,
-)
+from fsseg.evaluation.aggregation import CaseRow, Pair, Summary, summarise_pairs
 from fsseg.evaluation.metrics_csv import read_case_rows
-from fsseg.experiments.grid import METHOD_AXIS, Cell
+from fsseg.experiments.columns import Column
+from fsseg.experiments.grid import METHOD, Cell
 from fsseg.experiments.workspace import RunFolder
 
-PerCase = dict[str, float]
-METRICS = ("dsc", "nsd", "hd95_mm")
+NATIVE = "native"
+Values = dict[Pair, float]
+RowKey = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -28,40 +23,29 @@ class Finished:
 
     Attributes:
         cell: the cell.
-        rows: of its metrics.csv.
-        manifest: of its adaptation.
+        rows: scoring protocol -> rows of its metrics.
+        manifest: of its adaptation; empty where nothing was adapted.
     """
 
     cell: Cell
-    rows: list[CaseRow]
+    rows: Mapping[str, Sequence[CaseRow]]
     manifest: dict[str, Any]
 
-    def per_case(self, structures: Sequence[str], metric: str) -> PerCase:
-        """Return case -> mean of a metric over structures; nan where none has a value."""
-        values: dict[str, list[float]] = {}
-        for row in self.rows:
-            if row.structure in structures:
-                values.setdefault(row.case, []).append(float(getattr(row, metric)))
-        return {case: _mean(found) for case, found in values.items()}
-
-
-@dataclass(frozen=True)
-class Group:
-    """A column of a table: a structure, or the mean of several."""
-
-    name: str
-    structures: tuple[str, ...]
+    def values(self, metric: str, protocol: str = NATIVE) -> Values:
+        """Return (case, structure) -> value."""
+        return {(row.case, row.structure): float(getattr(row, metric)) for row in self.rows.get(protocol, ())}
 
 
 @dataclass(frozen=True)
 class Number:
-    """What one row shows of one group.
+    """What one row shows in one column.
 
     Attributes:
         dsc: mean over cases, of values that are averaged over seeds first, with its 95 % interval.
         sd_over_seeds: of the mean; nan with one seed.
         nsd, hd95_mm: means over cases and seeds; nan where no case has a value.
         minus: baseline -> paired difference of the DSC.
+        protocols: other scoring protocol -> its DSC.
     """
 
     dsc: Summary
@@ -69,21 +53,28 @@ class Number:
     nsd: float
     hd95_mm: float
     minus: Mapping[str, Summary] = field(default_factory=dict)
+    protocols: Mapping[str, Summary] = field(default_factory=dict)
+
+    def of(self, protocol: str) -> Summary | None:
+        """Return the DSC by a scoring protocol."""
+        return self.dsc if protocol == NATIVE else self.protocols.get(protocol)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: the runs that differ in the seed alone.
+    """A row of a table: the runs that differ in the seed, the fold or the target alone.
 
     Attributes:
-        labels: axis -> label, without the seed.
+        labels: axis -> label, without seed and fold.
+        base: name of the base.
         runs: those that are finished.
         expected: how many there are to be.
         failures: messages of those that failed.
-        numbers: group -> its number; none without a finished run.
+        numbers: column -> its number; none where a structure of it has no finished run.
     """
 
     labels: Mapping[str, str]
+    base: str
     runs: tuple[Finished, ...]
     expected: int
     failures: tuple[str, ...]
@@ -92,77 +83,100 @@ class Row:
 
 def finished(cell: Cell, folder: RunFolder) -> Finished:
     """Read what a finished run has left."""
-    return Finished(cell, read_case_rows(folder.metrics), folder.manifest())
-
-
-def groups_of(structures: Sequence[str], known: Iterable[str]) -> list[Group]:
-    """Return the columns: each structure, and the mean of those that the bases know and of those that they do not."""
-    known = set(known)
-    parts = {"known": [n for n in structures if n in known], "novel": [n for n in structures if n not in known]}
-    columns = []
-    for kind, names in parts.items():
-        columns += [Group(name, (name,)) for name in names]
-        columns += [Group(f"mean of {kind}", tuple(names))] if len(names) > 1 else []
-    return columns
+    return Finished(cell, {NATIVE: read_case_rows(folder.metrics)}, folder.manifest())
 
 
 def rows_of(
-    cells: Sequence[Cell], runs: Mapping[int, Finished | str], groups: Sequence[Group], baselines: Sequence[str]
+    cells: Sequence[Cell],
+    runs: Mapping[int, Finished | str],
+    columns: Mapping[str, Sequence[Column]],
+    baselines: Sequence[str],
 ) -> list[Row]:
     """Return the rows in the order of the cells.
 
     Args:
         cells: of the table.
         runs: index of a cell -> its finished run, or the message of a failed one; none of a missing one.
-        groups: the columns.
+        columns: base -> the columns of its rows.
         baselines: labels of the method axis that others are compared to, at equal labels of the other axes.
     """
-    indices: dict[tuple[tuple[str, str], ...], list[int]] = {}
+    indices: dict[RowKey, list[int]] = {}
     for index, cell in enumerate(cells):
         indices.setdefault(cell.row, []).append(index)
     done = {row: [run for i in own if isinstance(run := runs.get(i), Finished)] for row, own in indices.items()}
     rows = []
     for row, own in indices.items():
         failures = tuple(run for i in own if isinstance(run := runs.get(i), str))
-        against = {name: done.get(_with_method(row, name), []) for name in baselines if dict(row)[METHOD_AXIS] != name}
-        numbers = {group.name: number for group in groups if (number := _number(done[row], group, against))}
-        rows.append(Row(dict(row), tuple(done[row]), len(own), failures, numbers))
+        base = cells[own[0]].base.name
+        against = {name: done.get(_with_method(row, name), []) for name in baselines if dict(row)[METHOD] != name}
+        numbers = {column.name: n for column in columns[base] if (n := _number(done[row], column, against))}
+        rows.append(Row(dict(row), base, tuple(done[row]), len(own), failures, numbers))
     return rows
 
 
-def _with_method(row: tuple[tuple[str, str], ...], method: str) -> tuple[tuple[str, str], ...]:
-    return tuple((axis, method if axis == METHOD_AXIS else label) for axis, label in row)
+def _with_method(row: RowKey, method: str) -> RowKey:
+    return tuple((axis, method if axis == METHOD else label) for axis, label in row)
 
 
-def _number(runs: Sequence[Finished], group: Group, against: Mapping[str, Sequence[Finished]]) -> Number | None:
-    per_seed = [run.per_case(group.structures, "dsc") for run in runs]
-    if not per_seed or not per_seed[0]:
+def _number(runs: Sequence[Finished], column: Column, against: Mapping[str, Sequence[Finished]]) -> Number | None:
+    values = _averaged(runs, column, "dsc")
+    if values is None:
         return None
-    seeds = summarise_seeds(per_seed)
+    differences = {name: _difference(runs, others, column) for name, others in against.items()}
+    names = sorted({name for run in runs for name in run.rows} - {NATIVE})
+    others = {name: _averaged(runs, column, "dsc", name) for name in names}
     return Number(
-        dsc=seeds.over_cases,
-        sd_over_seeds=seeds.sd_over_seeds,
-        nsd=_mean_of(runs, group, "nsd"),
-        hd95_mm=_mean_of(runs, group, "hd95_mm"),
-        minus={name: _difference(runs, others, group) for name, others in against.items() if others},
+        dsc=summarise_pairs(values, column.weights),
+        sd_over_seeds=_sd_over_seeds(runs, column),
+        nsd=_mean_of(runs, column, "nsd"),
+        hd95_mm=_mean_of(runs, column, "hd95_mm"),
+        minus={name: difference for name, difference in differences.items() if difference is not None},
+        protocols={name: summarise_pairs(found, column.weights) for name, found in others.items() if found},
     )
 
 
-def _difference(runs: Sequence[Finished], others: Sequence[Finished], group: Group) -> Summary:
-    """Return the paired difference of the DSC over the seeds that both have."""
-    both = {_seed(run) for run in runs} & {_seed(run) for run in others}
-    ours, theirs = (
-        [run.per_case(group.structures, "dsc") for run in some if _seed(run) in both] for some in (runs, others)
-    )
-    return paired_difference(mean_over_seeds(ours), mean_over_seeds(theirs)) if both else summarise(())
+def _averaged(runs: Sequence[Finished], column: Column, metric: str, protocol: str = NATIVE) -> Values | None:
+    """Return the values of a column, averaged over seeds; None while a structure of it has none."""
+    found: dict[Pair, list[float]] = {}
+    for run in runs:
+        for pair, value in run.values(metric, protocol).items():
+            if pair[1] in column.weights:
+                found.setdefault(pair, []).append(value)
+    if {structure for _, structure in found} != set(column.weights):
+        return None
+    return {pair: _mean(values) for pair, values in found.items()}
 
 
-def _seed(run: Finished) -> int:
-    return run.cell.settings.seed
+def _sd_over_seeds(runs: Sequence[Finished], column: Column) -> float:
+    """Return the sd over seeds of the mean; nan with one seed, or while seeds lack runs that others have."""
+    seeds = [_averaged(own, column, "dsc") for own in _by_replicate(runs).values()]
+    if len(seeds) < 2 or any(values is None or values.keys() != (seeds[0] or {}).keys() for values in seeds):
+        return math.nan
+    return stdev(summarise_pairs(values or {}, column.weights, resamples=0).mean for values in seeds)
 
 
-def _mean_of(runs: Sequence[Finished], group: Group, metric: str) -> float:
-    return _mean([value for run in runs for value in run.per_case(group.structures, metric).values()])
+def _difference(runs: Sequence[Finished], others: Sequence[Finished], column: Column) -> Summary | None:
+    """Return the paired difference of the DSC over the seeds and cases that both have."""
+    ours, theirs = _by_replicate(runs), _by_replicate(others)
+    both = ours.keys() & theirs.keys() or (ours.keys() if len(theirs) == 1 else set())
+    only = next(iter(theirs.values()), [])
+    a = _averaged([run for key in both for run in ours[key]], column, "dsc")
+    b = _averaged([run for key in both for run in theirs.get(key, ())] or only, column, "dsc")
+    if a is None or b is None:
+        return None
+    return summarise_pairs({pair: a[pair] - b[pair] for pair in sorted(a.keys() & b.keys())}, column.weights)
+
+
+def _by_replicate(runs: Iterable[Finished]) -> dict[tuple[str, ...], list[Finished]]:
+    found: dict[tuple[str, ...], list[Finished]] = {}
+    for run in runs:
+        found.setdefault(run.cell.replicate, []).append(run)
+    return found
+
+
+def _mean_of(runs: Sequence[Finished], column: Column, metric: str) -> float:
+    values = _averaged(runs, column, metric)
+    return summarise_pairs(values or {}, column.weights, resamples=0).mean
 
 
 def _mean(values: Sequence[float]) -> float:

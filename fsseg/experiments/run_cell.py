@@ -6,6 +6,10 @@ from pathlib import Path
 
 from fsseg.config.adaptation import AdaptationSettings
 from fsseg.config.errors import FssegError
+from fsseg.config.json_files import read_json
+from fsseg.data.structures import structures_of_dataset_json
+from fsseg.evaluation.metrics_csv import write_case_rows
+from fsseg.experiments.cell_settings import ZERO_SHOT
 from fsseg.experiments.table_file import Scoring
 from fsseg.experiments.workspace import RunFolder
 from fsseg.methods.adapter_file import ADAPTER_NAME
@@ -26,9 +30,8 @@ class CellJob:
         dataset: folder of the raw dataset.
         settings: of the adaptation.
         cases: support cases by name; None draws them.
-        pool: file with the cases to draw from; None for all but the test cases.
-        test: file with the test cases.
-        test_cases: these cases.
+        pool: cases to draw from; None for all but the test cases.
+        test: cases that are scored.
         scoring: how it is scored.
         device: where it runs.
     """
@@ -40,11 +43,15 @@ class CellJob:
     dataset: Path
     settings: AdaptationSettings
     cases: tuple[str, ...] | None
-    pool: Path | None
-    test: Path
-    test_cases: tuple[str, ...]
+    pool: tuple[str, ...] | None
+    test: tuple[str, ...]
     scoring: Scoring
     device: str
+
+    @property
+    def is_zero_shot(self) -> bool:
+        """Whether the base is scored as it is."""
+        return self.settings.method == ZERO_SHOT
 
 
 def run_cell(job: CellJob) -> str:
@@ -54,14 +61,26 @@ def run_cell(job: CellJob) -> str:
         left.unlink(missing_ok=True)
     try:
         with nnunet_folders(raw=job.raw, preprocessed=job.preprocessed):
-            _adapt(job)
-            _predict(job)
-            _score(job)
+            _run(job)
     except FssegError as error:
         return _failed(job, str(error), str(error))
     except Exception as error:  # noqa: BLE001 - such as no memory left: the others go on, and the traceback is kept
         return _failed(job, f"{type(error).__name__}: {error}", traceback.format_exc())
     return ""
+
+
+def _run(job: CellJob) -> None:
+    structures = job.settings.structures
+    if job.is_zero_shot:
+        names = structures_of_dataset_json(read_json(job.base / "dataset.json"), job.base).names
+        structures = tuple(name for name in structures if name in names)
+        if not structures:
+            write_case_rows(job.folder.metrics, [])
+            return
+    else:
+        _adapt(job)
+    _predict(job)
+    _score(job, structures)
 
 
 def _failed(job: CellJob, message: str, details: str) -> str:
@@ -90,7 +109,8 @@ def _adapt(job: CellJob) -> None:
 def _predict(job: CellJob) -> None:
     if job.folder.predictions.is_dir():
         return
-    run, adapter = job.folder.adaptation, job.folder.adaptation / ADAPTER_NAME
+    run = job.base if job.is_zero_shot else job.folder.adaptation
+    adapter = job.folder.adaptation / ADAPTER_NAME
     merged = (run / "dataset.json").is_file()
     run_predict(
         PredictConfig(
@@ -99,7 +119,7 @@ def _predict(job: CellJob) -> None:
             adapters=() if merged else (adapter,),
             input=job.dataset / "imagesTr",
             output=job.folder.predictions,
-            cases=job.test_cases,
+            cases=job.test,
             tile_step_size=job.scoring.tile_step_size,
             mirroring=job.scoring.mirroring,
             device=job.device,
@@ -107,14 +127,14 @@ def _predict(job: CellJob) -> None:
     )
 
 
-def _score(job: CellJob) -> None:
+def _score(job: CellJob, structures: tuple[str, ...]) -> None:
     run_evaluate(
         EvaluateConfig(
             prediction=job.folder.predictions,
             reference=job.dataset / "labelsTr",
             out=job.folder.metrics,
-            structures=job.settings.structures,
-            cases=job.test_cases,
+            structures=structures,
+            cases=job.test,
             tolerance_mm=job.scoring.tolerance_mm,
         )
     )

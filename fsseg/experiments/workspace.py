@@ -10,11 +10,14 @@ from typing import Any
 from fsseg.config.json_files import read_json
 from fsseg.config.manifest import MANIFEST_NAME, sha256_of_file
 from fsseg.config.shipped_files import PLANS, Shipped, find_file
-from fsseg.experiments.grid import Cell
-from fsseg.experiments.table_file import Base, ImportedBase, TableDataset, TableFile
+from fsseg.experiments.grid import BaseChoice, Cell
+from fsseg.experiments.table_file import TableFile
+from fsseg.experiments.table_sources import ImportedBase, TableDataset
 
 _KEY_LETTERS = 16
 _OF_THE_RUN = "run"
+
+Facts = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -86,31 +89,38 @@ class Workspace:
         """Return the folder of an assembled dataset."""
         return self.raw / f"Dataset{dataset.id:03d}_{dataset.name}"
 
-    def base(self, table: TableFile, name: str) -> Path:
+    def base(self, table: TableFile, choice: BaseChoice) -> Path:
         """Return the model folder of a base, which is named by what decides it."""
-        return self.out / "bases" / f"{name}_{_key(self._base_facts(table, table.bases[name]))}"
+        return self.out / "bases" / f"{choice.name}_{_key(self._base_facts(table, choice))}"
 
     def run(self, table: TableFile, cell: Cell) -> RunFolder:
         """Return the folder of a cell's run: cells with equal facts share it, whatever their table."""
         return RunFolder(self.out / "runs" / _key(self._run_facts(table, cell)))
 
-    def _run_facts(self, table: TableFile, cell: Cell) -> dict[str, Any]:
+    def _run_facts(self, table: TableFile, cell: Cell) -> Facts:
+        target = table.targets[cell.target]
+        pool = target.pool and [*target.named(target.pool.names or ()), target.pool.first, target.pool.last]
+        test = [*target.named(target.test.names or ()), target.test.first, target.test.last]
         return {
-            "base": self._base_facts(table, table.bases[cell.base]),
-            "dataset": self._dataset_facts(table.datasets[table.dataset]),
-            "settings": cell.settings.model_dump(mode="json"),
+            "base": self._base_facts(table, cell.base),
+            "dataset": self._dataset_facts(table.datasets[target.dataset]),
+            "settings": cell.settings.model_dump(mode="json", exclude_none=True),
             "cases": cell.cases,
-            "pool": None if table.pool is None else table.pool.model_dump(),
-            "test": table.test.model_dump(),
-            "scoring": table.scoring.model_dump(),
+            "pool": pool,
+            "test": test,
+            "scoring": table.scoring.model_dump(exclude_none=True),
         }
 
-    def _base_facts(self, table: TableFile, base: Base) -> dict[str, Any]:
+    def _base_facts(self, table: TableFile, choice: BaseChoice) -> Facts:
+        base = table.bases[choice.name]
         if base.pretrained is not None:
+            changed = base.pretrained.changed(choice.pretrain)
             return {
-                **base.pretrained.model_dump(mode="json", exclude={"dataset"}),
-                "plans_sha256": _hash_of(self.found(base.pretrained.plans, PLANS)),
-                "dataset": self._dataset_facts(table.datasets[base.pretrained.dataset]),
+                "settings": changed.all_settings(choice.name).model_dump(mode="json", exclude_none=True),
+                "fold": changed.fold,
+                "plans": changed.plans,
+                "plans_sha256": _hash_of(self.found(changed.plans, PLANS)),
+                "dataset": self._dataset_facts(table.datasets[changed.dataset]),
             }
         assert base.imported is not None
         file = self.checkpoint(base.imported)
@@ -126,7 +136,7 @@ class Workspace:
         beside = self.beside / word
         return beside if beside.is_file() else find_file(word, kind)
 
-    def _dataset_facts(self, dataset: TableDataset) -> dict[str, Any]:
+    def _dataset_facts(self, dataset: TableDataset) -> Facts:
         """Return what an assembled dataset is: its sources' hashes; before it is assembled, what it is to be."""
         manifest = self.dataset(dataset) / MANIFEST_NAME
         if not manifest.is_file():
@@ -150,5 +160,5 @@ def _sources(manifest: Path, _changed_ns: int) -> str:
     return _key({"specs": sorted(content["inputs"].values()), "cases": content["case_sha256"]})
 
 
-def _key(facts: dict[str, Any]) -> str:
+def _key(facts: Facts) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_KEY_LETTERS]

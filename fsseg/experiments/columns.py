@@ -1,0 +1,53 @@
+"""The columns of a table: structures, or weighted means of them; known or novel by the head of each base."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fsseg.experiments.grid import used_targets
+from fsseg.experiments.table_file import TableFile
+from fsseg.experiments.table_paper import PRINTED_MEAN
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column.
+
+    Attributes:
+        name: its heading.
+        weights: structure -> its share of the mean; the shares add up to 1.
+    """
+
+    name: str
+    weights: Mapping[str, float] = field(hash=False)
+
+
+def columns_of(table: TableFile, known: Collection[str]) -> list[Column]:
+    """Return the columns for a base whose head has the names `known`.
+
+    A table that names its columns has these and their mean. Another has every structure, the mean of those that the
+    base knows and the mean of those that it does not.
+    """
+    if table.columns:
+        named = [mean_column(name, structures) for name, structures in table.columns.items()]
+        return [*named, _mean_of(named)] if len(named) > 1 else named
+    structures = [name for target in used_targets(table) for name in table.targets[target].structures]
+    structures = list(dict.fromkeys(structures))
+    parts = {"known": [n for n in structures if n in known], "novel": [n for n in structures if n not in known]}
+    columns = []
+    for kind, names in parts.items():
+        columns += [mean_column(name, [name]) for name in names]
+        columns += [mean_column(f"mean of {kind}", names)] if len(names) > 1 else []
+    return columns
+
+
+def mean_column(name: str, structures: Sequence[str]) -> Column:
+    """Return a column of the mean of structures."""
+    return Column(name, {structure: 1 / len(structures) for structure in structures})
+
+
+def _mean_of(columns: Sequence[Column]) -> Column:
+    weights: dict[str, float] = {}
+    for column in columns:
+        for structure, weight in column.weights.items():
+            weights[structure] = weights.get(structure, 0.0) + weight / len(columns)
+    return Column(PRINTED_MEAN, weights)
