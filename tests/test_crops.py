@@ -1,12 +1,15 @@
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fsseg.data.body import body_mask, cut_to_body
 from fsseg.data.crops import CropPlan, CropSampler
 from fsseg.data.structures import CaseAnnotation, Structures
 from fsseg.data.volumes import MAX_LOCATIONS, Volume, annotation_zones, foreground_locations
+from fsseg.data.voxel_crops import VoxelCropSampler
 from fsseg.nnunet.augmentation import crop_size_for, training_augmentation
 from fsseg.training.seeding import seeded
 
@@ -264,3 +267,64 @@ def test_flat_patches_are_turned_within_their_slices_as_nnunet_does() -> None:
             _, turned = augment(np.zeros((1, *labels.shape[1:]), np.float32), labels)
         slices = np.flatnonzero((turned[0].numpy() == 1).any(axis=(1, 2)))
         assert slices.tolist() == [3]
+
+
+def in_air(air: float = -2.0) -> Volume:
+    """A case whose image is air but for a box around the liver."""
+    case = volume()
+    image = np.full_like(case.image, air)
+    image[:, 3:20, 4:26, 5:30] = case.image[:, 3:20, 4:26, 5:30] + 10
+    return replace(case, image=image)
+
+
+def test_voxels_are_drawn_by_size_or_from_the_background_of_the_body() -> None:
+    """As MONAI's RandCropByPosNegLabel with an image threshold: large structures come more often, air never."""
+    case, share, count = in_air(), 0.5, 4000
+    drawn_from = VoxelCropSampler(
+        [case],
+        (1, 1, 1),  # the corner is the voxel itself
+        crop_size=(1, 1, 1),
+        foreground_probability=share,
+        jitter=0,
+        structures={"liver": (1,), "tumour": (2,), "spleen": (3,)},
+        lower_ends=[-2.0, None],
+    )
+    drawn = plans(drawn_from, count)
+    by_structure = Counter(plan.structure for plan in drawn)
+    assert by_structure[None] == pytest.approx(count * (1 - share), abs=5 * (count / 4) ** 0.5)
+    assert by_structure["tumour"] < 20 < by_structure["liver"]  # one voxel of thousands
+    elsewhere = np.array([plan.corner for plan in drawn if plan.structure is None])
+    assert (case.labels[0][tuple(elsewhere.T)] == 0).all()
+    assert body_mask(case, [-2.0, None])[tuple(elsewhere.T)].all()
+    assert len(np.unique(elsewhere, axis=0)) > count / 4
+
+
+def test_a_rare_background_is_found() -> None:
+    case = volume()
+    case.labels[:] = 1
+    case.labels[0, 3, 4, 5] = 0
+    drawn_from = VoxelCropSampler(
+        [case],
+        (1, 1, 1),
+        crop_size=(1, 1, 1),
+        foreground_probability=0.0,
+        jitter=0,
+        structures={"liver": (1, 2)},
+        lower_ends=[-9.0, -9.0],
+    )
+    assert {plan.corner for plan in plans(drawn_from, 5)} == {(3, 4, 5)}
+
+
+def test_a_case_cut_to_its_body_shows_the_same_voxels() -> None:
+    case = in_air()
+    case.locations["far"] = np.array([[0, 0, 0]])  # outside
+    cut = cut_to_body(replace(case, zones=np.arange(SHAPE[0])), [-2.0, -2.0])
+    assert cut.shape == (17, 22, 25)
+    np.testing.assert_array_equal(cut.image, case.image[:, 3:20, 4:26, 5:30])
+    np.testing.assert_array_equal(cut.labels, case.labels[:, 3:20, 4:26, 5:30])
+    assert cut.zones.tolist() == list(range(3, 20))
+    assert set(cut.locations) == {"liver", "tumour"}
+    for name, voxels in cut.locations.items():
+        np.testing.assert_array_equal(np.add(voxels, (3, 4, 5)), case.locations[name])
+    empty = replace(case, image=np.zeros_like(case.image))
+    assert cut_to_body(empty, [None, None]) is empty

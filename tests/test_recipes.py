@@ -4,6 +4,7 @@ import gc
 import math
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from fsseg.adaptation.training import train
 from fsseg.config.errors import UsageError
 from fsseg.config.published_recipes import named_recipe
 from fsseg.config.recipes import Family, Recipe
+from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.methods.contract import DecoderChoice
 from fsseg.methods.registry import METHODS, create_method, method_class
@@ -110,9 +112,12 @@ ACTS: dict[str, tuple[str, DecoderChoice, dict[str, Any], Any]] = {
     "batch_size": ("bitfit", "frozen", {}, 1),
     "foreground_probability": ("bitfit", "frozen", {}, 0.0),
     "crop_jitter": ("bitfit", "frozen", {}, 0.0),
+    "crop_centres": ("bitfit", "frozen", {"foreground_probability": 0.0}, "voxels"),
+    "cut_to_body": ("bitfit", "frozen", {"foreground_probability": 0.0}, True),
     "crops_per_volume": ("bitfit", "frozen", {}, 2),
     "augmentation": ("bitfit", "frozen", {}, "intensity_shift"),
     "mirroring": ("from_scratch", "tuned", {}, False),  # the base has sides, and so no flips
+    "gradient_clip_norm": ("bitfit", "frozen", {}, 1e-3),
     "schedule": ("bitfit", "frozen", {}, "cosine"),
     "new_head_rows": ("bitfit", "frozen", {}, "random"),
     "max_steps": ("bitfit", "frozen", {}, 3),
@@ -124,11 +129,23 @@ ACTS: dict[str, tuple[str, DecoderChoice, dict[str, Any], Any]] = {
     "plateau_improvement": ("linear_probe", "frozen", AT_ONCE, 1e-9),
     "plateau_relative": ("linear_probe", "frozen", AT_ONCE, False),
     "precision": ("bitfit", "frozen", {}, "bfloat16"),
+    "fresh_crops": ("linear_probe", "frozen", SAME_CROPS, True),
     "feature_crops": ("linear_probe", "frozen", {}, 3),
     "feature_cache_gib": ("linear_probe", "frozen", {"max_steps": 8}, 9.5e-4),  # 10 to 13 crops, of 16
 }
 FAMILIES = {method_class(name).family: name for name in reversed(METHODS) if not method_class(name).training_free}
 Train = Callable[..., tuple[list[float], dict[str, Tensor]]]
+
+
+def in_air(volume: Volume, voxels: int = 8) -> Volume:
+    """Return a case with air in front of the body."""
+    margin = ((0, 0), (0, 0), (voxels, 0), (0, 0))
+    return replace(
+        volume,
+        image=np.pad(volume.image, margin, constant_values=volume.image.min()),
+        labels=np.pad(volume.labels, margin),
+        locations={name: np.add(found, (0, voxels, 0)) for name, found in volume.locations.items()},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +154,8 @@ def trained(lab: Lab) -> Train:
     base, dataset = ModelFolder.read(lab.base), read_raw_dataset(lab.target)
     target = make_target(LabelledDataset.of(dataset), (NOVEL,), base.head_rows())
     cases = [lab.case(0), lab.case(1)]
-    volumes = support_volumes(dataset, target, cases, CasePreprocessor(base, cache=None))
+    found = support_volumes(dataset, target, cases, CasePreprocessor(base, cache=None))
+    volumes = [in_air(volume) for volume in found]
 
     def run(method: str, decoder: DecoderChoice, **settings: Any) -> tuple[list[float], dict[str, Tensor]]:
         used = Recipe(**{"max_steps": 4, "batch_size": 2, **settings})
@@ -230,12 +248,34 @@ def test_settings_without_effect_are_said(
 
 def test_a_pool_of_a_published_recipe_has_as_many_crops_of_every_case(lab: Lab, tmp_path: Path) -> None:
     """Six crops of each of two cases make a round; none may be missing because the pool ends in the middle of one."""
-    options = ("--recipe", "fseft", "--set", "recipe.max_steps=3", "recipe.feature_crops=13")
+    options = (
+        "--recipe",
+        "fseft",
+        "--set",
+        "recipe.max_steps=3",
+        "recipe.feature_crops=13",
+        "recipe.fresh_crops=false",
+    )
     manifest = succeed(*lab.adapt_words(tmp_path / "run", *options, method="linear_probe"))
     assert manifest["feature_cache"]["crops"] == min(24, 3 * 6)
     options = ("--recipe", "fseft", "--set", "recipe.feature_crops=13")
     manifest = succeed(*lab.adapt_words(tmp_path / "solved", *options, method="prototype"))
     assert manifest["feature_cache"]["crops"] == 24
+
+
+def test_fresh_crops_go_on_where_a_pool_begins_again(trained: Train) -> None:
+    pooled, fresh = (
+        trained("linear_probe", "frozen", batch_size=2, feature_crops=4, fresh_crops=fresh)[0]
+        for fresh in (False, True)
+    )
+    assert fresh[:2] == pytest.approx(pooled[:2], rel=1e-4)
+    assert fresh[2:] != pytest.approx(pooled[2:], rel=1e-4)
+
+
+def test_feature_settings_that_fresh_crops_do_not_use_are_said(lab: Lab, tmp_path: Path) -> None:
+    options = ("--recipe", "fseft", "--set", "recipe.feature_crops=13", "--dry-run")
+    notes = succeed(*lab.adapt_words(tmp_path / "run", *options, method="linear_probe"))["notes"]
+    assert "Without effect here: recipe.feature_crops." in notes
 
 
 def test_cached_features_of_a_network_that_normalises_by_the_batch_are_said_to_differ() -> None:

@@ -218,6 +218,15 @@ def test_gradient_norm_is_clipped(scaled: bool) -> None:
     assert moved.norm().item() == pytest.approx(0.1 * CLIP_NORM, rel=1e-5)
 
 
+def test_gradients_need_not_be_clipped() -> None:
+    layer = nn.Linear(3, 1)
+    before = layer.weight.detach().clone()
+    optimizer = torch.optim.SGD(layer.parameters(), 0.1)
+    unclipped = Optimisation(optimizer, list(layer.parameters()), CPU, "float32", clip_norm=None)
+    optimisation_step(unclipped, loss_of(layer, 1e6))
+    assert (layer.weight - before).norm() > 1000 * CLIP_NORM
+
+
 def test_before_step_sees_unscaled_gradients_and_its_change_is_used() -> None:
     layer, optimizer = linear()
     reference, _ = linear()

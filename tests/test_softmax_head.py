@@ -13,7 +13,7 @@ from tiers import rest_full
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fsseg.models.heads import BACKGROUND, replace_heads, row_sources
+from fsseg.models.heads import BACKGROUND, RANDOM, RANDOM_BACKGROUND, replace_heads, row_sources
 from fsseg.models.parts import parts_of
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.prediction.load_adapted import load_adapted
@@ -105,6 +105,30 @@ def test_softmax_starts_as_the_sigmoid_of_each_row(lab: Lab) -> None:
         replace_heads(network, [BACKGROUND, 0])
         after = network(image)
     assert torch.allclose(after.softmax(1)[:, 1], before.sigmoid(), atol=1e-6)
+
+
+def test_background_starts_at_random_only_where_the_recipe_and_the_base_leave_it_open(lab: Lab) -> None:
+    """Xavier-uniform beside rows of the base, as FSEFT takes it; as any new convolution where all rows are new."""
+    sources = {
+        "base": row_sources([2, None], [RANDOM, RANDOM], base="sigmoid", activation="softmax"),
+        "new": row_sources([None, None], [RANDOM, RANDOM], base="sigmoid", activation="softmax"),
+        "kept": row_sources([2, None], [RANDOM, RANDOM], base="softmax", activation="softmax"),
+        "prior": row_sources([2, None], [0.1, 0.1], base="sigmoid", activation="softmax"),
+    }
+    assert {name: rows[0] for name, (rows, _) in sources.items()} == {
+        "base": RANDOM_BACKGROUND,
+        "new": RANDOM,
+        "kept": 0,
+        "prior": BACKGROUND,
+    }
+    network = ModelFolder.read(lab.base).build_network()
+    replace_heads(network, [RANDOM_BACKGROUND, 0])
+    head = parts_of(network).head
+    assert isinstance(head, nn.Conv3d)
+    bound = (6 / (head.in_channels + 1)) ** 0.5
+    assert bound / 2 < head.weight[0].abs().max() <= bound
+    assert head.bias is not None
+    assert head.bias[0] == 0
 
 
 # From the command line

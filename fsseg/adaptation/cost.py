@@ -85,7 +85,7 @@ def expected_demand(start: Start, cases: int) -> Demand:
     start.network.network.eval()
     each = max((np.asarray(v.image).nbytes + np.asarray(v.labels).nbytes) / MIB for v in volumes)
     host = peak_memory_mib()["host"] + (cases - len(volumes)) * each
-    if job.method.reads_features_only:
+    if job.pools_features:
         host += 1024 * job.recipe.feature_cache_gib if job.device.type == "cuda" else 0
     on_device = job.device.type == "cuda"
     return Demand(
@@ -156,7 +156,7 @@ def _planned(start: Start) -> PlannedStep:
         channels=len(job.base.channel_names),
         patch=job.patch_size,
         # Where features alone are read, the network runs once over a crop, without a backward pass.
-        batch=1 if job.method.reads_features_only else job.batch_size,
+        batch=1 if job.pools_features else job.batch_size,
         device=job.device,
         precision=job.recipe.precision,
         checkpointed=job.recipe.checkpoint_activations,

@@ -60,6 +60,12 @@ class Job:
         """Crops a step: the recipe's, or else those of the base's plans."""
         return self.recipe.batch_size or self.base.configuration_manager().batch_size
 
+    @property
+    def pools_features(self) -> bool:
+        """Whether the features of a fixed pool of crops are computed once."""
+        fresh = self.recipe.fresh_crops and not self.method.training_free
+        return self.method.reads_features_only and not fresh
+
     @cached_property
     def flips(self) -> Flips:
         """Flips in training and prediction, and why; `UsageError` where the recipe asks for what there cannot be."""

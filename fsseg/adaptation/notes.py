@@ -16,7 +16,8 @@ from fsseg.nnunet.normalization import ranges_beyond_unit
 def start_notes(start: Start) -> list[str]:
     """Return what the report is to say, of the method on this network first."""
     job, adapted = start.job, start.network
-    of_settings = [*unused_settings_notes(adapted, job.recipe), *batch_statistics_notes(adapted)]
+    of_settings = unused_settings_notes(adapted, job.recipe)
+    of_settings += batch_statistics_notes(adapted) if job.pools_features else []
     of_job = [*_head_notes(job), *_background_notes(job), *_integer_notes(job), *_recipe_notes(job.base, job.recipe)]
     random = trained_random_notes(job.base, adapted)
     return [*adapted.notes, *of_settings, job.flips.reason, *of_job, *random]

@@ -1,7 +1,7 @@
 """One training of an adapted network on its support cases, by the recipe."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -9,15 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from fsseg.adaptation.crops import crops_of, volumes_to_crop
 from fsseg.adaptation.job import Job
 from fsseg.adaptation.start import Start
 from fsseg.config.recipes import Activation, Recipe
-from fsseg.data.crops import CropSampler
-from fsseg.data.volumes import Volume
 from fsseg.models.parts import parts_of
-from fsseg.nnunet.augmentation import crop_size_for, intensity_shift, training_augmentation
 from fsseg.training.cost import BatchClock
-from fsseg.training.crop_batches import Crops, batches
+from fsseg.training.crop_batches import batches
 from fsseg.training.feature_cache import cache_features
 from fsseg.training.feature_store import FeatureStore
 from fsseg.training.fit import FitResult, fit, fit_closed_form
@@ -47,7 +45,8 @@ def train(
 ) -> FitResult:
     """Train a network on its volumes by the job's recipe, or resume from a checkpoint.
 
-    A method that reads the last features only is trained, or fitted, on the features of a fixed pool of crops.
+    A method that reads the last features only is trained, or fitted, on the features of a fixed pool of crops, unless
+    the recipe wants fresh ones.
 
     Args:
         start: job, network and volumes; the network is changed in place.
@@ -58,9 +57,9 @@ def train(
         features: folder of features on disk, which are shared with other trainings; None keeps none.
     """
     job = replace(start.job, recipe=start.job.recipe.for_cases(len(start.volumes)))
-    start = replace(start, job=job)
+    start = replace(start, job=job, volumes=volumes_to_crop(job, start.volumes))
     watch = Watch(label, checkpoint, on_step)
-    if job.method.reads_features_only:
+    if job.pools_features:
         return _on_features(start, watch, clock, features)
     return _on_crops(start, watch, clock)
 
@@ -70,7 +69,7 @@ def _on_crops(start: Start, watch: Watch, clock: BatchClock | None) -> FitResult
     job, size = start.job, start.job.batch_size
 
     def crops_from(step: int) -> Iterable[dict[str, Tensor]]:
-        left = _crops(job, start.volumes, job.recipe.max_steps * size, first=step * size)
+        left = crops_of(job, start.volumes, job.recipe.max_steps * size, first=step * size)
         return batches(left, size, 0, pin_memory=job.device.type == "cuda")
 
     return _fit(start, start.network.network, _timed(crops_from, clock), watch)
@@ -84,7 +83,7 @@ def _on_features(start: Start, watch: Watch, clock: BatchClock | None, features:
     count = count if job.method.training_free else min(count, recipe.max_steps * size)
     pool = cache_features(
         network,
-        _crops(job, start.volumes, count),
+        crops_of(job, start.volumes, count),
         gib=recipe.feature_cache_gib,
         device=job.device,
         precision=recipe.precision,
@@ -122,21 +121,6 @@ def _pool_size(recipe: Recipe, cases: int) -> int:
     return math.ceil(recipe.feature_crops / crops_per_turn) * crops_per_turn
 
 
-def _crops(job: Job, volumes: Sequence[Volume], last: int, first: int = 0) -> Crops:
-    recipe, patch = job.recipe, job.patch_size
-    rotated = recipe.augmentation == "nnunet"  # a rotated patch is cut from a larger crop
-    sampler = CropSampler(
-        volumes,
-        patch,
-        crop_size=crop_size_for(patch) if rotated else patch,
-        foreground_probability=recipe.foreground_probability,
-        jitter=recipe.crop_jitter,
-    )
-    augmentation = training_augmentation(patch, job.flips.axes) if rotated else intensity_shift(patch)
-    turns = recipe.crops_per_volume
-    return Crops(sampler, augmentation, first=first, count=last - first, seed=job.seed, crops_per_volume=turns)
-
-
 def _table(job: Job) -> TargetTable:
     members = torch.from_numpy(job.target.structures.table())
     return TargetTable(members, background=job.recipe.activation == "softmax")
@@ -152,6 +136,7 @@ def _fit(start: Start, forward: nn.Module, batches_from: BatchesFrom, watch: Wat
         device=job.device,
         precision=recipe.precision,
         seed=job.seed,
+        clip_norm=recipe.gradient_clip_norm,
         checkpoint_activations=recipe.checkpoint_activations,
     )
     return fit(start.network, Inputs(forward, batches_from, _table(job)), plan, watch)

@@ -7,6 +7,8 @@ _USED_WITHOUT_TRAINING = (
     "activation",
     "foreground_probability",
     "crop_jitter",
+    "crop_centres",
+    "cut_to_body",
     "crops_per_volume",
     "augmentation",
     "mirroring",
@@ -28,7 +30,9 @@ def _unused_fields(adapted: AdaptedNetwork, recipe: Recipe) -> list[str]:
     if method.training_free:
         return [name for name in Recipe.model_fields if name not in _USED_WITHOUT_TRAINING]
     own = recipe.learning_rates.get(method.family)  # one rate for all, as published recipes have it, is no mistake
-    unused = ["checkpoint_activations"] if method.reads_features_only else ["feature_crops", "feature_cache_gib"]
+    unused = ["checkpoint_activations"] if method.reads_features_only else []
+    if recipe.fresh_crops or not method.reads_features_only:
+        unused += ["feature_crops", "feature_cache_gib"]
     if (not adapted.tunes_decoder_besides or method.family == "decoder") and recipe.decoder_learning_rate != own:
         unused.append("decoder_learning_rate")
     if recipe.augmentation != "nnunet":

@@ -10,12 +10,13 @@ quarter, and nothing is mirrored.
 The activation is the sigmoid, as theirs is for one structure at a time. On FLARE22 they take a softmax over nine organs
 and background, which is `recipe.activation=softmax`.
 
-Seven things differ: the background row of a softmax starts at zero, as in a sigmoid, and not at random; crops that are
-not centred on foreground are drawn anywhere, not only on background; of several structures each is drawn equally often
-for a crop, not by its size; methods that read the last features only go through a fixed pool of crops (`feature_crops`,
-as many of each case) instead of fresh ones; gradients are clipped at a norm of 12, as nnU-Net does; intensities are
-clipped before an image is resampled, and not after; and images are cropped to what is not 0, and not to what is above
--175 HU, so that crops drawn anywhere may show air.
+Crops are drawn as MONAI's RandCropByPosNegLabel draws them with an image threshold, inside the box of what is above
+-175 HU: of several structures each by its size, and the others centred on background voxels above -175 HU. Methods that
+read the last features only see fresh crops, too. Gradients are not clipped. The background row of a softmax starts
+Xavier-uniform beside rows of the base, and as torch starts a convolution where all rows are new.
+
+Two things differ, because nnUNetv2_predict could not follow them: intensities are clipped before an image is resampled,
+and not after; and a prediction's sliding window runs over all that is not 0, and not over the box above -175 HU only.
 """
 
 from typing import Any
@@ -60,8 +61,12 @@ def named_recipe(
         "batch_size": 6,
         "foreground_probability": 0.5,
         "crop_jitter": 0.0,
+        "crop_centres": "voxels",
+        "cut_to_body": True,
         "crops_per_volume": 6,
+        "fresh_crops": True,
         "augmentation": "intensity_shift",
+        "gradient_clip_norm": None,
         **_schedule(shots),
         "plateau_improvement": 0.001 if name == "fseft" else 0.01,
         "plateau_relative": name == "arena",

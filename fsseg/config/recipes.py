@@ -1,6 +1,7 @@
 """Recipes of an adaptation: loss, crops, learning rates, schedule and stop rule; no validation set."""
 
-from typing import Annotated, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field
 
@@ -61,7 +62,8 @@ class Recipe(StrictModel):
     """
     new_head_rows: Literal["prior", "random"] = "prior"
     """Where head rows of novel structures start. "prior": small weights, and as bias the logit of the structure's
-    frequency, which a high `head_learning_rate` moves; "random": as torch starts a convolution.
+    frequency, which a high `head_learning_rate` moves; "random": as torch starts a convolution. The background of a
+    new softmax starts at zero, or "random": beside rows of the base Xavier-uniform with a bias of zero.
     """
     weight_decay: float = Field(default=0.0, ge=0)
     """Weight decay of AdamW."""
@@ -71,6 +73,12 @@ class Recipe(StrictModel):
     """Share of crops drawn for an annotated structure."""
     crop_jitter: float = Field(default=0.25, ge=0, le=0.5)
     """How far the voxel that a crop was drawn for may lie from its centre, as a share of the patch."""
+    crop_centres: Literal["structures", "voxels"] = "structures"
+    """Which voxels crops are drawn for. "structures": every structure that a case shows equally often, and other crops
+    anywhere; "voxels": structures by their size, and other crops for background voxels of the body, as MONAI does.
+    """
+    cut_to_body: bool = False
+    """Crops come from the box of what lies above the lower end of the intensity window, without the air around."""
     crops_per_volume: int | None = Field(default=None, ge=1)
     """So many consecutive crops come from one support case, each case having its turn; None draws the case of every
     crop.
@@ -84,6 +92,8 @@ class Recipe(StrictModel):
     neither a structure of the base nor an adapted one has a side; true refuses where there can be none, and has them
     with a base of which nobody knows how it was trained; false has none.
     """
+    gradient_clip_norm: float | None = Field(default=12.0, gt=0)
+    """Norm to which the gradients of a step are clipped, by default nnU-Net's; null clips nothing."""
     schedule: Literal["stable", "cosine"] = "stable"
     """Course of the learning rate: "stable" is a constant rate until the plateau, then a linear decay; "cosine" decays
     from the start.
@@ -115,6 +125,10 @@ class Recipe(StrictModel):
     checkpoint_activations: bool = False
     """Blocks, and adapters beside them, compute what they need for the backward pass a second time instead of keeping
     it; for patches that do not fit into memory.
+    """
+    fresh_crops: bool = False
+    """Methods that read the last features only are trained on crops that never recur, with the network in the loop, as
+    all others are; this takes several times as long as `feature_crops`.
     """
     feature_crops: int = Field(default=100, ge=1)
     """Crops whose features are computed once, for methods that read the last features only. On phantoms 100 do as well
@@ -153,6 +167,19 @@ class Recipe(StrictModel):
         fewer = {name: max(1, round(share * getattr(self, name))) for name in _STEPS}
         first = round(share * self.plateau_first)
         return self.model_copy(update={**fewer, "plateau_first": first, "made_for_cases": cases})
+
+
+# Settings that came after 0.1.0. At their default they leave a training as it was, so what was begun then is resumed.
+_LATER = ("crop_centres", "cut_to_body", "fresh_crops", "gradient_clip_norm")
+
+
+def deciding_settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a recipe, as plain values, decides a training: all but later settings at their default."""
+    return {
+        name: value
+        for name, value in recipe.items()
+        if name not in _LATER or value != Recipe.model_fields[name].default
+    }
 
 
 _STEPS = ("max_steps", "epoch_steps", "plateau_window", "plateau_patience")

@@ -61,11 +61,19 @@ class CropSampler:
         volume = self.volumes[index]
         shown = sorted(volume.locations)
         if shown and generator.random() < self.foreground_probability:
-            structure = shown[generator.integers(len(shown))]
+            structure = self._structure(index, shown, generator)
             voxels = volume.locations[structure]
             centre = voxels[generator.integers(len(voxels))] + generator.integers(-self.jitter, self.jitter + 1)
             return self._plan(index, structure, centre)
-        return self._plan(index, None, generator.integers(0, volume.shape))
+        return self._plan(index, None, self._elsewhere(index, generator))
+
+    def _structure(self, index: int, shown: Sequence[str], generator: np.random.Generator) -> str:
+        """Draw one of the structures that a volume shows."""
+        return shown[int(generator.integers(len(shown)))]
+
+    def _elsewhere(self, index: int, generator: np.random.Generator) -> np.ndarray:
+        """Draw the central voxel of a crop that is drawn for no structure."""
+        return generator.integers(0, self.volumes[index].shape)
 
     def middle(self, index: int, structure: str) -> CropPlan:
         """Return the crop around the middle one of a structure's voxels in a volume that shows it."""

@@ -14,7 +14,8 @@ from fsseg.models.parts import part_names_of, parts_of
 NEW_ROW_STD = 0.01
 BACKGROUND: Literal["background"] = "background"  # first channel of a softmax
 RANDOM: Literal["random"] = "random"  # a novel structure, as torch starts a convolution
-RowSource = int | float | Literal["background", "random"]
+RANDOM_BACKGROUND: Literal["random_background"] = "random_background"
+RowSource = int | float | Literal["background", "random", "random_background"]
 
 
 class PointwiseConv3d(nn.Conv3d):
@@ -38,7 +39,8 @@ def replace_heads(
             (float in (0, 1)) of a novel structure: its bias starts at the logit of that frequency, so that the first
             prediction is the prior and not one half, and its weights at N(0, 0.01). RANDOM is a novel structure, too,
             of which weights and bias start as in any new convolution. BACKGROUND is a row of zeros, against which a
-            softmax starts as the sigmoid that every other row was made for.
+            softmax starts as the sigmoid that every other row was made for; RANDOM_BACKGROUND has Xavier-uniform
+            weights and a bias of zero.
         minus: pretrained row that is subtracted from every other: the background of a softmax whose classes become
             sigmoids, each against background.
         deep_supervision: whether the heads of lower resolutions will be trained. If not, their new rows are zeros:
@@ -70,10 +72,16 @@ def row_sources(
         base: activation of the base's head; the background of a softmax is its row 0.
         activation: of the new head.
     """
+    if base == "softmax":
+        background: RowSource = 0
+    elif any(start != RANDOM for start in novel):
+        background = BACKGROUND
+    else:
+        background = RANDOM if all(row is None for row in rows) else RANDOM_BACKGROUND
     own = [start if row is None else row for row, start in zip(rows, novel, strict=True)]
     if activation == "sigmoid":
         return list(own), 0 if base == "softmax" else None
-    return [0 if base == "softmax" else BACKGROUND, *own], None
+    return [background, *own], None
 
 
 def logit(frequency: float) -> float:
@@ -107,6 +115,9 @@ def _new_head(old: nn.Module, sources: Sequence[RowSource], minus: int | None) -
                 if minus is not None:
                     head.weight[channel] -= old.weight[minus]
                     head.bias[channel] -= old.bias[minus] if old.bias is not None else 0.0  # type: ignore[index]
+            elif source == RANDOM_BACKGROUND:
+                nn.init.xavier_uniform_(head.weight[channel : channel + 1])
+                head.bias[channel] = 0.0  # type: ignore[index]
             elif isinstance(source, float):
                 head.weight[channel].normal_(0.0, NEW_ROW_STD)
                 head.bias[channel] = logit(source)  # type: ignore[index]

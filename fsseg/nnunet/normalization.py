@@ -16,6 +16,7 @@ CT_SCHEME = "CTNormalization"  # the only one that needs statistics of a trainin
 Z_SCORE = "ZScoreNormalization"
 _TO_UNIT_RANGE = ("RescaleTo01Normalization", "RGBTo01Normalization")
 STATISTICS = "foreground_intensity_properties_per_channel"  # key of plans: channel number -> its statistics
+_LEAST_STD = 1e-8  # by which nnU-Net divides
 HU_STATISTICS = ("mean", "std", *BOUNDS)  # of the foreground, which the CT scheme uses
 
 
@@ -61,10 +62,27 @@ def range_beyond_unit(scheme: str, statistics: Mapping[str, float]) -> str:
         return ""
     if scheme != CT_SCHEME or not set(HU_STATISTICS) <= set(statistics):
         return f"{scheme}, without known bounds"
-    mean, std = statistics["mean"], max(statistics["std"], 1e-8)  # as nnU-Net divides
+    mean, std = statistics["mean"], max(statistics["std"], _LEAST_STD)
     low, high = ((statistics[bound] - mean) / std for bound in BOUNDS)
     is_unit = abs(low) < 0.01 and abs(high - 1) < 0.01
     return "" if is_unit else f"{scheme} to [{low:.3g}, {high:.3g}]"
+
+
+def lower_ends(schemes: Sequence[str], plans: Mapping[str, Any]) -> list[float | None]:
+    """Return to what the lowest intensities of every channel are clipped, after normalisation; None: to nothing known.
+
+    Args:
+        schemes: of a configuration, one a channel.
+        plans: with the statistics, which a CT scheme uses.
+    """
+    of_channels = plans.get(STATISTICS) or {}
+    return [_lower_end(scheme, of_channels.get(str(index)) or {}) for index, scheme in enumerate(schemes)]
+
+
+def _lower_end(scheme: str, statistics: Mapping[str, float]) -> float | None:
+    if scheme != CT_SCHEME or not set(HU_STATISTICS) <= set(statistics):
+        return None
+    return (statistics[BOUNDS[0]] - statistics["mean"]) / max(statistics["std"], _LEAST_STD)
 
 
 def scale_checks(schemes: Sequence[str], plans: Mapping[str, Any]) -> tuple[ScaleCheck, ...]:

@@ -99,7 +99,9 @@ class _Training:
         self._adapted, self._plan = adapted, plan
         self._full_rates = [group["lr"] for group in self.optimizer.param_groups]
         trained = list(adapted.trainable().values())
-        self._optimisation = Optimisation(self.optimizer, trained, plan.device, plan.precision, self.scaler)
+        self._optimisation = Optimisation(
+            self.optimizer, trained, plan.device, plan.precision, self.scaler, plan.clip_norm
+        )
         adapted.train_mode()
         adapted.method.on_training_start(self.network, plan.schedule.earliest_end)
 

@@ -13,6 +13,7 @@ import torch
 
 from fsseg import __version__
 from fsseg.config.errors import FssegError
+from fsseg.config.recipes import deciding_settings
 from fsseg.data.volumes import Volume
 from fsseg.methods.adapted_network import AdaptedNetwork
 from fsseg.training.course import Course
@@ -24,7 +25,8 @@ logger = logging.getLogger(__name__)
 
 def fingerprint_of(facts: dict[str, Any], volumes: Sequence[Volume]) -> str:
     """Return a hash of what decides a training: settings as plain JSON values, what is trained on, and the program."""
-    digest = hashlib.sha256(json.dumps({**facts, "fsseg": __version__}, sort_keys=True).encode())
+    facts = {**facts, "recipe": deciding_settings(facts["recipe"]), "fsseg": __version__}
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for volume in volumes:
         digest.update(volume.case.encode())
         for array in (volume.image, volume.labels, volume.zones, volume.zone_annotated):

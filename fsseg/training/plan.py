@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fsseg.config.base import Precision
 from fsseg.training.fit_checkpoint import FitCheckpoint
 from fsseg.training.schedule import Schedule
+from fsseg.training.step import CLIP_NORM
 from fsseg.training.targets import TargetTable
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -47,6 +48,7 @@ class TrainingPlan:
         device: where to train.
         precision: in which the network computes.
         seed: decides, with the number of a step, what is random in it, such as dropout.
+        clip_norm: to which the norm of the gradients is clipped; None clips nothing.
         checkpoint_activations: compute activations again in the backward pass instead of keeping them.
     """
 
@@ -57,6 +59,7 @@ class TrainingPlan:
     device: torch.device
     precision: Precision
     seed: int
+    clip_norm: float | None = CLIP_NORM
     checkpoint_activations: bool = False
 
 

@@ -18,10 +18,11 @@ class Optimisation:
 
     Attributes:
         optimizer: stepped once a step.
-        parameters: whose gradient norm is clipped to 12.
+        parameters: whose gradient norm is clipped.
         device: where the network is.
         precision: of the forward passes, see `computing_dtype`.
         scaler: gradient scaler of float16 training; None without.
+        clip_norm: to which the gradient norm is clipped; None clips nothing.
     """
 
     optimizer: torch.optim.Optimizer
@@ -29,6 +30,7 @@ class Optimisation:
     device: torch.device
     precision: Precision
     scaler: torch.amp.GradScaler | None = None
+    clip_norm: float | None = CLIP_NORM
 
 
 def optimisation_step(
@@ -64,7 +66,8 @@ def optimisation_step(
         scaler.unscale_(optimisation.optimizer)
     if before_step is not None and (scaler is None or _are_finite(parameters)):
         before_step()
-    torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
+    if optimisation.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(parameters, optimisation.clip_norm)
     return float(sum(losses)), _step(optimisation.optimizer, scaler)
 
 
