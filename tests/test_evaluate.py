@@ -5,14 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK
+from monai.data import MetaTensor
+from monai.transforms import Orientation, Spacing
 
 from fsseg.cli.main import main
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.staging import MARKER_NAME
 from fsseg.data.structures import CaseAnnotation, Structures
+from fsseg.evaluation.fseft import on_fseft_grid
+from fsseg.evaluation.label_maps import read_label_map
 from fsseg.stages.evaluate import EvaluateConfig, run_evaluate
 
 SHAPE = (8, 10, 12)
@@ -379,3 +384,53 @@ def test_command_exits_with_2_on_wrong_use(
 def test_command_exits_with_1_on_label_maps_that_cannot_be_compared(prediction: Path, reference: Path) -> None:
     write_labels(prediction / "case_a.nii.gz", renumbered(labels_of_case()), spacing_zyx_mm=(5.0, 1.0, 0.8))
     assert main(command(prediction, reference)) == 1
+
+
+# FSEFT's protocol
+
+
+def blob(shape: tuple[int, int, int] = (12, 10, 9)) -> np.ndarray:
+    """A large component, one voxel that touches it by a corner, and a far one."""
+    labels = np.zeros(shape, np.uint8)
+    labels[2:6, 2:6, 2:6] = LIVER
+    labels[6, 6, 6] = LIVER
+    labels[10, 8, 7] = LIVER
+    return labels
+
+
+@pytest.mark.parametrize(("protocol", "kept"), [("fseft", 65), ("fseft_multiclass", 66)])
+def test_fseft_scores_on_its_own_grid_against_the_largest_component(tmp_path: Path, protocol: str, kept: int) -> None:
+    """On a grid that is theirs already the numbers are counted by hand; the prediction is never reduced."""
+    for role in ("prediction", "reference"):
+        write_dataset_json(tmp_path / role, {"liver": 1})
+        write_labels(tmp_path / role / "case_a.nii.gz", blob(), (1.5, 1.5, 1.5), stored_as="LPI")
+    config = configured(tmp_path / "prediction", tmp_path / "reference", protocol=protocol)
+    run_evaluate(config)
+    (row,) = csv.DictReader(config.out.read_text().splitlines())
+    assert float(row["dsc"]) == pytest.approx(2 * kept / (66 + kept + 1))
+    assert float(row["volume_reference_ml"]) == pytest.approx(kept * 1.5**3 / 1000)
+    assert float(row["volume_prediction_ml"]) == pytest.approx(66 * 1.5**3 / 1000)
+
+
+def test_the_grid_of_fseft_is_that_of_monai(tmp_path: Path) -> None:
+    labels = np.random.default_rng(0).integers(0, 3, (9, 14, 11)).astype(np.uint8)
+    file = tmp_path / "labels.nii.gz"
+    write_labels(file, labels, (2.5, 0.8, 1.1), stored_as="ASL")
+    ours = on_fseft_grid(read_label_map(file, Structures(integers={"liver": (1,), "kidney": (2,)})))
+    image = nibabel.load(file)
+    array = MetaTensor(np.asarray(image.dataobj)[None].astype(np.float32), affine=image.affine)
+    theirs = Spacing((1.5, 1.5, 1.5), mode="nearest")(Orientation("RAS")(array))
+    assert ours.spacing_zyx_mm == (1.5, 1.5, 1.5)
+    assert ours.labels.shape == theirs.shape[:0:-1]
+    assert (ours.labels == theirs[0].numpy().transpose(2, 1, 0)).mean() > 0.999  # a voxel in the middle may be rounded
+
+
+def test_fseft_refuses_what_is_not_annotated_whole(prediction: Path, reference: Path) -> None:
+    config = configured(prediction, reference, protocol="fseft")
+    with pytest.raises(FssegError, match="on some of its slices only for kidney, and --protocol fseft"):
+        run_evaluate(config)
+    assert not config.out.exists()
+    words = ["--prediction", prediction, "--reference", reference, "--out", config.out, "--structure", "liver"]
+    assert main(["evaluate", *map(str, words), "--protocol", "fseft"]) == 0
+    manifest = json.loads(config.out.with_name("metrics.manifest.json").read_text())
+    assert manifest["config"]["protocol"] == manifest["result"]["protocol"] == "fseft"

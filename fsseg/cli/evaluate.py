@@ -4,6 +4,10 @@ Structures are matched by name; what an integer means comes from the structures.
 folder, or else in its parent. Structures that a case does not annotate are not scored in it. Structures empty
 in both masks are left out of the means; empty in one of them, they count as DSC = NSD = 0 and have no HD95.
 Cases that the model was adapted to are named: leave them out with --cases.
+
+--protocol fseft scores as FSEFT and ARENA do for one structure at a time: both label maps on a grid of 1.5 mm, of the
+reference only its largest component, and DSC = 2 TP / (P + G + 1). fseft_multiclass is the same with the whole
+reference, as they do on FLARE22. NSD, HD95 and volumes are ours, on that grid.
 """
 
 import argparse
@@ -22,6 +26,7 @@ EXAMPLES = """examples:
   fsseg evaluate --prediction predictions --reference Dataset901_HeadNeck/labelsTs --out metrics.csv
   fsseg evaluate --prediction predictions --reference labelsTr --out kidney.csv \\
       --structure kidney_left kidney_right --cases case_0007 case_0012 --tolerance-mm 3
+  fsseg evaluate --prediction predictions --reference labelsTr --out fseft.csv --protocol fseft
 """
 
 
@@ -55,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MM",
         help="surfaces this close agree, for NSD (default: 2)",
     )
+    parser.add_argument(
+        "--protocol",
+        choices=("native", "fseft", "fseft_multiclass"),
+        default="native",
+        help="on which grid, and against what of the reference (default: native, that of the label maps)",
+    )
     add_output_options(parser)
 
 
@@ -69,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
         "structures": args.structure,
         "cases": args.cases,
         "tolerance_mm": args.tolerance_mm,
+        "protocol": args.protocol,
     }
     result = run_evaluate(validated(EvaluateConfig, values, "the options of fsseg evaluate"))
     emit(result.as_json(), _report(result), args.json)
@@ -97,6 +109,8 @@ def _table_row(name: str, summary: "StructureSummary") -> list[str]:
 def _notes(result: "EvaluateResult") -> list[str]:
     both_empty = sum(summary.dsc.left_out for summary in result.structures.values())
     notes = [f"mean ± sd over cases; 95 % CI of the mean by bootstrap over cases; {result.cases} cases"]
+    if result.protocol != "native":
+        notes.append(f"by the protocol {result.protocol}: on a grid of 1.5 mm, DSC = 2 TP / (P + G + 1)")
     if both_empty:
         notes.append(f"rows left out of the means, empty in both masks: {both_empty}")
     if result.unannotated_pairs:

@@ -12,6 +12,7 @@ from fsseg.config.manifest import Manifest
 from fsseg.config.results import Result
 from fsseg.evaluation.aggregation import BOOTSTRAP_SEED, CaseRow, StructureSummary, summarise_structures
 from fsseg.evaluation.comparison import compare
+from fsseg.evaluation.fseft import Protocol
 from fsseg.evaluation.label_folders import (
     LabelFolder,
     cases_to_compare,
@@ -33,6 +34,8 @@ class EvaluateConfig(StrictModel):
         structures: structures to compare; all that both folders know if None.
         cases: cases to compare; all of both folders if None, which must then be the same.
         tolerance_mm: surfaces this close agree (NSD).
+        protocol: "native" compares on the grid of the label maps, "fseft" as FSEFT does for one structure at a time,
+            "fseft_multiclass" as it does for several.
     """
 
     prediction: Path
@@ -41,6 +44,7 @@ class EvaluateConfig(StrictModel):
     structures: tuple[str, ...] | None = Field(default=None, min_length=1)
     cases: tuple[str, ...] | None = Field(default=None, min_length=1)
     tolerance_mm: float = Field(default=2.0, ge=0)
+    protocol: Protocol = "native"
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class EvaluateResult(Result):
     Attributes:
         out, manifest: the CSV and its manifest.
         tolerance_mm: surfaces this close agree (NSD).
+        protocol: how they were compared.
         cases, rows: how many were compared, and how many rows the CSV has.
         unannotated_pairs: pairs of case and structure that the reference does not annotate, so they have no row.
         never_annotated: structures that no case annotates.
@@ -60,6 +65,7 @@ class EvaluateResult(Result):
     out: Path
     manifest: Path
     tolerance_mm: float
+    protocol: Protocol
     cases: int
     rows: int
     unannotated_pairs: int
@@ -89,7 +95,7 @@ def run_evaluate(config: EvaluateConfig) -> EvaluateResult:
     structures = structures_to_compare(prediction, reference, config.structures)
     cases = cases_to_compare(prediction, reference, config.cases)
     with new_csv(config.out) as staging:  # made first: an hour of comparing is lost where nothing can be written
-        rows = compare(prediction, reference, cases, structures, config.tolerance_mm)
+        rows = compare(prediction, reference, cases, structures, config.tolerance_mm, config.protocol)
         result = _result(config, cases, structures, rows, _support_cases(prediction, cases))
         manifest.add_inputs([prediction.definition, reference.definition])
         manifest.add_inputs(folder.files[case] for case in cases for folder in (prediction, reference))
@@ -127,6 +133,7 @@ def _result(
         out=config.out,
         manifest=manifest_path(config.out),
         tolerance_mm=config.tolerance_mm,
+        protocol=config.protocol,
         cases=len(cases),
         rows=len(rows),
         unannotated_pairs=len(cases) * len(structures) - len(rows),
