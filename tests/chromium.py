@@ -39,12 +39,13 @@ def found_by(script: str, page: str, folder: Path, *, webgl: bool = True) -> Any
     """
     file = folder / "page.html"
     listening = page.replace("<title>", _LISTEN + "<title>", 1)
-    file.write_text(listening.replace("</body>", _ACT.format(script=script) + "</body>"), encoding="utf-8")
+    before, end, after = listening.rpartition("</body>")
+    file.write_text(before + _ACT.format(script=script) + end + after, encoding="utf-8")
     dom = _dumped(file, folder / "profile", _WEBGL if webgl else ("--disable-3d-apis",))
     output = re.search('<output id="found">(.*)</output>', dom)
     assert output, "the script did not end:\n" + re.sub(r"<script.*?</script>", "", dom, flags=re.DOTALL)[-3000:]
     result = json.loads(html.unescape(output[1]))
-    assert not result["errors"]
+    assert not result["errors"], result
     return result["found"]
 
 

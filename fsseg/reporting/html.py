@@ -11,6 +11,7 @@ from pathlib import Path
 from string import Template
 
 from fsseg.reporting.tables import html_table
+from fsseg.reporting.viewer import PAGE_LIMIT_MIB, Viewer, viewer_html
 
 
 @dataclass(frozen=True)
@@ -33,21 +34,26 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report: plain-text paragraphs, then tables, then pictures."""
+    """A part of a report: plain-text paragraphs, then tables, pictures and viewers."""
 
     heading: str
     paragraphs: Sequence[str] = ()
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
+    viewers: Sequence[Viewer] = ()
 
 
 def report_html(title: str, sections: Sequence[Section]) -> str:
     """Return a complete HTML page; all text is escaped, nothing is loaded from outside the page.
 
+    The volumes of all viewers of the page together have `PAGE_LIMIT_MIB` at most.
+
     Raises:
         ValueError: a row of a table has another number of cells than its header.
     """
-    body = "\n".join(_section_html(section) for section in sections)
+    viewers = sum(len(section.viewers) for section in sections)
+    limit_mib = PAGE_LIMIT_MIB / max(1, viewers)
+    body = "\n".join(_section_html(section, limit_mib) for section in sections)
     return _PAGE.substitute(
         title=escape(title), policy=_POLICY, style=_asset("page.css"), body=body, scripts=_scripts(sections)
     )
@@ -63,19 +69,23 @@ def write_report(path: Path, title: str, sections: Sequence[Section]) -> None:
 
 def _scripts(sections: Sequence[Section]) -> str:
     """Return the scripts that the parts of a page need."""
-    names = ["sort_tables.js"] if any(section.tables for section in sections) else []
-    return "\n".join(f"<script>\n{_asset(name)}</script>" for name in names)
+    scripts = [_asset("sort_tables.js")] if any(section.tables for section in sections) else []
+    if any(section.viewers for section in sections):
+        licence = f"/*\n{_asset('niivue_licence.txt')}*/\n"
+        scripts += [licence + _asset("niivue.umd.js"), _asset("viewer.js")]
+    return "\n".join(f"<script>\n{script}</script>" for script in scripts)
 
 
 def _asset(name: str) -> str:
     return (_ASSETS / name).read_text(encoding="utf-8")
 
 
-def _section_html(section: Section) -> str:
+def _section_html(section: Section, limit_mib: float) -> str:
     parts = [f"<h2>{escape(section.heading)}</h2>"]
     parts += [f"<p>{escape(paragraph)}</p>" for paragraph in section.paragraphs]
     parts += [_table_html(table) for table in section.tables]
     parts += [_picture_html(picture) for picture in section.pictures]
+    parts += [viewer_html(viewer, limit_mib) for viewer in section.viewers]
     return "<section>\n" + "\n".join(parts) + "\n</section>"
 
 
@@ -94,7 +104,7 @@ def _picture_html(picture: Picture) -> str:
 _ASSETS = Path(__file__).parent / "assets"
 
 # The browser itself refuses to load anything from outside of the page.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+_POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 _PAGE = Template("""\
 <!DOCTYPE html>
