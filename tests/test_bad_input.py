@@ -148,7 +148,7 @@ WRONG_WORDS = {
     "checkpoint_no_model": ("adapt OUT --checkpoint RAW", ["is not a model folder"]),
     "pretrain_plans": ("pretrain OUT --plans tiny_cpuu", ["Unknown plans 'tiny_cpuu'. Did you mean 'tiny_cpu'?"]),
     "pretrain_dataset": ("pretrain OUT --dataset 999", ["Unknown dataset '999'"]),
-    "pretrain_fold": ("pretrain OUT --fold 3", ["Unknown fold '3'", "all"]),
+    "pretrain_fold": ("pretrain OUT --fold 5", ["Unknown fold '5'", "0 to 4", "all"]),
     "pretrain_key": ("pretrain OUT --set optimiser=sgd", ["unknown key 'settings.optimiser'", "'optimizer'"]),
     "pretrain_value": ("pretrain OUT --set optimizer=lion", ["optimizer", "'lion'"]),
     "pretrain_choice": ("pretrain OUT --set loss=supremm", ["loss", "did you mean 'suprem'?"]),

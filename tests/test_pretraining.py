@@ -1,5 +1,6 @@
 """Pretraining beyond one plain run: recipes, averaged weights, accumulation, checkpoints within an epoch, processes."""
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -23,6 +24,7 @@ from tiers import rest_full
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.pretraining import RECIPES, PretrainSettings
 from fsseg.config.staging import staging_of
+from fsseg.data.splits import read_case_list
 from fsseg.data.structures import CaseAnnotation, Structures, load_structures
 from fsseg.models.networks import set_deep_supervision
 from fsseg.models.parts import parts_of
@@ -33,6 +35,7 @@ from fsseg.nnunet.pretraining.holdout import stratified_holdout
 from fsseg.nnunet.pretraining.sampling import source_weights
 from fsseg.nnunet.pretraining.trainer import nnUNetTrainerPartialLabel
 from fsseg.nnunet.softmax_head import with_background
+from fsseg.pretraining.held_out import HELD_OUT_NAME, held_out_cases
 from fsseg.pretraining.notes import fold_notes, process_notes
 from fsseg.pretraining.recipe_notes import PUBLISHED_INPUT, PublishedInput, random_start_notes, recipe_notes
 from fsseg.stages.pretrain import PretrainConfig, plan_pretrain, run_pretrain
@@ -186,6 +189,58 @@ def test_the_same_share_of_every_source_is_held_out_whatever_the_other_sources()
     _, alone = stratified_holdout([case for case in cases if case[0] == "b"], structures, 0.2, seed=0)
     assert alone == [case for case in held_out if case[0] == "b"]
     assert stratified_holdout(list(cases), structures, 0.2, seed=1)[1] != held_out
+
+
+def test_five_folds_hold_out_every_case_of_every_source_once() -> None:
+    counts = {"a": 23, "b": 7, "c": 5, "d": 4}
+    cases = {
+        f"{s}{i}": CaseAnnotation(source=s, collection="ab" if s in "ab" else None, annotated=())
+        for s, n in counts.items()
+        for i in range(n)
+    }
+    structures = Structures(integers={"liver": (1,)}, cases=cases)
+    for share in (0.2, 0.1):
+        folds = [stratified_holdout(list(cases), structures, share, seed=0, fold=fold)[1] for fold in range(5)]
+        together = list(itertools.chain(*folds))
+        assert len(together) == len(set(together))  # none twice
+        assert share == 0.1 or set(together) == {case for case in cases if case[0] != "d"}  # each once
+        for source in "abc":
+            of_source = [sum(case[0] == source for case in fold) for fold in folds]
+            assert min(of_source) >= 1
+            assert max(of_source) - min(of_source) <= 1
+    with pytest.raises(UsageError, match="Unknown fold 5"):
+        stratified_holdout(list(cases), structures, 0.2, seed=0, fold=5)
+
+
+def test_fold_0_holds_out_what_it_always_held_out() -> None:
+    names = [f"case_{i:02d}" for i in range(23)]
+    structures = Structures(
+        integers={"liver": (1,)}, cases={n: CaseAnnotation(source="a", annotated=()) for n in names}
+    )
+    for share in (0.1, 0.2, 0.3):
+        order = np.random.default_rng([0, *b"a"]).permutation(23)  # as version 0.1 had it
+        assert stratified_holdout(names, structures, share, seed=0)[1] == sorted(
+            names[index] for index in order[: round(share * 23)]
+        )
+
+
+def test_a_fold_says_what_it_held_out(lab: Lab, tmp_path: Path) -> None:
+    splits = lab.preprocessed / SPLITS_NAME
+    cases = sorted(load_structures(lab.preprocessed).cases)
+    splits.write_text(json.dumps([{"train": cases[1:], "val": cases[:1]}, {"train": cases[:-1], "val": cases[-1:]}]))
+    run = tmp_path / "run"
+    try:
+        facts = succeed(*lab.pretrain_words(run, steps=2), "--fold", 1)
+        assert "has no fold 2" in refused(*lab.pretrain_words(tmp_path / "other"), "--fold", 2)
+    finally:
+        splits.unlink()
+    assert (run / "fold_1/checkpoint_final.pth").is_file()
+    assert held_out_cases(run) == tuple(cases[-1:])
+    assert read_case_list(run / HELD_OUT_NAME) == tuple(cases[-1:])
+    assert facts["config"]["settings"]["validation_share"] == 0.2
+    assert any("No case is held out of these sources" in note for note in facts["notes"])
+    with pytest.raises(UsageError, match="finished `fsseg pretrain`"):
+        held_out_cases(tmp_path)
 
 
 def test_cosine_rises_from_a_tenth_and_falls_to_zero() -> None:

@@ -177,7 +177,7 @@ def test_folds_of_nnunet_lose_the_images_that_they_validate_on(
         resume_from=None,
     )
     assert trainer.do_split() == ([second, *rest[1:]], [first])
-    of_folds, _, note = succeed(*lab.pretrain_words(tmp_path / "other"), "--dry-run")["notes"]
+    of_folds, *_, note = succeed(*lab.pretrain_words(tmp_path / "other"), "--dry-run")["notes"]
     assert "splits_final.json decides which cases are held out" in of_folds
     assert note.endswith(f"the same image as a held-out case: {rest[0]}.")
 

@@ -16,6 +16,7 @@ EXAMPLES = """examples:
   fsseg pretrain --dataset 901 --plans nnUNetResEncUNetMPlans --steps 250000 --out runs/universal
   fsseg pretrain --dataset 901 --plans headneck_cpu --steps 2000 --device cpu --out runs/headneck
   fsseg pretrain --dataset 901 --plans headneck_cpu --steps 2000 --out runs/headneck --resume
+  fsseg pretrain --dataset 901 --plans headneck_cpu --steps 2000 --fold 3 --out runs/headneck_fold_3
   fsseg pretrain --dataset 901 --plans headneck_cpu --steps 2000 --out runs/sgd --set optimizer=sgd learning_rate=0.01
   fsseg pretrain --dataset 901 --plans genesis_unet --recipe suprem --steps 200000 --out runs/suprem --set ema=0.999
   fsseg pretrain --dataset 901 --plans models_genesis --steps 200000 --checkpoint runs/genesis --out runs/ct
@@ -42,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", default="default", help="default (ours), multitalent, suprem or fseft")
     parser.add_argument("--seed", type=int, default=0, help="decides initialisation and sampling (default: 0)")
     parser.add_argument(
-        "--fold", default="0", help="0 holds out a tenth of every source, all trains on all (default: 0)"
+        "--fold",
+        help="0 to 4 hold out a fifth of every source each, and so every case once; all trains on all (default: fold 0"
+        " with a tenth of every source); validation_share is another share",
     )
     parser.add_argument("--checkpoint", help="start from the weights of this run (model folder), as of `fsseg import`")
     parser.add_argument("--resume", action="store_true", help="continue an unfinished run")
@@ -54,13 +57,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the stage."""
     from fsseg.config.base import validated
-    from fsseg.config.pretraining import recipe_settings
+    from fsseg.config.pretraining import fold_settings, recipe_settings
     from fsseg.stages.pretrain import PretrainConfig, plan_pretrain, run_pretrain
 
-    settings = {"steps": arguments.steps, "seed": arguments.seed}
+    settings = {"steps": arguments.steps, "seed": arguments.seed, **fold_settings(arguments.fold)}
     settings |= recipe_settings(arguments.recipe) | parse_set(arguments.set)
-    names = ("dataset", "plans", "out", "recipe", "fold", "device", "checkpoint", "resume")
+    names = ("dataset", "plans", "out", "recipe", "device", "checkpoint", "resume")
     values = {name: getattr(arguments, name) for name in names} | {"settings": settings}
+    values["fold"] = "0" if arguments.fold is None else arguments.fold
     config = validated(PretrainConfig, values, "the options")
     if arguments.dry_run:
         plan = plan_pretrain(config)

@@ -8,6 +8,7 @@ from fsseg.config.base import Mirroring, Precision, Seed, StrictModel, validated
 from fsseg.config.errors import UsageError, shown, unknown_name
 
 PLANS_KEY = "fsseg"
+FOLDS = 5  # of a pretraining, as nnU-Net has
 
 
 class PretrainSettings(StrictModel):
@@ -40,8 +41,8 @@ class PretrainSettings(StrictModel):
             true refuses where one has; false never.
         precision: "auto" is mixed precision on a CUDA device and float32 on a CPU; "bfloat16" is for CPUs that have it;
             "float32" switches mixed precision off.
-        validation_share: share of every source's cases that is held out for validation (at least one case of a source
-            with five or more).
+        validation_share: share of every source's cases that a fold holds out for validation (at least one case of a
+            source with five or more). With a fifth, the five folds hold out every case once.
         checkpoint_minutes: longest time between two checkpoints; one is written after every epoch, too.
         workers: processes that prepare crops, beside each training process; 0 prepares them in it. None: on a CUDA
             device as many as nnU-Net takes, on others 0.
@@ -124,6 +125,11 @@ def recipe_settings(name: str) -> dict[str, Any]:
     if name not in RECIPES:
         raise unknown_name("recipe", name, tuple(RECIPES))
     return RECIPES[name]
+
+
+def fold_settings(fold: str | None) -> dict[str, Any]:
+    """Return the share that a fold asked for by its number holds out: with a fifth, five folds hold out every case."""
+    return {} if fold in (None, "all") else {"validation_share": 1 / FOLDS}
 
 
 def settings_of_plans(plans: dict[str, Any]) -> PretrainSettings:

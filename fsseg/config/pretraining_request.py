@@ -14,7 +14,7 @@ class PretrainRequest(StrictModel):
         plans: name of its plans.
         settings: steps, optimiser, sampling, seed.
         recipe: whose settings these are, to say where plans differ from what it was published with.
-        fold: 0 holds out a share of every source for validation, "all" trains on everything.
+        fold: 0 to 4 hold out a share of every source for validation, other cases each; "all" trains on everything.
         checkpoint: model folder whose weights the training starts from; None for random ones.
     """
 

@@ -7,7 +7,7 @@ from pydantic import Field, StrictStr
 
 from fsseg.config.base import FileModel, validated
 from fsseg.config.bounded_text import MOST_JSON_MIB, parse_json, read_bounded
-from fsseg.config.errors import FssegError, first_of, shown
+from fsseg.config.errors import FssegError, UsageError, first_of, shown
 
 _SHOWN = 5
 
@@ -23,15 +23,17 @@ class _Folds(FileModel):
     folds: list[Fold] = Field(min_length=1)
 
 
-def require_splits(path: Path, cases: Iterable[str]) -> None:
+def require_splits(path: Path, cases: Iterable[str], fold: int = 0) -> None:
     """Check a splits_final.json before nnU-Net reads it.
 
     Args:
         path: the file.
         cases: the preprocessed cases.
+        fold: that is asked for; of one that is not in the file, nnU-Net would make a split by chance.
 
     Raises:
         FssegError: it is no list of folds, or names cases that are not preprocessed.
+        UsageError: it has no such fold.
     """
     content = parse_json(read_bounded(path, MOST_JSON_MIB, "JSON", FssegError), str(path))
     if not isinstance(content, list):
@@ -39,6 +41,8 @@ def require_splits(path: Path, cases: Iterable[str]) -> None:
             f'{path} must be a list of folds, like [{{"train": ["a", "b"], "val": ["c"]}}], got {shown(content)}.'
         )
     folds = validated(_Folds, {"folds": content}, str(path), FssegError).folds
+    if fold >= len(folds):
+        raise UsageError(f"{path} has no fold {fold}.\n  allowed: 0 to {len(folds) - 1}, all (train on all cases)")
     known = set(cases)
     unknown = sorted({case for fold in folds for case in (*fold.train, *fold.val)} - known)
     if unknown:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fsseg.config.errors import UsageError, unknown_name
-from fsseg.config.pretraining import PLANS_KEY
+from fsseg.config.pretraining import FOLDS, PLANS_KEY
 from fsseg.config.pretraining_request import PretrainRequest
 from fsseg.config.shipped_files import PLANS
 from fsseg.data.contents import DatasetContent
@@ -114,7 +114,13 @@ def _read_plans(preprocessed: Path, request: PretrainRequest) -> PlansContent:
 
 
 def _require_fold(fold: str, preprocessed: Path, structures: Structures) -> None:
-    if fold not in ("0", "all"):
-        raise UsageError(f"Unknown fold {fold!r}.\n  allowed: 0 (hold some cases out), all (train on all cases)")
-    if fold != "all" and (preprocessed / SPLITS_NAME).is_file():
-        require_splits(preprocessed / SPLITS_NAME, structures.cases)
+    if fold == "all":
+        return
+    splits = preprocessed / SPLITS_NAME
+    number = int(fold) if fold.isascii() and fold.isdecimal() else FOLDS
+    if splits.is_file() and fold == str(number):  # it may have more folds, or fewer
+        require_splits(splits, structures.cases, number)
+    elif number >= FOLDS or fold != str(number):
+        raise UsageError(
+            f"Unknown fold {fold!r}.\n  allowed: 0 to {FOLDS - 1} (hold out other cases each), all (train on all cases)"
+        )

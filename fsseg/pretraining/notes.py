@@ -1,5 +1,6 @@
 """What a user should know about a pretraining before it runs: of its data, its processes and its labels."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,6 +62,11 @@ def data_notes(structures: Structures, held_out: Sequence[str]) -> list[str]:
     known = [(case.annotated, case.z_extent) for case in structures.cases.values()]
     if all(len(annotated) == len(structures.names) and not extents for annotated, extents in known):
         notes.append("Every structure counts as annotated in every case: what is not labelled is background.")
+    validated = {structures.annotation(case).source for case in held_out}
+    counts = Counter(case.source for case in structures.cases.values() if case.source not in validated)
+    if validated and counts:
+        of = ", ".join(f"{source} (cases: {count})" for source, count in sorted(counts.items()))
+        notes.append(f"No case is held out of these sources, so nothing is validated on them: {of}.")
     left_out = sorted(duplicates_of(held_out, structures.duplicates))
     if left_out:
         notes.append(f"Not trained on, because they are the same image as a held-out case: {', '.join(left_out)}.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fsseg.config.manifest import Manifest
 from fsseg.config.results import WrittenResult
 from fsseg.nnunet.pretraining.log import METRICS_NAME, last_validation_dice
+from fsseg.pretraining.held_out import write_held_out
 from fsseg.pretraining.notes import unvalidated
 from fsseg.pretraining.plan import PretrainPlan
 
@@ -52,5 +53,6 @@ def write_result(
     resumed_at = trainer.course.resumed_at
     manifest.add_seconds(trainer.course.earlier_seconds)
     manifest.add(**plan.facts(), resumed_at=list(resumed_at), validation_dice=dice, unvalidated=reasons)
+    write_held_out(plan.held_out, staging)
     content = manifest.write(staging)
     return PretrainResult(out, plan, dice, reasons, resumed_at, content["seconds"], manifest=content)

@@ -26,7 +26,7 @@ def training_block(
         settings: of the training.
         preprocessed: folder of the dataset, which may hold nnU-Net's folds.
         structures: of the dataset.
-        fold: "0", or "all".
+        fold: its number, or "all".
         base: the model to start from.
     """
     digest = hashlib.sha256(structures.model_dump_json(by_alias=True).encode()).hexdigest()

@@ -2,14 +2,12 @@
 
 import shlex
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from torch import nn
 
 from fsseg.checkpoints.base_channels import require_channels
 from fsseg.checkpoints.same_architecture import require_same_meaning
-from fsseg.config.errors import FssegError, UsageError, first_of, shown
-from fsseg.config.json_files import read_json
+from fsseg.config.errors import UsageError, first_of
 from fsseg.config.manifest import MANIFEST_NAME
 from fsseg.data.channels import channel_names
 from fsseg.data.contents import DatasetContent
@@ -24,11 +22,11 @@ from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.normalization import CT_SCHEME, STATISTICS
 from fsseg.nnunet.planning import CONFIGURATION
 from fsseg.nnunet.plans_network import network_of_plans
+from fsseg.pretraining.held_out import held_out_cases
 from fsseg.training.seeding import seeded
 
 _NEW_ROW = 0.5  # as a frequency: a logit of zero, as heads of random networks start with
 _SHOWN = 3
-_HELD_OUT = "held_out"  # of a pretraining's manifest
 _SCHEMES = "normalization_schemes"
 
 
@@ -95,16 +93,8 @@ def seen_cases(base: ModelFolder) -> set[str]:
     """Return the cases that a base was trained on, as far as its folder says: support cases, and a pretraining's."""
     seen = set(base.dataset_json.get(SUPPORT_KEY, ()))
     if (base.path / STRUCTURES_NAME).is_file() and (base.path / MANIFEST_NAME).is_file():
-        held_out = _held_out(base.path / MANIFEST_NAME)
-        seen |= set(load_structures(base.path).cases) - set(held_out)
+        seen |= set(load_structures(base.path).cases) - set(held_out_cases(base.path))
     return seen
-
-
-def _held_out(manifest: Path) -> list[str]:
-    names = read_json(manifest).get(_HELD_OUT, [])
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise FssegError(f"{manifest} is damaged: {_HELD_OUT} must be a list of cases, got {shown(names)}.")
-    return names
 
 
 def seen_notes(seen: Iterable[str], held_out: Iterable[str]) -> list[str]:

@@ -92,7 +92,7 @@ class FewShotTrainer(nnUNetTrainer):
             return pool, []
         splits = Path(str(self.preprocessed_dataset_folder_base)) / SPLITS_NAME
         if splits.is_file():
-            require_splits(splits, cases)
+            require_splits(splits, cases, int(self.fold))
         # nnU-Net writes the folds that it makes for all trainings of the dataset, whatever their pools.
         is_stock = splits.is_file() or (pool == cases and len(cases) >= FOLDS_OF_NNUNET)
         training, held_out = super().do_split() if is_stock else fold_of_pool(pool, int(self.fold), duplicates)

@@ -26,7 +26,7 @@ def make_trainer(
 
     Args:
         plans: the plans, with settings under the key "fsseg".
-        fold: 0, or "all".
+        fold: 0 to 4, or of nnU-Net's file of folds; or "all".
         dataset_json: the dataset.json of the assembled dataset.
         device: where to train.
         folder: becomes the nnU-Net model folder.

@@ -115,7 +115,7 @@ class nnUNetTrainerPartialLabel(SeededTrainer):  # noqa: N801 - nnU-Net finds tr
             return cases, []
         splits = Path(str(self.preprocessed_dataset_folder_base)) / SPLITS_NAME
         if splits.is_file():
-            require_splits(splits, cases)
+            require_splits(splits, cases, int(self.fold))
             training, held_out = super().do_split()
             left_out = duplicates_of(held_out, self.structures.duplicates)
             return [case for case in training if case not in left_out], list(held_out)
