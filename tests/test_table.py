@@ -213,21 +213,6 @@ def test_runs_are_known_by_what_decides_them(tmp_path: Path) -> None:
     assert not of_ours & {place.run(changed, cell).path for cell in cells_of(changed, "")}
 
 
-def test_a_dry_run_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "mine.yaml"
-    axes = {**CONTENT["axes"], "base": ["public"]}
-    file.write_text(yaml.safe_dump({**CONTENT, "axes": axes}), encoding="utf-8")
-    command = ["table", str(file), "--root", str(tmp_path), "--out", str(tmp_path / "out")]
-
-    assert main([*command, "--dry-run", "--where", "shots=1", "seed=0"]) == 0
-    said = capsys.readouterr().out
-    assert "2 cells, 2 runs, 0 of them finished" in said
-    assert f"missing: {tmp_path / 'public.pth'} (get it from https://example.org)" in said
-    assert not (tmp_path / "out").exists()
-    assert main(command) == 2
-    assert "https://example.org" in capsys.readouterr().err
-
-
 def run(cell: Cell, liver: float, larynx: float) -> Finished:
     values = {"liver": liver, "larynx": larynx}
     rows = [

@@ -1,44 +1,18 @@
 """What an adaptation will cost: memory before any step is taken, and time measured on two real steps."""
 
 import logging
-import math
-import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
-from fsseg.adaptation.job import Job
 from fsseg.adaptation.start import Start
-from fsseg.adaptation.training import train
+from fsseg.adaptation.step_times import StepTimes, measured_times, prediction_seconds, training_seconds
 from fsseg.config.manifest import peak_memory_mib
-from fsseg.training.cost import BatchClock
 from fsseg.training.cost_advice import Demand, PlannedStep, Remedies, said
 from fsseg.training.memory import MIB, device_available_mib, host_available_mib
-from fsseg.training.placement import mixed_precision
 
 logger = logging.getLogger(__name__)
-
-_MEASURED_STEPS = 2  # the first one sets things up
-_POOL_CROPS = 4
-
-
-@dataclass(frozen=True)
-class StepTimes:
-    """What a step takes, measured.
-
-    Attributes:
-        seconds_per_step: in all.
-        network_seconds: of the network.
-        loading_seconds: of the batch.
-        feature_seconds_per_crop: to compute the features of a crop once; None with the network in the loop.
-    """
-
-    seconds_per_step: float
-    network_seconds: float
-    loading_seconds: float
-    feature_seconds_per_crop: float | None = None
 
 
 @dataclass(frozen=True)
@@ -116,11 +90,11 @@ def adaptation_cost(start: Start, cases: int, *, estimated: bool, preprocessing_
     cost = AdaptationCost(round(preprocessing_seconds, 1), 1, demand, [])
     if short := demand.shortages():
         return replace(cost, advice=said(short, less))
-    step = _measured(start)
-    predicting = _prediction_seconds(start) if estimated else 0.0
+    step = measured_times(start)
+    predicting = prediction_seconds(start, start.volumes[0].shape) if estimated else 0.0
     folds = cases if estimated else 0
-    seconds = preprocessing_seconds + _training_seconds(start.job, step, cases)
-    seconds += folds * (_training_seconds(start.job, step, cases - 1) + predicting)
+    seconds = preprocessing_seconds + training_seconds(start.job, step, cases)
+    seconds += folds * (training_seconds(start.job, step, cases - 1) + predicting)
     hours = round(seconds / 3600, 3)
     return replace(
         cost,
@@ -161,40 +135,3 @@ def _planned(start: Start) -> PlannedStep:
         precision=job.recipe.precision,
         checkpointed=job.recipe.checkpoint_activations,
     )
-
-
-def _measured(start: Start) -> StepTimes:
-    """Train for two steps; return what a step takes, and a crop whose features are computed."""
-    few = {"max_steps": _MEASURED_STEPS, "made_for_cases": None, "feature_crops": _POOL_CROPS}
-    clock = BatchClock()
-    job = replace(start.job, recipe=start.job.recipe.model_copy(update=few))
-    cache = train(replace(start, job=job), "measured steps", clock=clock).feature_cache
-    loading = sum(clock.loading[1:]) / max(1, len(clock.loading) - 1)
-    computing = clock.computing[-1] if clock.computing else 0.0
-    return StepTimes(
-        seconds_per_step=round(computing + loading, 4),
-        network_seconds=round(computing, 4),
-        loading_seconds=round(loading, 4),
-        feature_seconds_per_crop=None if cache is None else round(cache["seconds"] / cache["crops"], 4),
-    )
-
-
-def _training_seconds(job: Job, step: StepTimes, cases: int) -> float:
-    recipe = job.recipe.for_cases(cases)
-    steps = 0 if job.method.training_free else recipe.max_steps
-    crops = recipe.feature_crops if job.method.training_free else min(recipe.feature_crops, steps * job.batch_size)
-    return steps * step.seconds_per_step + crops * (step.feature_seconds_per_crop or 0.0)
-
-
-def _prediction_seconds(start: Start) -> float:
-    """Return about what the sliding window over a case takes, from one patch."""
-    job, volume, network = start.job, start.volumes[0], start.network.network.eval()
-    patch = torch.zeros((1, len(volume.image), *job.patch_size), device=job.device)
-    with torch.no_grad(), mixed_precision(job.device, "auto"):
-        started = time.perf_counter()
-        float(network(patch).sum())
-        seconds = time.perf_counter() - started
-    moved = [size * job.recipe.tile_step_size for size in job.patch_size]
-    extents = zip(volume.shape, job.patch_size, moved, strict=True)
-    tiles = math.prod(math.ceil(max(0, extent - size) / step) + 1 for extent, size, step in extents)
-    return seconds * tiles * 2 ** len(job.flips.axes)

@@ -3,6 +3,7 @@
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     result = run_table(config, shlex.join(["fsseg", *sys.argv[1:]]))
     emit(asdict(result), _text(result), arguments.json)
-    return 1 if result.failures else 0
+    return 1 if result.failures or result.missing else 0
 
 
 def _where(words: list[str]) -> dict[str, list[str]]:
@@ -78,10 +79,13 @@ def _where(words: list[str]) -> dict[str, list[str]]:
 def _plan_text(plan: "TablePlan", arguments: argparse.Namespace) -> str:
     lines = [f"{plan.cells} cells, {plan.runs} runs, {plan.done} of them finished"]
     lines += [f"would make the base {name}" for name in plan.bases]
-    lines += [f"missing: {line}" for line in plan.missing]
-    return "\n".join([*lines, f"would go into {arguments.out}"])
+    return "\n".join([*lines, *_missing(plan.missing), f"would go into {arguments.out}"])
+
+
+def _missing(lines: Sequence[str]) -> list[str]:
+    return [f"missing: {line}" for line in lines]
 
 
 def _text(result: "TableResult") -> str:
     lines = [f"{result.done} of {result.cells} cells are finished, {result.ran} runs were made now", str(result.page)]
-    return "\n".join([*(f"failed: {message}" for message in result.failures), *lines])
+    return "\n".join([*(f"failed: {message}" for message in result.failures), *_missing(result.missing), *lines])

@@ -34,25 +34,13 @@ class Preparation:
     place: Workspace
     device: str
 
-    def missing(self, bases: Iterable[BaseChoice]) -> list[str]:
-        """Return the checkpoints that are not there, with the page where a person gets them."""
-        imported = dict.fromkeys(base for choice in bases if (base := self.table.bases[choice.name].imported))
-        return [
-            f"{self.place.checkpoint(base)} (get it from {base.page})"
-            for base in imported
-            if not self.place.checkpoint(base).is_file()
-        ]
-
     def make(self, bases: Sequence[BaseChoice], datasets: Iterable[str]) -> None:
         """Make the datasets that are adapted to, and the bases.
 
         Raises:
-            UsageError: a checkpoint, a spec or plans are missing.
+            UsageError: a spec or plans are missing.
             FssegError: data or a checkpoint cannot be used.
         """
-        missing = self.missing(bases)
-        if missing:
-            raise UsageError("Checkpoints are missing:\n" + "\n".join(f"  - {line}" for line in missing))
         if self.table.phantoms is not None:
             self._write_phantoms(self.table.phantoms)
         for name in datasets:

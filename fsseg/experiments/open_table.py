@@ -81,8 +81,10 @@ class OpenTable:
         return self.place.base(self.table, choice)
 
     def known(self, choice: BaseChoice) -> tuple[str, ...]:
-        """Return the structures that the head of a base names; the base must have been made."""
+        """Return the structures that the head of a base names; none of a base that is yet to be made."""
         folder = self.base(choice)
+        if not folder.is_dir():
+            return ()
         return tuple(structures_of_dataset_json(read_json(folder / "dataset.json"), folder).names)
 
     def columns(self) -> dict[str, list[Column]]:

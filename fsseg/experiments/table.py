@@ -1,17 +1,21 @@
 """Run what is missing of a table, and write its page after every run."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fsseg.config.progress import Progress
 from fsseg.experiments.grid import Cell
 from fsseg.experiments.local_executor import run_locally
+from fsseg.experiments.missing import Missing, find_missing, missing_error
 from fsseg.experiments.open_table import OpenTable, TableConfig, open_table
 from fsseg.experiments.page import Page
 from fsseg.experiments.results import Finished, finished, rows_of
 from fsseg.experiments.run_cell import run_cell
 from fsseg.experiments.workspace import RunFolder
 from fsseg.nnunet.environment import nnunet_folders
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class TableResult:
         done: how many are finished.
         ran: how many runs were finished now.
         failures: messages of those that failed.
+        missing: data, checkpoints and cases for want of which other cells did not run.
     """
 
     page: Path
@@ -31,6 +36,7 @@ class TableResult:
     done: int
     ran: int
     failures: tuple[str, ...]
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class TablePlan:
         cells: how many cells were asked for.
         runs: how many runs they share.
         done: how many of these are finished.
-        missing: checkpoints that are not there, with the page where a person gets them.
+        missing: data, checkpoints and cases that are not there, with the page where a person gets them.
         bases: bases that are yet to be made.
     """
 
@@ -64,7 +70,7 @@ def plan_table(config: TableConfig) -> TablePlan:
         cells=len(opened.cells),
         runs=len(runs),
         done=sum(run.is_done for run in runs),
-        missing=tuple(opened.preparation.missing(opened.bases)),
+        missing=tuple(find_missing(opened).lines),
         bases=tuple(choice.name for choice in opened.bases if not opened.base(choice).is_dir()),
     )
 
@@ -72,44 +78,57 @@ def plan_table(config: TableConfig) -> TablePlan:
 def run_table(config: TableConfig, command: str) -> TableResult:
     """Run what is missing, and write the page after every run; what is finished is not run again.
 
-    A run that fails fails its cell, and the others go on.
+    A run that fails fails its cell, and the others go on. So do those that have what they need where others lack it.
 
     Args:
         config: which table.
         command: what makes it, for the page.
 
     Raises:
-        UsageError: errors of the table file, all at once; data or a checkpoint is missing.
+        UsageError: errors of the table file, all at once; no cell has what it needs.
         FssegError: a base cannot be made.
 
     Example:
         >>> run_table(TableConfig(table=Path("phantom.yaml"), out=Path("tables"), jobs=2), "fsseg table phantom")
     """
     opened = open_table(config)
-    place = opened.place
+    place, missing = opened.place, find_missing(opened)
+    able = replace(opened, cells=[cell for cell in opened.cells if not missing.stops(opened, cell)])
+    if not able.cells:
+        raise missing_error(missing.lines)
+    for line in missing.lines:
+        log.warning("Missing: %s", line)
     with nnunet_folders(raw=place.raw, preprocessed=place.preprocessed):
-        opened.preparation.make(opened.bases, opened.datasets)
+        able.preparation.make(able.bases, able.datasets)
         opened.folder.mkdir(parents=True, exist_ok=True)
-        jobs = opened.jobs()
-        _render(opened, command)
+        jobs = able.jobs()
+        _render(opened, command, missing)
         failures: dict[RunFolder, str] = {}
         results = run_locally(run_cell, jobs, workers=config.jobs)
         with Progress("table", len(jobs), "run") as progress:
             for job, failure in progress.over(results):
                 failures |= {job.folder: failure} if failure else {}
-                _render(opened, command)
-    done = sum(opened.run(cell).is_done for cell in opened.cells)
-    page = opened.folder / "table.html"
-    return TableResult(page, len(opened.cells), done, len(jobs) - len(failures), tuple(failures.values()))
+                _render(opened, command, missing)
+    return TableResult(
+        page=opened.folder / "table.html",
+        cells=len(opened.cells),
+        done=sum(opened.run(cell).is_done for cell in opened.cells),
+        ran=len(jobs) - len(failures),
+        failures=tuple(failures.values()),
+        missing=tuple(missing.lines),
+    )
 
 
-def _render(opened: OpenTable, command: str) -> None:
+def _render(opened: OpenTable, command: str, missing: Missing) -> None:
     table, columns = opened.table, opened.columns()
-    states = {index: state for index, cell in enumerate(opened.cells) if (state := _state(cell, opened.run(cell)))}
+    states = {index: state for index, cell in enumerate(opened.cells) if (state := _state(opened, cell, missing))}
     Page(table, command, columns, rows_of(opened.cells, states, columns, table.baselines)).write(opened.folder)
 
 
-def _state(cell: Cell, run: RunFolder) -> Finished | str | None:
+def _state(opened: OpenTable, cell: Cell, missing: Missing) -> Finished | str | None:
+    run = opened.run(cell)
     if run.is_done:
         return finished(cell, run)
+    if lacking := missing.stops(opened, cell):
+        return f"Missing: {'; '.join(lacking)}"
     return run.failure.read_text(encoding="utf-8").strip() if run.failure.is_file() else None

@@ -57,8 +57,9 @@ class RunFolder:
         return self.metrics.is_file()
 
     def manifest(self) -> dict[str, Any]:
-        """Return the manifest of the adaptation."""
-        return read_json(self.adaptation / MANIFEST_NAME)
+        """Return the manifest of the adaptation; empty where the base was scored as it is."""
+        file = self.adaptation / MANIFEST_NAME
+        return read_json(file) if file.is_file() else {}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,142 @@
+"""What a table needs and does not find: data, checkpoints, and cases that it names; all of it in one listing."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fsseg.config.errors import UsageError, first_of
+from fsseg.config.shipped_files import SPECS
+from fsseg.data.case_files import find_cases
+from fsseg.data.spec_loading import load_spec
+from fsseg.data.specs import DatasetSpec
+from fsseg.experiments.grid import BaseChoice, Cell
+from fsseg.experiments.open_table import OpenTable
+from fsseg.experiments.table_sources import TableDataset
+from fsseg.experiments.table_targets import Cases
+from fsseg.nnunet.raw_dataset import read_raw_dataset
+
+_MOST_CASES = 10
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What is missing, a line each.
+
+    Attributes:
+        of_datasets: name of a dataset -> sources whose data are not there, and where a person gets them.
+        of_bases: name of a base -> its checkpoint, and where a person gets it.
+        of_targets: name of a target -> the cases that its dataset lacks.
+    """
+
+    of_datasets: Mapping[str, list[str]]
+    of_bases: Mapping[str, list[str]]
+    of_targets: Mapping[str, list[str]]
+
+    @property
+    def lines(self) -> list[str]:
+        """All of it, each once."""
+        parts = (self.of_datasets, self.of_bases, self.of_targets)
+        return list(dict.fromkeys(line for part in parts for lines in part.values() for line in lines))
+
+    def stops(self, opened: OpenTable, cell: Cell) -> list[str]:
+        """Return what a cell lacks."""
+        needed = [opened.table.targets[cell.target].dataset, *_pretraining_data(opened, cell.base)]
+        lines = [line for name in needed for line in self.of_datasets.get(name, ())]
+        return list(
+            dict.fromkeys([*lines, *self.of_bases.get(cell.base.name, ()), *self.of_targets.get(cell.target, ())])
+        )
+
+
+def find_missing(opened: OpenTable) -> Missing:
+    """Look for everything that the cells of a table need; nothing is read but names of files.
+
+    Raises:
+        UsageError: a spec that the table names does not exist, or is wrong.
+    """
+    if opened.table.phantoms is not None:
+        return Missing({}, {}, {})
+    pretraining = [name for choice in opened.bases for name in _pretraining_data(opened, choice)]
+    found = {name: _Found(opened, name) for name in dict.fromkeys([*opened.datasets, *pretraining])}
+    targets = {cell.target: None for cell in opened.cells}
+    return Missing(
+        of_datasets={name: lines for name, dataset in found.items() if (lines := dataset.missing)},
+        of_bases={choice.name: lines for choice in opened.bases if (lines := _checkpoint(opened, choice))},
+        of_targets={name: lines for name in targets if (lines := _cases(opened, name, found))},
+    )
+
+
+def missing_error(lines: Sequence[str]) -> UsageError:
+    """Return the error of a table of which nothing can run."""
+    listing = "\n".join(f"  - {line}" for line in lines)
+    return UsageError(
+        f"Nothing of the table can run. These are missing:\n{listing}\n  Put them there, and start again."
+    )
+
+
+class _Found:
+    """The cases of a dataset of the table that are there, and the sources that are not."""
+
+    def __init__(self, opened: OpenTable, name: str) -> None:
+        dataset, place = opened.table.datasets[name], opened.place
+        self.missing: list[str] = []
+        self.name = place.dataset(dataset).name
+        if place.dataset(dataset).is_dir():
+            self.cases = set(read_raw_dataset(place.dataset(dataset)).cases)
+            return
+        self.cases = set()
+        for spec in _specs(opened, dataset):
+            folder = place.root / spec.folder
+            cases = [files.case for files in find_cases(spec, folder).cases] if folder.is_dir() else []
+            self.cases |= {f"{spec.name}_{case}" for case in cases if case not in spec.exclude}
+            if not cases:
+                self.missing.append(f"data of {spec.name}: {folder} ({_page(spec)}; licence: {spec.licence})")
+
+
+def _specs(opened: OpenTable, dataset: TableDataset) -> list[DatasetSpec]:
+    return [load_spec(opened.place.found(word, SPECS)) for word in dataset.specs]
+
+
+def _page(spec: DatasetSpec) -> str:
+    if spec.homepage:
+        return f"get them from {spec.homepage}"
+    return f"its spec names no page: {spec.citation or 'data of your own'}"
+
+
+def _pretraining_data(opened: OpenTable, choice: BaseChoice) -> list[str]:
+    """Return the dataset that a base is yet to be pretrained on."""
+    pretrained = opened.table.bases[choice.name].pretrained
+    if pretrained is None or opened.base(choice).is_dir():
+        return []
+    return [pretrained.changed(choice.pretrain).dataset]
+
+
+def _checkpoint(opened: OpenTable, choice: BaseChoice) -> list[str]:
+    imported = opened.table.bases[choice.name].imported
+    if imported is None or opened.place.checkpoint(imported).is_file():
+        return []
+    return [f"checkpoint: {opened.place.checkpoint(imported)} (get it from {imported.page})"]
+
+
+def _cases(opened: OpenTable, name: str, found: Mapping[str, _Found]) -> list[str]:
+    """Return the cases that a target names, by its lists or in a cell, and that its dataset lacks."""
+    target = opened.table.targets[name]
+    dataset = found[target.dataset]
+    if dataset.missing:
+        return []
+    lists = [which.names or () for which in (target.pool, target.test) if which is not None]
+    named = {case for cases in [*lists, *target.support.values()] for case in target.named(cases)}
+    named |= {case for cell in opened.cells if cell.target == name for case in cell.cases or ()}
+    absent = sorted(named - dataset.cases)
+    lines = []
+    if absent:
+        lines.append(
+            f"cases of target {name}: {len(absent)} of {len(named)} that the table names are not in {dataset.name},"
+            f" so these are data of another version than the table expects: {first_of(absent, _MOST_CASES)}"
+        )
+    return lines + _too_few(name, [which for which in (target.pool, target.test) if which is not None], dataset)
+
+
+def _too_few(name: str, lists: Iterable[Cases], dataset: _Found) -> list[str]:
+    most = max((which.number or 0 for which in lists if which.names is None), default=0)
+    if most <= len(dataset.cases):
+        return []
+    return [f"cases of target {name}: {most} are wanted, but {dataset.name} has {len(dataset.cases)}"]

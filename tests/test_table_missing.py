@@ -1,0 +1,113 @@
+"""What a table needs and does not find is told at once, before anything runs; what has all it needs runs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import Outcome, fsseg
+
+SPEC = {
+    "name": "Site",
+    "folder": "site",
+    "modality": "CT",
+    "licence": "CC BY 4.0",
+    "homepage": "https://example.org/site",
+    "layout": {"kind": "nnunet_raw"},
+    "labels": {1: "liver"},
+    "annotated": ["liver"],
+}
+TABLE: dict[str, Any] = {
+    "title": "A table",
+    "datasets": {"target": {"specs": ["site.yaml"], "id": 104, "name": "Target"}},
+    "bases": {
+        "public": {"imported": {"file": "public.pth", "family": "fseft", "page": "https://example.org/public"}},
+        "ours": {"pretrained": {"dataset": "target", "plans": "phantom_plans", "settings": {"steps": 2}}},
+    },
+    "targets": {
+        "liver": {
+            "dataset": "target",
+            "structures": ["liver"],
+            "prefix": "Site_",
+            "pool": {"names": ["a", "b"]},
+            "test": {"names": [f"t{number:02d}" for number in range(12)]},
+        }
+    },
+    "axes": {"base": ["public"], "method": ["full"], "shots": [1]},
+}
+
+
+def write(folder: Path, *, cases: tuple[str, ...] = (), **changes: Any) -> list[object]:
+    """Write a table, its spec and empty files of cases; return the command of the table."""
+    (folder / "site.yaml").write_text(yaml.safe_dump(SPEC), encoding="utf-8")
+    (folder / "mine.yaml").write_text(yaml.safe_dump({**TABLE, **changes}), encoding="utf-8")
+    for case in cases:
+        for part, name in (("imagesTr", f"{case}_0000"), ("labelsTr", case)):
+            file = folder / "root" / "site" / part / f"{name}.nii.gz"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+    (folder / "root").mkdir(exist_ok=True)
+    return ["table", folder / "mine.yaml", "--root", folder / "root", "--out", folder / "out"]
+
+
+def refused(*words: object) -> Outcome:
+    outcome = fsseg(*words)
+    assert outcome.code == 2
+    return outcome
+
+
+def test_data_and_checkpoints_that_are_missing_are_told_with_their_pages(tmp_path: Path) -> None:
+    outcome = refused(*write(tmp_path))
+
+    assert "Nothing of the table can run" in outcome.err
+    assert f"{tmp_path}/root/site (get them from https://example.org/site; licence: CC BY 4.0)" in outcome.err
+    assert f"{tmp_path}/root/public.pth (get it from https://example.org/public)" in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_tells_it_too_and_runs_nothing(tmp_path: Path) -> None:
+    outcome = fsseg(*write(tmp_path, axes={**TABLE["axes"], "shots": [1, 2]}), "--where", "shots=1", "--dry-run")
+
+    assert outcome.code == 0, outcome.err
+    assert "1 cells, 1 runs, 0 of them finished" in outcome.out
+    assert outcome.out.count("missing: ") == 2
+
+
+def test_cases_of_another_version_are_counted_and_the_first_ten_named(tmp_path: Path) -> None:
+    err = refused(*write(tmp_path, cases=("a", "t00"))).err
+
+    names = ", ".join(["Site_b", *(f"Site_t{number:02d}" for number in range(1, 10))])
+    assert "cases of target liver: 12 of 14 that the table names are not in Dataset104_Target" in err
+    assert f"another version than the table expects: {names}, and 2 more" in err
+
+
+def test_more_cases_than_there_are_is_told(tmp_path: Path) -> None:
+    target = {**TABLE["targets"]["liver"], "pool": {"first": 5}, "test": {"names": ["a"]}}
+    err = refused(*write(tmp_path, cases=("a", "b"), targets={"liver": target})).err
+
+    assert "cases of target liver: 5 are wanted, but Dataset104_Target has 2" in err
+
+
+def test_cells_that_have_what_they_need_run_and_the_others_say_what_they_lack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = {**TABLE["targets"]["liver"], "test": {"names": ["t1"]}}
+    words = write(
+        tmp_path,
+        cases=("a", "b", "t1"),
+        targets={"liver": target},
+        axes={**TABLE["axes"], "base": ["public", "ours"]},
+    )
+    made: list[str] = []
+    monkeypatch.setattr(
+        "fsseg.experiments.bases.Preparation.make", lambda self, bases, _: made.extend(base.name for base in bases)
+    )
+    monkeypatch.setattr("fsseg.experiments.open_table.OpenTable.jobs", lambda self: [])
+    outcome = fsseg(*words, "--json")
+
+    result = json.loads(outcome.out)
+    assert (outcome.code, made, result["cells"]) == (1, ["ours"], 2)
+    assert [line.split(":")[0] for line in result["missing"]] == ["checkpoint"]
+    page = (tmp_path / "out/tables/mine/table.md").read_text(encoding="utf-8")
+    assert "base public, method full, shots 1: Missing: checkpoint: " in page
