@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 import SimpleITK
 from conftest import KNOWN, NOVEL, PLANS_NAME, SOURCES, TARGET, Lab, fsseg, succeed
 from nnunet_shell import environment
+from warm_process import program, script
 
 from fsseg.data.structures import load_structures
 from fsseg.nnunet.model_folder import ModelFolder
@@ -20,13 +20,15 @@ from fsseg.training.torch_file import read_torch_file
 TRAINER = "nnUNetTrainerPartialLabel"
 CONFIGURATION = "3d_fullres"
 FINAL = "fold_0/checkpoint_final.pth"
+# Processes of nnUNetv2_predict that read images, and that write label maps; each of them starts anew and imports torch.
+ONE_WORKER = ("-npp", 1, "-nps", 1)
+IN_ONE_PROCESS = ("-npp", 0, "-nps", 0)
 
 
 def run(command: str, *words: object, env: dict[str, str]) -> str:
     """Run one of nnU-Net's commands; return what it printed."""
-    binary = Path(sys.executable).parent / command
     done = subprocess.run(
-        [binary, *map(str, words)], env=env, capture_output=True, encoding="utf-8", timeout=300, check=False
+        script(command, *words), env=env, capture_output=True, encoding="utf-8", timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout
@@ -97,7 +99,7 @@ def test_stock_train_continues_and_validates_alone(
     stop_after += "def on_epoch_end(self):\n    _end(self)\n    raise SystemExit(3)\n"
     stop_after += "m.nnUNetTrainerPartialLabel.on_epoch_end = on_epoch_end\n"
     entry = f"{stop_after}from nnunetv2.run.run_training import run_training_entry\nrun_training_entry()\n"
-    killed = subprocess.run([sys.executable, "-c", entry, *map(str, words)], env=env, capture_output=True, check=False)
+    killed = subprocess.run(program(entry, *words), env=env, capture_output=True, check=False)
     assert killed.returncode == 3, killed.stderr[-2000:]
     run("nnUNetv2_train", *words, "--c", env=env)
     again = tmp_path / SOURCES / folder.name
@@ -121,7 +123,7 @@ def test_stock_prediction_accepts_the_result(trained: tuple[Path, dict[str, str]
     images.mkdir()
     (images / lab.image(0).name).symlink_to(lab.image(0))
     words = ("-i", images, "-o", tmp_path / "out", "-d", 901, "-c", CONFIGURATION, "-f", 0, "-device", "cpu")
-    run("nnUNetv2_predict", *words, "-tr", TRAINER, "-p", "short", "-npp", 1, "-nps", 1, env=env)
+    run("nnUNetv2_predict", *words, "-tr", TRAINER, "-p", "short", *ONE_WORKER, env=env)
     written = SimpleITK.ReadImage(str(tmp_path / "out" / f"{lab.case(0)}.nii.gz"))
     assert written.GetSize() == SimpleITK.ReadImage(str(lab.image(0))).GetSize()
 
@@ -330,9 +332,8 @@ def test_stock_prediction_needs_the_trainer_only_where_the_method_does_not_merge
     (images / lab.image(0).name).symlink_to(lab.image(0))
     words = ("-i", images, "-d", 804, "-c", CONFIGURATION, "-f", 1, "-device", "cpu", "-tr", FEW_SHOT, "-p", method)
     plain = {key: value for key, value in env.items() if key != "nnUNet_extTrainer"}
-    run(
-        "nnUNetv2_predict", *words, "-o", tmp_path / "out", "-npp", 1, "-nps", 1, env=plain if method == "lora" else env
-    )
+    workers = IN_ONE_PROCESS if method == "softmax" else ONE_WORKER  # with workers once for each kind of method
+    run("nnUNetv2_predict", *words, "-o", tmp_path / "out", *workers, env=plain if method == "lora" else env)
     ours = tmp_path / "ours"
     adapter = few_shot_folder(site, method) / "fold_1" / "adapter.safetensors"
     succeed("predict", "--base", lab.base, "--adapter", adapter, "--input", images, "--output", ours)
@@ -433,10 +434,9 @@ def test_test_cases_are_in_no_fold(
 def test_pretrained_weights_are_refused_where_the_plans_name_the_base(
     lab: Lab, site: tuple[Lab, dict[str, str]], tmp_path: Path
 ) -> None:
-    binary = Path(sys.executable).parent / "nnUNetv2_train"
     words = (804, CONFIGURATION, 0, "-p", "lora", "-tr", FEW_SHOT, "-device", "cpu")
     done = subprocess.run(
-        [binary, *map(str, words), "-pretrained_weights", lab.base / FINAL],
+        script("nnUNetv2_train", *words, "-pretrained_weights", lab.base / FINAL),
         env=site[1] | {"nnUNet_results": str(tmp_path)},
         capture_output=True,
         encoding="utf-8",
@@ -485,9 +485,9 @@ def test_stock_training_goes_on_where_an_adaptation_was_stopped(
 ) -> None:
     whole = train_fold("lora") / "fold_1"
     env = site[1] | {"nnUNet_results": str(tmp_path)}
-    words = [str(word) for word in (804, CONFIGURATION, 1, "-p", "lora", "-tr", FEW_SHOT, "-device", "cpu")]
+    words = (804, CONFIGURATION, 1, "-p", "lora", "-tr", FEW_SHOT, "-device", "cpu")
     stopped, resumed = (
-        subprocess.run([sys.executable, "-c", code, *words, *more], env=env, capture_output=True, encoding="utf-8")
+        subprocess.run(program(code, *words, *more), env=env, capture_output=True, encoding="utf-8")
         for code, more in ((STOP_AFTER_TWO_STEPS + TRAIN, ()), (COUNT_STEPS + TRAIN, ("--c",)))
     )
     assert stopped.returncode == 3, stopped.stderr[-2000:]
@@ -525,7 +525,7 @@ def test_predictions_of_folds_and_methods_are_ensembled(
     images.mkdir()
     (images / lab.image(0).name).symlink_to(lab.image(0))
     words = ("-i", images, "-d", 804, "-c", CONFIGURATION, "-f", 1, "-device", "cpu", "-tr", FEW_SHOT)
-    more = ("-npp", 1, "-nps", 1, "--save_probabilities")
+    more = (*IN_ONE_PROCESS, "--save_probabilities")
     members = []
     for method in ("lora", "adaptformer"):
         train_fold(method)
@@ -582,7 +582,9 @@ def test_what_the_stock_trainer_left_is_a_base(
     env = {**env, "nnUNet_results": str(tmp_path / "results"), "nnUNet_compile": "f"}
     preprocessed = Path(env["nnUNet_preprocessed"]) / TARGET
     (preprocessed / "dataset_fingerprint.json").write_text("{}", encoding="utf-8")  # is copied, not read
-    run("nnUNetv2_train", 804, CONFIGURATION, "all", "-p", "lora", "-tr", STOCK, "-device", "cpu", env=env)
+    words = (804, CONFIGURATION, "all", "-p", "lora", "-tr", STOCK, "-device", "cpu")
+    done = subprocess.run(program(SHORT_EPOCHS + TRAIN, *words), env=env, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr[-2000:]
     stock = tmp_path / "results" / TARGET / f"{STOCK}__lora__{CONFIGURATION}"
     monkeypatch.setenv("nnUNet_raw", env["nnUNet_raw"])
     monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
@@ -593,3 +595,11 @@ def test_what_the_stock_trainer_left_is_a_base(
 
 
 STOCK = "nnUNetTrainer_1epoch"
+SHORT_EPOCHS = """
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+begin = nnUNetTrainer.on_train_start
+def on_train_start(self):
+    begin(self)
+    self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 3, 2
+nnUNetTrainer.on_train_start = on_train_start
+"""
