@@ -18,13 +18,15 @@ from fsseg.config.json_files import write_json
 from fsseg.evaluation.aggregation import CaseRow
 from fsseg.experiments import run_cell
 from fsseg.experiments.bases import Preparation
-from fsseg.experiments.columns import columns_of
+from fsseg.experiments.columns import columns_of, mean_column
 from fsseg.experiments.grid import BaseChoice, Cell, cells_of
 from fsseg.experiments.local_executor import run_locally
 from fsseg.experiments.page import Page
+from fsseg.experiments.page_tables import PageTables
 from fsseg.experiments.results import NATIVE, Finished, rows_of
 from fsseg.experiments.table_file import TableFile, read_table
 from fsseg.experiments.workspace import RunFolder, Workspace
+from fsseg.reporting.tables import Bold
 
 SITE: dict[str, Any] = {
     "dataset": "target",
@@ -237,7 +239,7 @@ def test_the_page_shows_means_over_seeds_and_paired_differences(tmp_path: Path) 
     full, lora = page.rows
     assert full.numbers["liver"].dsc.mean == pytest.approx(0.825)
     assert full.numbers["liver"].sd_over_seeds == pytest.approx(0.04 / math.sqrt(2))
-    assert lora.numbers["larynx"].minus["full"].mean == pytest.approx(0.03)
+    assert lora.numbers["larynx"].minus["full"].dsc.mean == pytest.approx(0.03)
     page.write(tmp_path)
     text = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert "| full | 0.825 ± 0.028 |" in text
@@ -245,6 +247,22 @@ def test_the_page_shows_means_over_seeds_and_paired_differences(tmp_path: Path) 
     assert len(read_csv(tmp_path / "per_case.csv")) == 4 * 4
     assert r"lora + decoder & 0.905 $\pm$ 0.000" in (tmp_path / "table.tex").read_text(encoding="utf-8")
     assert "<table>" in (tmp_path / "table.html").read_text(encoding="utf-8")
+
+
+def test_bold_is_only_what_is_ahead_of_every_baseline_by_more_than_chance() -> None:
+    grid = cells(axes={"method": CONTENT["axes"]["method"], "seed": [0]})
+
+    def rows_with(gain: float, cases: int) -> list[list[str]]:
+        rows = [
+            [CaseRow(f"t{i}", "liver", d, 0.5, 1.0, 1.0, 1.0, "ok") for i in range(cases)] for d in (0.7, 0.7 + gain)
+        ]
+        runs = {index: Finished(cell, {NATIVE: rows[index]}, {}) for index, cell in enumerate(grid)}
+        columns = {"ours": [mean_column("liver", ["liver"])]}
+        return PageTables(columns, rows_of(grid, runs, columns, ["full"]), ["full"]).scores().rows
+
+    bold = [[isinstance(line[1], Bold) for line in rows_with(*given)] for given in ((0.1, 8), (0.1, 5), (-0.1, 8))]
+    assert bold == [[False, True], [False, False], [False, False]]  # five cases never give less than .0625
+    assert rows_with(0.1, 8)[1][1] == "0.800"
 
 
 def test_named_columns_weigh_alike_whatever_they_hold() -> None:
@@ -268,7 +286,7 @@ def test_cells_of_a_paper_stand_beside_ours_and_doubts_are_said() -> None:
     grid = cells_of(mine, "")
     columns = {"ours": columns_of(mine, known=["liver"])}
     page = Page(mine, "", columns, rows_of(grid, {0: run(grid[0], 0.8, 0.4)}, columns, ()))
-    section = page.sections()[0]
+    section = page.sections()[1]
     lines = section.tables[0].rows
 
     assert lines[0] == ["full", "1", "ours", "80.5 [80.0, 81.0]", "40.5 [40.0, 41.0]", "–"]

@@ -10,6 +10,7 @@ nan values (structures empty in both masks, undefined distances) are left out an
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -108,21 +109,40 @@ def summarise_pairs(
         seed: of the resampling.
         resamples: number of resampled means; 0 gives no interval.
     """
-    cases, structures = sorted({case for case, _ in values}), list(weights)
-    table = np.array([[values.get((case, name), math.nan) for name in structures] for case in cases])
-    table = table.reshape(len(cases), len(structures))
-    table = table[~np.isnan(table).all(axis=1)]
-    share = np.array([weights[name] for name in structures])
+    table, share = _table(values, list(weights)), np.array(list(weights.values()))
     each_case = np.array([_weighted_means(row[None], np.ones((1, 1)), share)[0] for row in table])
     low = high = math.nan
     if len(table) > 1 and resamples:
-        drawn = np.random.default_rng(seed).integers(len(table), size=(resamples, len(table)))
-        counts = np.stack([(drawn == index).sum(axis=1) for index in range(len(table))], axis=1)
         tail = (1 - LEVEL) / 2
-        low, high = (float(x) for x in np.nanquantile(_weighted_means(table, counts, share), (tail, 1 - tail)))
-    mean = _weighted_means(table, np.ones((1, len(table))), share)[0] if len(table) else math.nan
+        means = _weighted_means(table, _drawn_times(len(table), seed, resamples), share)
+        low, high = (float(x) for x in np.nanquantile(means, (tail, 1 - tail)))
+    mean = float(_weighted_means(table, np.ones((1, len(table))), share)[0]) if len(table) else math.nan
     undefined = sum(name in weights and math.isnan(value) for (_, name), value in values.items())
-    return Summary(float(mean), _sd(each_case), low, high, n=len(table), left_out=undefined)
+    return Summary(mean, _sd(each_case), low, high, n=len(table), left_out=undefined)
+
+
+def case_means(values: Mapping[Pair, float], weights: Mapping[str, float]) -> dict[str, float]:
+    """Return case -> weighted mean over its structures; cases without a value are left out. See `summarise_pairs`."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for (case, structure), value in values.items():
+        if structure in weights and not math.isnan(value):
+            found.setdefault(case, []).append((weights[structure], value))
+    return {case: sum(w * v for w, v in pairs) / sum(w for w, _ in pairs) for case, pairs in found.items()}
+
+
+def _table(values: Mapping[Pair, float], structures: Sequence[str]) -> np.ndarray:
+    """Return values as (cases, structures), nan where there is none, without cases that have none at all."""
+    cases = sorted({case for case, _ in values})
+    rows = [[values.get((case, name), math.nan) for name in structures] for case in cases]
+    table = np.array(rows, dtype=np.float64).reshape(len(cases), len(structures))
+    return table[~np.isnan(table).all(axis=1)]
+
+
+@cache  # the same for all numbers of a page
+def _drawn_times(cases: int, seed: int, resamples: int) -> np.ndarray:
+    """Return how often each resample draws each case, (resamples, cases)."""
+    drawn = np.random.default_rng(seed).integers(cases, size=(resamples, cases))
+    return np.stack([(drawn == index).sum(axis=1) for index in range(cases)], axis=1).astype(np.float64)
 
 
 def _weighted_means(table: np.ndarray, counts: np.ndarray, share: np.ndarray) -> np.ndarray:

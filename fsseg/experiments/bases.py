@@ -73,7 +73,7 @@ class Preparation:
         """Raise `UsageError` if a dataset of this number and name was assembled from something else."""
         made = read_json(folder / MANIFEST_NAME, keys=("config",))["config"]
         if [Path(spec).name for spec in made["specs"]] != [spec.name for spec in specs] or (
-            Path(made["root"]) != self.place.root
+            Path(made["root"]).resolve() != self.place.root.resolve()
         ):
             raise UsageError(
                 f"{folder} was assembled from other specs or another folder.\n"

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
 from typing import Any
 
-from fsseg.evaluation.aggregation import CaseRow, Pair, Summary, summarise_pairs
+from fsseg.evaluation.aggregation import CaseRow, Pair, Summary, case_means, summarise_pairs
 from fsseg.evaluation.metrics_csv import read_case_rows
+from fsseg.evaluation.significance import LEVEL, holm, paired_p
 from fsseg.experiments.columns import Column
 from fsseg.experiments.grid import METHOD, Cell
 from fsseg.experiments.workspace import RunFolder
@@ -37,6 +38,26 @@ class Finished:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """How far one row is from a baseline, over the seeds and cases that both have.
+
+    Attributes:
+        dsc: paired difference of the DSC with its 95 % interval over cases.
+        p: of Wilcoxon's signed-rank test over cases; nan without a difference.
+        holm_p: corrected for all methods that are compared to the baseline in this column, at equal other labels.
+    """
+
+    dsc: Summary
+    p: float
+    holm_p: float = math.nan
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the row is ahead by more than chance."""
+        return self.dsc.mean > 0 and self.holm_p < LEVEL
+
+
+@dataclass(frozen=True)
 class Number:
     """What one row shows in one column.
 
@@ -44,7 +65,8 @@ class Number:
         dsc: mean over cases, of values that are averaged over seeds first, with its 95 % interval.
         sd_over_seeds: of the mean; nan with one seed.
         nsd, hd95_mm: means over cases and seeds; nan where no case has a value.
-        minus: baseline -> paired difference of the DSC.
+        minus: baseline -> difference to it.
+        values: case -> DSC, averaged over seeds and the structures of the column.
         protocols: other scoring protocol -> its DSC.
     """
 
@@ -52,8 +74,9 @@ class Number:
     sd_over_seeds: float
     nsd: float
     hd95_mm: float
-    minus: Mapping[str, Summary] = field(default_factory=dict)
+    minus: Mapping[str, Difference] = field(default_factory=dict)
     protocols: Mapping[str, Summary] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, protocol: str) -> Summary | None:
         """Return the DSC by a scoring protocol."""
@@ -111,7 +134,34 @@ def rows_of(
         against = {name: done.get(_with_method(row, name), []) for name in baselines if dict(row)[METHOD] != name}
         numbers = {column.name: n for column in columns[base] if (n := _number(done[row], column, against))}
         rows.append(Row(dict(row), base, tuple(done[row]), len(own), failures, numbers))
-    return rows
+    return _corrected(rows)
+
+
+def _corrected(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows with p values that are corrected for all methods that are compared to the same baseline."""
+    families: dict[tuple[object, ...], dict[str, float]] = {}
+    for index, row in enumerate(rows):
+        for column, baseline, difference in _differences(row):
+            families.setdefault((_without_method(row), column, baseline), {})[str(index)] = difference.p
+    corrected = {family: holm(values) for family, values in families.items()}
+    found = []
+    for index, row in enumerate(rows):
+        numbers = dict(row.numbers)
+        for column, baseline, difference in _differences(row):
+            p = corrected[_without_method(row), column, baseline][str(index)]
+            minus = {**numbers[column].minus, baseline: replace(difference, holm_p=p)}
+            numbers[column] = replace(numbers[column], minus=minus)
+        found.append(replace(row, numbers=numbers))
+    return found
+
+
+def _differences(row: Row) -> list[tuple[str, str, Difference]]:
+    """Return column, baseline and difference."""
+    return [(name, baseline, each) for name, number in row.numbers.items() for baseline, each in number.minus.items()]
+
+
+def _without_method(row: Row) -> RowKey:
+    return tuple((axis, label) for axis, label in row.labels.items() if axis != METHOD)
 
 
 def _with_method(row: RowKey, method: str) -> RowKey:
@@ -132,6 +182,7 @@ def _number(runs: Sequence[Finished], column: Column, against: Mapping[str, Sequ
         hd95_mm=_mean_of(runs, column, "hd95_mm"),
         minus={name: difference for name, difference in differences.items() if difference is not None},
         protocols={name: summarise_pairs(found, column.weights) for name, found in others.items() if found},
+        values=case_means(values, column.weights),
     )
 
 
@@ -155,8 +206,8 @@ def _sd_over_seeds(runs: Sequence[Finished], column: Column) -> float:
     return stdev(summarise_pairs(values or {}, column.weights, resamples=0).mean for values in seeds)
 
 
-def _difference(runs: Sequence[Finished], others: Sequence[Finished], column: Column) -> Summary | None:
-    """Return the paired difference of the DSC over the seeds and cases that both have."""
+def _difference(runs: Sequence[Finished], others: Sequence[Finished], column: Column) -> Difference | None:
+    """Return the paired difference over the seeds and cases that both have."""
     ours, theirs = _by_replicate(runs), _by_replicate(others)
     both = ours.keys() & theirs.keys() or (ours.keys() if len(theirs) == 1 else set())
     only = next(iter(theirs.values()), [])
@@ -164,7 +215,9 @@ def _difference(runs: Sequence[Finished], others: Sequence[Finished], column: Co
     b = _averaged([run for key in both for run in theirs.get(key, ())] or only, column, "dsc")
     if a is None or b is None:
         return None
-    return summarise_pairs({pair: a[pair] - b[pair] for pair in sorted(a.keys() & b.keys())}, column.weights)
+    pairs = {pair: a[pair] - b[pair] for pair in sorted(a.keys() & b.keys())}
+    p = paired_p(list(case_means(pairs, column.weights).values()))
+    return Difference(summarise_pairs(pairs, column.weights), p)
 
 
 def _by_replicate(runs: Iterable[Finished]) -> dict[tuple[str, ...], list[Finished]]:

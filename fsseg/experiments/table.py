@@ -10,6 +10,7 @@ from fsseg.experiments.local_executor import run_locally
 from fsseg.experiments.missing import Missing, find_missing, missing_error
 from fsseg.experiments.open_table import OpenTable, TableConfig, open_table
 from fsseg.experiments.page import Page
+from fsseg.experiments.page_charts import chart_sections
 from fsseg.experiments.results import Finished, finished, rows_of
 from fsseg.experiments.run_cell import run_cell
 from fsseg.experiments.workspace import RunFolder
@@ -122,7 +123,10 @@ def run_table(config: TableConfig, command: str) -> TableResult:
 def _render(opened: OpenTable, command: str, missing: Missing) -> None:
     table, columns = opened.table, opened.columns()
     states = {index: state for index, cell in enumerate(opened.cells) if (state := _state(opened, cell, missing))}
-    Page(table, command, columns, rows_of(opened.cells, states, columns, table.baselines)).write(opened.folder)
+    rows = rows_of(opened.cells, states, columns, table.baselines)
+    known = {choice.name: opened.known(choice) for choice in opened.bases}
+    page = Page(table, command, columns, rows, known)
+    page.write(opened.folder, chart_sections(page.tables))
 
 
 def _state(opened: OpenTable, cell: Cell, missing: Missing) -> Finished | str | None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from fsseg.reporting.overlays import png_bytes
 
 # Okabe and Ito's colour-blind-safe palette, those first that read well as a thin line on white.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _LINE_STYLES = ("-", "--", ":", "-.")
 
 _MAX_RAW_POINTS = 50
@@ -64,8 +64,8 @@ def _draw_panel(axes: Axes, curves: Curves, y_label: str) -> None:
     for number, (name, (steps, values)) in enumerate(curves.items()):
         if len(steps) != len(values):
             raise ValueError(f"curve {name!r} has {len(steps)} steps and {len(values)} values")
-        colour = _COLOURS[number % len(_COLOURS)]
-        style = _LINE_STYLES[number // len(_COLOURS) % len(_LINE_STYLES)]
+        colour = COLOURS[number % len(COLOURS)]
+        style = _LINE_STYLES[number // len(COLOURS) % len(_LINE_STYLES)]
         _draw_curve(axes, name, np.asarray(steps), np.asarray(values, dtype=float), colour, style)
     axes.set_ylabel(y_label, parse_math=False)
     axes.grid(color="0.88", linewidth=0.8)

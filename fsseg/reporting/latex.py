@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fsseg.reporting.tables import numeric_columns
+from fsseg.reporting.tables import Bold, numeric_columns
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -55,4 +55,5 @@ def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, caption
 
 def escaped(text: str) -> str:
     """Return text as LaTeX prints it."""
-    return "".join(_ESCAPES.get(letter, letter) for letter in text)
+    printed = "".join(_ESCAPES.get(letter, letter) for letter in text)
+    return rf"\textbf{{{printed}}}" if isinstance(text, Bold) else printed

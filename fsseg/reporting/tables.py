@@ -7,6 +7,11 @@ from collections.abc import Sequence
 
 MISSING = "–"
 
+
+class Bold(str):
+    """The text of a cell that stands out, such as a score that is ahead by more than chance."""
+
+
 _NUMBER = re.compile(r"[\[(]?[-+−±≤≥<>]?\d[\d.,]*(e[-+]?\d+)?(?=$|[\s%±–/\])])", re.IGNORECASE)
 _NO_VALUE = {"", "-", MISSING, "nan", "n/a"}
 
@@ -93,12 +98,18 @@ def _aligned(cell: str, width: int, is_numeric: bool) -> str:
 
 
 def _markdown_cell(cell: str) -> str:
-    return cell.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+    text = cell.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+    return f"**{text}**" if isinstance(cell, Bold) else text
 
 
 def _html_row(tag: str, cells: Sequence[str], numeric: Sequence[bool]) -> str:
     classes = [' class="number"' if is_numeric else "" for is_numeric in numeric]
     content = "".join(
-        f"<{tag}{attribute}>{html.escape(cell)}</{tag}>" for cell, attribute in zip(cells, classes, strict=True)
+        f"<{tag}{attribute}>{_html_cell(cell)}</{tag}>" for cell, attribute in zip(cells, classes, strict=True)
     )
     return f"<tr>{content}</tr>"
+
+
+def _html_cell(cell: str) -> str:
+    text = html.escape(cell)
+    return f"<b>{text}</b>" if isinstance(cell, Bold) else text
