@@ -88,11 +88,11 @@ def test_volumes_are_thinned_out_until_they_fit_and_the_page_says_so() -> None:
     large = content_of(page)["cases"][1]
     assert (large["steps_xyz"], large["start_xyz"]) == ([2, 2, 1], [0, 10, 8])
     assert len(json.dumps(content_of(page)["cases"])) < 0.016 * 2**20
-    assert "at most 0.016 MiB: large has one voxel of 1 × 2 × 2 (z, y, x)." in page
+    assert "at most 0.016 MiB and a case 16 million voxels, one voxel of 1 × 2 × 2 (z, y, x): large." in page
     assert "at most" not in viewer_html(viewer)
     tiny = viewer_html(viewer, limit_mib=0.003)
     assert [shown["name"] for shown in content_of(tiny)["cases"]] == ["small"]
-    assert "large is left out." in tiny
+    assert "left out: large." in tiny
 
 
 def test_a_page_has_the_scripts_of_its_viewers_once_with_their_licence() -> None:

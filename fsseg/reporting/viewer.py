@@ -5,6 +5,7 @@ Arrays have the axis order z, y, x and RAS orientation, see `slices.py`. What dr
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -14,6 +15,7 @@ from fsseg.reporting.embedded_volumes import base64_text, grey_levels, label_map
 from fsseg.reporting.slices import PALETTE, Array, Masks, shown_case
 
 PAGE_LIMIT_MIB = 16.0  # of all volumes of a page, as they are written in it
+_MAX_VOXELS = 16_000_000  # of a case: more are slow in a browser
 
 
 @dataclass(frozen=True)
@@ -102,23 +104,27 @@ def viewer_html(viewer: Viewer, limit_mib: float = PAGE_LIMIT_MIB) -> str:
     Each case gets an equal share of what the cases before it left. A case that is larger shows every second voxel,
     or fewer, of the axes with the finest spacing; one that is too large even so is left out.
     """
-    left, shown, notes = int(limit_mib * 2**20), [], []
+    left, shown = int(limit_mib * 2**20), []
+    reduced: dict[str, list[str]] = {}  # what was done -> the cases
     for number, case in enumerate(viewer.cases):
         embedded, steps = _embedded(case, left // (len(viewer.cases) - number))
         if embedded:
             shown.append(embedded)
             left -= len(json.dumps(embedded))
         if not embedded or max(steps) > 1:
-            notes.append(_reduced(case.name, steps if embedded else None))
+            done = f"one voxel of {' × '.join(map(str, steps))} (z, y, x)" if embedded else "left out"
+            reduced.setdefault(done, []).append(case.name)
     colours = [PALETTE[number % len(PALETTE)] for number in range(len(viewer.structures))]
     content = {"structures": list(zip(viewer.structures, colours, strict=True)), "cases": shown}
-    text = " ".join(filter(None, (viewer.caption, _CROPPED, _smaller(notes, limit_mib))))
+    text = " ".join(filter(None, (viewer.caption, _CROPPED, _smaller(reduced, limit_mib))))
     return _HTML.format(text=escape(text), content=json.dumps(content).replace("<", "\\u003c"))
 
 
 def _embedded(case: ViewerCase, limit: int) -> tuple[dict[str, Any] | None, tuple[int, ...]]:
     """Return what the page holds of a case, in x, y, z, or None if it is larger than `limit` characters at any step."""
     for steps in thinner(case.image.shape, case.spacing_zyx_mm):
+        if case.image.size / math.prod(steps) > _MAX_VOXELS:
+            continue
         embedded = _with_steps(case, steps)
         if len(json.dumps(embedded)) <= limit:
             return embedded, steps
@@ -146,14 +152,11 @@ def _with_steps(case: ViewerCase, steps: tuple[int, ...]) -> dict[str, Any]:
     }
 
 
-def _reduced(name: str, steps: tuple[int, ...] | None) -> str:
-    if steps is None:
-        return f"{name} is left out"
-    return f"{name} has one voxel of {' × '.join(map(str, steps))} (z, y, x)"
-
-
-def _smaller(notes: Sequence[str], limit_mib: float) -> str:
-    return f"So that the volumes take at most {limit_mib:g} MiB: {'; '.join(notes)}." if notes else ""
+def _smaller(reduced: Mapping[str, Sequence[str]], limit_mib: float) -> str:
+    if not reduced:
+        return ""
+    notes = "; ".join(f"{done}: {', '.join(cases)}" for done, cases in reduced.items())
+    return f"So that the volumes take at most {limit_mib:g} MiB and a case 16 million voxels, {notes}."
 
 
 _CROPPED = (

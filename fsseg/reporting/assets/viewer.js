@@ -30,7 +30,7 @@
       if (!cases.length || !document.createElement("canvas").getContext("webgl2")) return;
       for (const part of this.figure.querySelectorAll("[hidden]")) part.hidden = false;
       this.figure.querySelector(".notice").remove();
-      this.colours = structures.map(([, colour]) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)));
+      this.colours = structures.map(([, colour]) => rgba(colour));
       this.figure.querySelector(".legend").append(...structures.map(([name, colour]) => legendEntry(name, colour)));
       fill(this.parts.case, cases.map((each) => each.name));
       this.listen();
@@ -100,37 +100,33 @@
       this.overlay.hdr.datatypeCode = RGBA32;
       this.overlay.hdr.numBitsPerVoxel = 32;
       for (const old of [...this.niivue.volumes]) this.niivue.removeVolume(old);
-      await this.readPrediction();
-      this.paint();
+      await this.paint();
       this.niivue.addVolume(this.volume);
       this.niivue.addVolume(this.overlay);
+      this.showFill();
       this.showView();
     }
 
-    async readPrediction() {
-      const chosen = this.shown.predictions[this.parts.prediction.value];
-      this.prediction = chosen ? (await volumeOf(chosen[1])).img : new Uint8Array(this.reference.length);
-    }
-
     async showPrediction() {
-      await this.readPrediction();
+      await this.paint();
       this.showFill();
     }
 
     showFill() {
-      this.paint();
-      this.niivue.updateGLVolume();
+      this.niivue.setOpacity(1, this.parts.fill.checked ? Number(this.parts.opacity.value) : 0);
       this.sharpen();
       this.niivue.drawScene();
     }
 
-    // Write the colours of the prediction into the overlay.
-    paint() {
-      const alpha = this.parts.fill.checked ? Math.round(255 * this.parts.opacity.value) : 0;
-      const pixels = new Uint8Array(4 * this.prediction.length);
-      this.prediction.forEach((integer, voxel) => {
-        if (integer) pixels.set([...this.colours[integer - 1], alpha], 4 * voxel);
-      });
+    // Write the colours of a prediction, or none, into the overlay.
+    async paint() {
+      const chosen = this.shown.predictions[this.parts.prediction.value];
+      const pixels = new Uint8Array(4 * this.reference.length);
+      if (chosen) {
+        (await volumeOf(chosen[1])).img.forEach((integer, voxel) => {
+          if (integer) pixels.set(this.colours[integer - 1], 4 * voxel);
+        });
+      }
       this.overlay.img = pixels;
     }
 
@@ -174,7 +170,7 @@
       if (!this.parts.reference.checked) return;
       context.lineCap = "square";
       for (const [integer, path] of this.borders(outline.width, outline.height)) {
-        for (const [style, width] of [["#000a", 3], [`rgb(${this.colours[integer - 1]})`, 1.5]]) {
+        for (const [style, width] of [["#000a", 3], [this.content.structures[integer - 1][1], 1.5]]) {
           context.strokeStyle = style;
           context.lineWidth = width * scale;
           context.stroke(path);
@@ -231,9 +227,13 @@
     });
   }
 
+  function rgba(colour) {
+    return [...[1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)), 255];
+  }
+
   function fill(select, names, chosen) {
     select.replaceChildren(...names.map((name, number) => new Option(name, number, false, name === chosen)));
-    select.parentElement.hidden = names.length < 2;
+    select.parentElement.hidden = !names.length;
   }
 
   function legendEntry(name, colour) {
