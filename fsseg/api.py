@@ -95,7 +95,8 @@ def adapt(
             pool, test: cases to draw from, and cases that are never drawn: names, or a file with one a line;
             decoder: "frozen" or "tuned" (default: the method's);
             head: "base", or "new" for new head rows where the base knows a structure's name;
-            recipe: "default", "fseft" or "arena", or a mapping of settings over the default;
+            recipe: "default", "fseft", "arena" or "medagi", or a mapping of settings over the default;
+            transductive: cases whose images take part without their label maps: names, or a file with one a line;
             estimate: "loo" also estimates the DSC by leave-one-out;
             seed: decides draw, new weights and crops (default: 0);
             device: "auto", "cpu", "cuda", "cuda:N" or "mps".

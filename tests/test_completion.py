@@ -41,7 +41,7 @@ def proposed(script: Path, *words: str) -> list[str]:
         (["adapt", "--method", "lora"], ["lora", "lora:fseft", "lora_tucker"]),
         (["adapt", "--method", "lora", "--decoder", ""], ["frozen", "tuned"]),
         (["nnunet", "plans", "--te"], ["--test"]),
-        (["nnunet", "plans", "--recipe", ""], ["default", "fseft", "arena"]),
+        (["nnunet", "plans", "--recipe", ""], ["default", "fseft", "arena", "medagi"]),
         (["pretrain", "--recipe", "s"], ["suprem"]),
         (["methods", "rec"], ["recipe"]),
         (["adapter", ""], ["show", "merge"]),

@@ -15,6 +15,7 @@ from monai.transforms import Orientation, Spacing
 from fsseg.cli.main import main
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.staging import MARKER_NAME
+from fsseg.data.splits import TRANSDUCTIVE_KEY
 from fsseg.data.structures import CaseAnnotation, Structures
 from fsseg.evaluation.fseft import on_fseft_grid
 from fsseg.evaluation.label_maps import read_label_map
@@ -384,6 +385,17 @@ def test_command_exits_with_2_on_wrong_use(
 def test_command_exits_with_1_on_label_maps_that_cannot_be_compared(prediction: Path, reference: Path) -> None:
     write_labels(prediction / "case_a.nii.gz", renumbered(labels_of_case()), spacing_zyx_mm=(5.0, 1.0, 0.8))
     assert main(command(prediction, reference)) == 1
+
+
+def test_cases_that_the_model_saw_without_labels_are_named(
+    prediction: Path, reference: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    definition = prediction / "dataset.json"
+    content = {**json.loads(definition.read_text()), TRANSDUCTIVE_KEY: ["case_b"]}
+    definition.write_text(json.dumps(content))
+    config = configured(prediction, reference)
+    assert run_evaluate(config).transductive_cases == ("case_b",)
+    assert "saw the images of 1 of the 2 scored cases, without their label maps: case_b" in caplog.text
 
 
 # FSEFT's protocol

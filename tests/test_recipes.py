@@ -88,6 +88,17 @@ def test_published_stop_rules_count_in_epochs_of_one_step_a_case() -> None:
     assert (recipe("arena").plateau_improvement, recipe("arena").plateau_relative) == (0.01, True)
 
 
+def test_the_protocol_of_2023_has_fixed_epochs_and_rates_of_its_own() -> None:
+    for method, family, rate, epochs in (("linear_probe", "head", 0.1, 49), ("full", "whole_network", 1e-4, 149)):
+        medagi = recipe("medagi", method=method, family=family, shots=5)
+        assert medagi.rates(family) == (rate,) * 3
+        assert (medagi.max_steps, medagi.epoch_steps, medagi.weight_decay) == (epochs * 5, 5, 1e-5)
+        assert medagi.plateau_first > medagi.max_steps
+        assert medagi.for_cases(4).plateau_first > medagi.for_cases(4).max_steps
+    with pytest.raises(UsageError, match="medagi has no rate for methods of the family 'low_rank'"):
+        recipe("medagi")
+
+
 def test_default_recipe_is_ours() -> None:
     assert recipe("default") == Recipe()
 
@@ -102,6 +113,7 @@ def test_unknown_recipe_names_the_nearest() -> None:
 # The same two crops in every step, so that the loss falls; a plateau is reached at once.
 SAME_CROPS: dict[str, Any] = {"feature_crops": 2, "batch_size": 2}
 AT_ONCE = {**SAME_CROPS, "plateau_window": 1, "plateau_patience": 1, "plateau_improvement": 0.99, "schedule": "cosine"}
+TRANSDUCTIVE = {"transductive": True, "size_first_epoch": 1}
 # Per field: a method with its decoder on which it acts, the settings besides, and another value.
 ACTS: dict[str, tuple[str, DecoderChoice, dict[str, Any], Any]] = {
     "activation": ("bitfit", "frozen", {}, "softmax"),
@@ -128,6 +140,9 @@ ACTS: dict[str, tuple[str, DecoderChoice, dict[str, Any], Any]] = {
     "plateau_patience": ("linear_probe", "frozen", AT_ONCE, 2),
     "plateau_improvement": ("linear_probe", "frozen", AT_ONCE, 1e-9),
     "plateau_relative": ("linear_probe", "frozen", AT_ONCE, False),
+    "size_margin": ("linear_probe", "frozen", TRANSDUCTIVE, 0.999),
+    "size_weight": ("bitfit", "frozen", TRANSDUCTIVE, 10.0),  # with the network in the loop
+    "size_first_epoch": ("linear_probe", "frozen", TRANSDUCTIVE, 3),
     "precision": ("bitfit", "frozen", {}, "bfloat16"),
     "fresh_crops": ("linear_probe", "frozen", SAME_CROPS, True),
     "feature_crops": ("linear_probe", "frozen", {}, 3),
@@ -157,11 +172,15 @@ def trained(lab: Lab) -> Train:
     found = support_volumes(dataset, target, cases, CasePreprocessor(base, cache=None))
     volumes = [in_air(volume) for volume in found]
 
-    def run(method: str, decoder: DecoderChoice, **settings: Any) -> tuple[list[float], dict[str, Tensor]]:
+    def run(
+        method: str, decoder: DecoderChoice, *, transductive: bool = False, **settings: Any
+    ) -> tuple[list[float], dict[str, Tensor]]:
         used = Recipe(**{"max_steps": 4, "batch_size": 2, **settings})
         options = FITTING_OPTIONS.get(method)
         job = Job(base, target, create_method(method, options), decoder, used, 0, torch.device("cpu"))
         start = make_start(job, volumes)
+        if transductive:
+            start = replace(start, queries={"query": volumes[0].image})
         return train(start, "test").losses, start.network.state()
 
     return run

@@ -16,7 +16,7 @@ def volumes_to_crop(job: Job, volumes: Sequence[Volume]) -> Sequence[Volume]:
     """Return the support cases as crops are cut out of them."""
     if not job.recipe.cut_to_body:
         return volumes
-    return [cut_to_body(volume, _lower_ends(job)) for volume in volumes]
+    return [cut_to_body(volume, lower_ends_of(job)) for volume in volumes]
 
 
 def crops_of(job: Job, volumes: Sequence[Volume], last: int, first: int = 0) -> Crops:
@@ -47,9 +47,10 @@ def _sampler(job: Job, volumes: Sequence[Volume], crop_size: Sequence[int]) -> C
         foreground_probability=share,
         jitter=jitter,
         structures=job.target.structures.integers,
-        lower_ends=_lower_ends(job),
+        lower_ends=lower_ends_of(job),
     )
 
 
-def _lower_ends(job: Job) -> LowerEnds:
+def lower_ends_of(job: Job) -> LowerEnds:
+    """Return to what the base clips the lowest intensities of its channels; None: to nothing known."""
     return lower_ends(job.base.configuration_manager().normalization_schemes, job.base.plans)

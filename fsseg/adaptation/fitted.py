@@ -85,7 +85,7 @@ class FittedNetwork:
 
     def model(self) -> ModelFolder:
         """Return the model folder of the result, but for its weights, which are the base's."""
-        return self.start.job.model(self.start.cases, self.start.left_random)
+        return self.start.job.model(self.start.cases, self.start.left_random, tuple(self.start.queries))
 
     def merged_model(self) -> ModelFolder:
         """Return a stock nnU-Net model; raise `UsageError` where the method does not merge."""

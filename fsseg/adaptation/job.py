@@ -82,15 +82,23 @@ class Job:
         """What the channels of the head stand for."""
         return ((BACKGROUND,) if self.recipe.activation == "softmax" else ()) + self.target.names
 
-    def model(self, support: Sequence[str] = (), random: Sequence[str] = ()) -> ModelFolder:
+    def model(
+        self, support: Sequence[str] = (), random: Sequence[str] = (), transductive: Sequence[str] = ()
+    ) -> ModelFolder:
         """Return the model folder of the adaptation to support cases, but for its weights.
 
         Args:
             support: the cases.
             random: tensors of the base that are random, and that the adaptation leaves so.
+            transductive: cases whose images it sees without their label maps.
         """
         dataset_json = self.base.dataset_json_with(
-            self.integers(), self.recipe.activation, support, random, file_ending=self.target.file_ending
+            self.integers(),
+            self.recipe.activation,
+            support,
+            random,
+            file_ending=self.target.file_ending,
+            transductive=transductive,
         )
         axes, step = self.flips.axes or None, self.recipe.tile_step_size
         return replace(self.base, dataset_json=dataset_json, mirroring_axes=axes, tile_step_size=step)

@@ -42,7 +42,12 @@ def merged_model(base: ModelFolder, adapter: Path, scale: float = 1.0) -> tuple[
         base,
         plans=base.stock_plans,
         dataset_json=base.dataset_json_with(
-            info.integers, info.activation, info.support, left_random(base, adapted), file_ending=info.file_ending
+            info.integers,
+            info.activation,
+            info.support,
+            left_random(base, adapted),
+            file_ending=info.file_ending,
+            transductive=info.transductive,
         ),
         weights=_weights(base, adapted, info, scale),
         mirroring_axes=info.mirroring_axes or None,

@@ -1,8 +1,12 @@
 """A task carried out: estimated if that was asked for, and trained; what was begun in a run folder is resumed."""
 
+import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from fsseg.adaptation.estimate import Estimate, leave_one_out
 from fsseg.adaptation.fitted import FittedNetwork, fit_network
@@ -21,7 +25,7 @@ log = logging.getLogger(__name__)
 UNFINISHED = "training*"  # both of these files
 TRAINING_NAME = "training.pt"  # the state of a training that has not ended
 FOLDS_NAME = "training_estimate.json"  # the folds of a leave-one-out that has not ended
-_DECIDES_NOTHING = {"out", "pool", "test", "estimate", "checkpoint"}  # of a request: or said by the job
+_DECIDES_NOTHING = {"out", "pool", "test", "transductive", "estimate", "checkpoint"}  # of a request: or said by the job
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,17 @@ class Outcome:
     estimate: Estimate | None
 
 
-def fingerprint(task: Task, volumes: list[Volume]) -> str:
-    """Return a hash of what decides the training of a task; a state with another one is not resumed."""
+def fingerprint(task: Task, volumes: list[Volume], queries: Mapping[str, np.ndarray] | None = None) -> str:
+    """Return a hash of what decides the training of a task; a state with another one is not resumed.
+
+    Args:
+        task: what was asked for.
+        volumes: the support cases.
+        queries: unlabelled images that take part.
+    """
     decides = task.request.model_dump(mode="json", exclude=_DECIDES_NOTHING)
+    if queries:
+        decides["queries"] = {case: hashlib.sha256(image.tobytes()).hexdigest() for case, image in queries.items()}
     return fingerprint_of({**decides, **task.job.decides()}, volumes)
 
 
@@ -56,7 +68,7 @@ def carry_out(prepared: Prepared, staging: Path | None = None) -> Outcome:
     checkpoint, folds = None, FoldScores(None, "")
     if staging is not None:
         clear_staging(staging, keep=UNFINISHED)
-        checkpoint = FitCheckpoint(staging / TRAINING_NAME, fingerprint(task, prepared.support.volumes))
+        checkpoint = FitCheckpoint(staging / TRAINING_NAME, fingerprint(task, prepared.support.volumes, start.queries))
         folds = FoldScores(staging / FOLDS_NAME, checkpoint.fingerprint)
     estimate = leave_one_out(task.job, start.volumes, folds) if task.request.estimate == "loo" else None
     features = preprocessed_folder() / FEATURES_NAME  # not of a leave-one-out, whose crops nobody else draws

@@ -8,6 +8,7 @@ from fsseg.adaptation.notes import start_notes, urgent_notes
 from fsseg.adaptation.start import Start
 from fsseg.adaptation.support import Support
 from fsseg.adaptation.task import Task
+from fsseg.adaptation.transductive import transductive_notes
 from fsseg.methods.adapted_network import AdaptationReport
 
 
@@ -21,6 +22,7 @@ class AdaptPlan:
         structures: in channel order, whether the base knows them.
         parameters: counts of what is trained.
         support: the support cases.
+        transductive: cases whose images take part in the training, without label maps.
         mirroring_axes: axes that are flipped in training and prediction.
         licence: of the dataset.
         urgent: what may be a reason to stop at once.
@@ -35,6 +37,7 @@ class AdaptPlan:
     structures: dict[str, Literal["known", "novel"]]
     parameters: AdaptationReport
     support: tuple[str, ...]
+    transductive: tuple[str, ...]
     mirroring_axes: tuple[int, ...]
     licence: str
     urgent: tuple[str, ...]
@@ -60,9 +63,10 @@ def make_plan(task: Task, support: Support, start: Start) -> AdaptPlan:
         structures={name: "known" if name in known else "novel" for name in job.target.names},
         parameters=start.network.report(),
         support=task.split.support,
+        transductive=task.transductive,
         mirroring_axes=job.flips.axes,
         licence=task.dataset.dataset_json.get("licence", "unknown"),
-        urgent=(*support.urgent, *urgent_notes(start)),
+        urgent=(*support.urgent, *urgent_notes(start), *transductive_notes(task)),
         notes=(*support.notes, *start_notes(start)),
         max_steps=0 if job.method.training_free else job.recipe.for_cases(len(task.split.support)).max_steps,
     )

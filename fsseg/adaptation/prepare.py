@@ -9,6 +9,7 @@ from fsseg.adaptation.plan import AdaptPlan, make_plan
 from fsseg.adaptation.start import Start, make_start
 from fsseg.adaptation.support import ReadSupport, Support, quick_support, read_support
 from fsseg.adaptation.task import Task
+from fsseg.adaptation.transductive import read_queries
 from fsseg.config.manifest import Manifest
 from fsseg.nnunet.environment import preprocessed_folder
 
@@ -52,6 +53,9 @@ def prepare(task: Task, announce: Callable[[AdaptPlan], None] = unannounced) -> 
         FssegError: a support case cannot be used, or they cannot be learned from.
     """
     prepared = _prepared(task, read_support)
+    queries, hashes = read_queries(task)
+    prepared = replace(prepared, start=replace(prepared.start, queries=queries))
+    prepared.manifest.add_hashes(hashes)
     prepared.manifest.add(**prepared.plan.facts())
     prepared.manifest.add_hashes(prepared.support.hashes)
     for note in [*prepared.plan.urgent, *memory_warnings(prepared.start)]:

@@ -45,6 +45,7 @@ def adapter_info(fitted: FittedNetwork, estimate: Estimate | None = None) -> Ada
         base_settings=job.base.settings,
         base_licence=job.base.licence,
         support=fitted.start.cases,
+        transductive=tuple(fitted.start.queries),
         ranks=fitted.ranks,
         training=fitted.facts.of_result(),
         estimate=None if estimate is None else means,

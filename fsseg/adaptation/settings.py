@@ -32,7 +32,7 @@ def recipe_for(name: str, method: str, decoder: str | None, shots: int) -> dict[
     """Return the settings of a recipe for a method.
 
     Args:
-        name: "default", "fseft" or "arena".
+        name: "default", "fseft", "arena" or "medagi".
         method: name of the method, with its preset.
         decoder: frozen or tuned; None is the method's default.
         shots: support cases, by which published recipes count their steps.

@@ -1,7 +1,9 @@
 """What a training starts from: the network of a job, its head and its method, and the volumes to train on."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from fsseg.adaptation.base_gaps import left_random
 from fsseg.adaptation.job import Job
@@ -20,11 +22,13 @@ class Start:
         job: what is adapted, and how.
         network: the base with a new head and the method applied; training changes it in place.
         volumes: what it is trained on.
+        queries: unlabelled images (channels, D, H, W) that take part in a transductive training, by case.
     """
 
     job: Job
     network: AdaptedNetwork
     volumes: Sequence[Volume]
+    queries: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def cases(self) -> tuple[str, ...]:

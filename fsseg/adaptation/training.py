@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fsseg.adaptation.crops import crops_of, volumes_to_crop
 from fsseg.adaptation.job import Job
 from fsseg.adaptation.start import Start
+from fsseg.adaptation.transductive import size_constraint
 from fsseg.config.recipes import Activation, Recipe
 from fsseg.models.parts import parts_of
 from fsseg.training.cost import BatchClock
@@ -137,6 +138,7 @@ def _fit(start: Start, forward: nn.Module, batches_from: BatchesFrom, watch: Wat
         precision=recipe.precision,
         seed=job.seed,
         clip_norm=recipe.gradient_clip_norm,
+        constraint=size_constraint(start),
         checkpoint_activations=recipe.checkpoint_activations,
     )
     return fit(start.network, Inputs(forward, batches_from, _table(job)), plan, watch)

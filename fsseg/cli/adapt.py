@@ -42,6 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--structure", nargs="+", required=True, help="structures to adapt to, in one network")
     add_case_options(parser, "support cases by name, instead of --shots")
     add_method_options(parser)
+    parser.add_argument(
+        "--transductive",
+        nargs="+",
+        metavar="CASE",
+        help="cases, or a file with one a line, whose images take part without label maps: structures shall be"
+        " about as large in them as in the support cases",
+    )
     parser.add_argument("--estimate", choices=("loo",), help="also estimate the DSC by leave-one-out")
     parser.add_argument("--out", required=True, help="run folder to make")
     add_device_option(parser)
@@ -57,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     names = ("checkpoint", "dataset", "out", "estimate", "device")
     values = {name: getattr(arguments, name) for name in names} | case_values(arguments)
     shots = number_of_shots(arguments, DEFAULT_SHOTS)
+    values["transductive"] = _cases_or_file(arguments.transductive)
     values |= {"structures": arguments.structure, **method_settings(arguments, shots)}
     config = validated(AdaptConfig, values, "the options")
     if arguments.dry_run:
@@ -72,13 +80,23 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _cases_or_file(words: list[str] | None) -> Path | list[str] | None:
+    """Return a file that lists cases where a single word names one, else the words, which are cases."""
+    if words is not None and len(words) == 1 and Path(words[0]).is_file():
+        return Path(words[0])
+    return words
+
+
 def _header(plan: "AdaptPlan", config: "AdaptConfig") -> str:
     structures = ", ".join(f"{name} ({kind})" for name, kind in plan.structures.items())
     decoder = f" with the decoder {config.decoder}" if config.decoder else ""
     counts = plan.parameters
+    cases = ", ".join(plan.transductive)
+    transductive = f"sees the images of {cases} without label maps (transductive)\n" if cases else ""
     return (
         f"{plan.method}{decoder} on {structures} from {len(plan.support)} cases:"
         f" {', '.join(plan.support)}\n"
+        f"{transductive}"
         f"trains {counts.trainable:,} parameters and a head of {counts.head:,}, of {counts.total:,}"
     )
 

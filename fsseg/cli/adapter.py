@@ -72,6 +72,7 @@ def _text(result: "AdapterShowResult") -> str:
         ["options", options or "none"],
         ["structures", ", ".join(starts)],
         ["support cases", ", ".join(info.support)],
+        *([["seen without labels", ", ".join(info.transductive)]] if info.transductive else []),
         ["base", info.base_sha256],
         ["licence of the base", info.base_licence],
         ["size", f"{result.parameters:,} values in {result.tensors} tensors, {result.bytes:,} bytes"],

@@ -119,4 +119,6 @@ def _notes(result: "EvaluateResult") -> list[str]:
         notes.append(f"annotated in none of the cases: {', '.join(result.never_annotated)}")
     if result.support_cases:
         notes.append(f"scored although the model was adapted to them: {', '.join(result.support_cases)}")
+    if result.transductive_cases:
+        notes.append(f"whose images the model saw without label maps: {', '.join(result.transductive_cases)}")
     return [*notes, f"written: {result.out}, {result.manifest}"]

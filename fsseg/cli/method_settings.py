@@ -25,7 +25,7 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
         default="base",
         help="where head rows of structures that the base knows start: from its own, or new (default: base)",
     )
-    parser.add_argument("--recipe", default="default", help="default (ours), fseft or arena (as published)")
+    parser.add_argument("--recipe", default="default", help="default (ours), fseft, arena or medagi (as published)")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options of method and recipe")
     parser.add_argument("--seed", type=int, default=0, help="decides draw, new weights and crops (default: 0)")
 

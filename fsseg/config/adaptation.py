@@ -57,9 +57,12 @@ class RunRequest(AdaptationRequest):
     """What to adapt to what, here and now.
 
     Attributes:
+        transductive: cases whose images take part in the training without their label maps: names, or a file with one
+            a line. What is predicted in them shall be as large as in the support cases.
         estimate: "loo" also runs leave-one-out over the support cases.
         device: auto, cpu, cuda, cuda:N or mps.
     """
 
+    transductive: Path | tuple[str, ...] | None = None
     estimate: Literal["loo"] | None = None
     device: str = "auto"

@@ -118,6 +118,12 @@ class Recipe(StrictModel):
     """Fall of the averaged loss that counts; a smaller one is a plateau."""
     plateau_relative: bool = True
     """Whether the fall is a share of the earlier loss, and not a loss."""
+    size_margin: float = Field(default=0.3, ge=0, lt=1)
+    """With --transductive: relative error of a predicted size that costs nothing. The authors took 0.5 for kidneys."""
+    size_weight: float = Field(default=0.1, gt=0)
+    """With --transductive: weight of the size constraint."""
+    size_first_epoch: int = Field(default=50, ge=1)
+    """With --transductive: after which epoch, of `epoch_steps` steps, the size constraint is taken first."""
     precision: Precision = "auto"
     """Number format of a step: "auto" is mixed precision on a CUDA device and float32 on a CPU; "bfloat16" is for CPUs
     that have it, where a step takes about half the time and memory; "float32" switches mixed precision off.
@@ -170,7 +176,15 @@ class Recipe(StrictModel):
 
 
 # Settings that came after 0.1.0. At their default they leave a training as it was, so what was begun then is resumed.
-_LATER = ("crop_centres", "cut_to_body", "fresh_crops", "gradient_clip_norm")
+_LATER = (
+    "crop_centres",
+    "cut_to_body",
+    "fresh_crops",
+    "gradient_clip_norm",
+    "size_margin",
+    "size_weight",
+    "size_first_epoch",
+)
 
 
 def deciding_settings(recipe: Mapping[str, Any]) -> dict[str, Any]:

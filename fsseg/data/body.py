@@ -11,31 +11,36 @@ LowerEnds = Sequence[float | None]  # of each channel: to what its lowest intens
 _ROUNDING = 1e-3  # of normalised intensities
 
 
-def body_mask(volume: Volume, lower_ends: LowerEnds) -> np.ndarray:
+def body_mask(image: np.ndarray, lower_ends: LowerEnds) -> np.ndarray:
     """Return (D, H, W) bool: where any channel lies above its lower end.
 
     Args:
-        volume: the case.
-        lower_ends: of the normalised channels; of a channel without one, its lowest value in the case.
+        image: (channels, D, H, W), normalised.
+        lower_ends: of the channels; of a channel without one, its lowest value in the image.
     """
-    image = np.asarray(volume.image)
     ends = [channel.min() if end is None else end for channel, end in zip(image, lower_ends, strict=True)]
     above: np.ndarray = image > np.reshape(ends, (-1, 1, 1, 1)) + _ROUNDING
     return np.any(above, axis=0)
 
 
+def body_box(image: np.ndarray, lower_ends: LowerEnds) -> tuple[slice, ...]:
+    """Return what cuts an image (channels, D, H, W) to the box of its body; all of it where there is none."""
+    body = body_mask(image, lower_ends)
+    if not body.any():
+        return tuple(slice(0, length) for length in image.shape)
+    ends = [np.flatnonzero(body.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(body.ndim)]
+    return (slice(0, len(image)), *(slice(int(first), int(last) + 1) for first, last in ends))
+
+
 def cut_to_body(volume: Volume, lower_ends: LowerEnds) -> Volume:
     """Return a case cut to the box of its body; one without any is returned whole."""
-    body = body_mask(volume, lower_ends)
-    if not body.any():
-        return volume
-    box = [np.flatnonzero(body.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(body.ndim)]
-    low, high = np.add(np.transpose(box), [[0], [1]])
-    inside = (slice(None), *(slice(*ends) for ends in zip(low, high, strict=True)))
+    image = np.asarray(volume.image)
+    inside = body_box(image, lower_ends)
+    low, high = (np.array([getattr(part, end) for part in inside[1:]]) for end in ("start", "stop"))
     return replace(
         volume,
-        image=np.asarray(volume.image)[inside],
-        labels=np.asarray(volume.labels)[inside],
+        image=image[inside],
+        labels=np.asarray(volume.labels)[(slice(None), *inside[1:])],
         locations=_inside(volume.locations, low, high),
         zones=volume.zones[inside[1 + volume.zone_axis]],
     )

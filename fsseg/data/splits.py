@@ -12,6 +12,7 @@ from fsseg.data.structures import duplicates_of
 
 SPLIT_NAME = "split.json"
 SUPPORT_KEY = "support_cases"  # of a dataset.json: what the model was adapted to; it goes on to the predictions
+TRANSDUCTIVE_KEY = "transductive_cases"  # and this: which images it saw without their label maps
 CaseList = Path | tuple[str, ...] | None  # a file with one case a line, or the cases
 Duplicates = Sequence[Sequence[str]]  # groups of cases that are the same image
 Fold = dict[str, list[str]]  # as nnU-Net writes it: "train" and "val" -> cases

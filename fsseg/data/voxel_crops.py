@@ -64,4 +64,4 @@ def _annotated_voxels(volume: Volume, structures: Mapping[str, Sequence[int]]) -
 
 def _background(volume: Volume, structures: Mapping[str, Sequence[int]], lower_ends: LowerEnds) -> np.ndarray:
     foreground = sorted({integer for integers in structures.values() for integer in integers})
-    return body_mask(volume, lower_ends) & ~np.isin(np.asarray(volume.labels[0]), foreground)
+    return body_mask(np.asarray(volume.image), lower_ends) & ~np.isin(np.asarray(volume.labels[0]), foreground)

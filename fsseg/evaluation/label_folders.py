@@ -12,7 +12,7 @@ from pathlib import Path
 from fsseg.config.errors import FssegError, UsageError, require_known
 from fsseg.config.json_files import read_json
 from fsseg.data.folder_listing import listed
-from fsseg.data.splits import SUPPORT_KEY
+from fsseg.data.splits import SUPPORT_KEY, TRANSDUCTIVE_KEY
 from fsseg.data.structures import STRUCTURES_NAME, Structures, load_structures
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,11 @@ class LabelFolder:
     def support_cases(self) -> tuple[str, ...]:
         """The cases to which the model that made these predictions was adapted; none where that is not written down."""
         return tuple(read_json(self.definition).get(SUPPORT_KEY, ()))
+
+    @property
+    def transductive_cases(self) -> tuple[str, ...]:
+        """The cases whose images that model saw without their label maps; none where that is not written down."""
+        return tuple(read_json(self.definition).get(TRANSDUCTIVE_KEY, ()))
 
     def annotated(self, case: str) -> tuple[str, ...]:
         """Return the structures whose truth is known in `case`; a plain dataset.json annotates all of them.

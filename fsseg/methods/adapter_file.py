@@ -51,6 +51,7 @@ class AdapterInfo(StrictModel):
         base_settings: what of the base's plans decides what its network computes, to say in what another base differs.
         base_licence: licence of the base, which goes on with the adapter.
         support: support cases.
+        transductive: cases whose images the training saw without their label maps.
         ranks: effective rank of every layer with a low-rank update, at the end of training.
         training: steps, final loss, and whether the loss reached its plateau; no times, so that equal trainings give
             equal files.
@@ -72,6 +73,7 @@ class AdapterInfo(StrictModel):
     base_settings: dict[str, Any]
     base_licence: str
     support: tuple[str, ...]
+    transductive: tuple[str, ...] = ()
     ranks: dict[str, int] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
     estimate: dict[str, float] | None = None

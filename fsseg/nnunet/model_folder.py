@@ -20,7 +20,7 @@ from fsseg.data.assembly import head_labels
 from fsseg.data.channels import channel_names
 from fsseg.data.contents import DatasetContent
 from fsseg.data.dataset_json import read_dataset_json
-from fsseg.data.splits import SUPPORT_KEY
+from fsseg.data.splits import SUPPORT_KEY, TRANSDUCTIVE_KEY
 from fsseg.data.structures import Structures, structures_of_dataset_json
 from fsseg.models.weights_hash import hash_of_weights
 from fsseg.nnunet.checkpoint_content import checked_checkpoint
@@ -202,15 +202,18 @@ class ModelFolder:
         random: Iterable[str] = (),
         *,
         file_ending: str | None = None,
+        transductive: Iterable[str] = (),
     ) -> DatasetContent:
         """Return the dataset.json of an adaptation: this model's, with the adapted structures instead of its own.
 
         Its support cases, and those that this model was adapted to before, stand in it, because nnU-Net copies the file
-        to the predictions, where `fsseg evaluate` looks for them. So do the `random` tensors that it left as they were.
-        Images are looked for by the `file_ending`, which is that of the adapted dataset; None leaves the base's.
+        to the predictions, where `fsseg evaluate` looks for them. So do the `transductive` cases, whose images it saw
+        without label maps, and the `random` tensors that it left as they were. Images are looked for by the
+        `file_ending`, which is that of the adapted dataset; None leaves the base's.
         """
         kept = {key: value for key, value in self.dataset_json.items() if key not in _OF_THE_MODEL_ALONE}
         lists = {SUPPORT_KEY: sorted({*kept.get(SUPPORT_KEY, ()), *support}), RANDOM_KEY: list(random)}
+        lists[TRANSDUCTIVE_KEY] = sorted({*kept.get(TRANSDUCTIVE_KEY, ()), *transductive})
         kept |= {"file_ending": file_ending or kept["file_ending"]}
         return {**kept, **head_labels(integers, activation), **{key: names for key, names in lists.items() if names}}
 

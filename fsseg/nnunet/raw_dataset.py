@@ -34,14 +34,14 @@ class RawDataset:
         return tuple(self.images_of_cases())
 
     @cached_property
-    def _every_image(self) -> dict[str, list[Path]]:
+    def every_image(self) -> dict[str, list[Path]]:
         """Case -> image files, of all images; listed once, for a case is asked for many times."""
         return images_by_case(self.path / "imagesTr", self.dataset_json)
 
     @cached_property
     def unlabelled(self) -> tuple[str, ...]:
         """Case identifiers of images without a label map, of which no structures.json says that they have one."""
-        unlisted = (case for case in self._every_image if case not in self.structures.cases)
+        unlisted = (case for case in self.every_image if case not in self.structures.cases)
         return tuple(case for case in unlisted if not os.path.lexists(self.label_path(case)))
 
     def unlabelled_notes(self) -> list[str]:
@@ -66,7 +66,7 @@ class RawDataset:
         Raises:
             UsageError: no image has a label map, or there is none.
         """
-        every, left_out = self._every_image, set(self.unlabelled)
+        every, left_out = self.every_image, set(self.unlabelled)
         labelled = {case: files for case, files in every.items() if case not in left_out}
         if not labelled:
             raise UsageError(

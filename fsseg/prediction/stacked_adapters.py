@@ -35,13 +35,20 @@ def adapters_to_predict(folder: Path, adapters: Sequence[Path]) -> PredictionMod
     infos: list[AdapterInfo] = []
     network = StackedNetworks(_adapted_one_by_one(base, adapters, infos))
     support = [case for info in infos for case in info.support]
+    transductive = [case for info in infos for case in info.transductive]
     integers = joined_integers(infos)
     stacked = [name for info in infos for name in info.structures]
     if stacked != list(integers):
         network.channels = [stacked.index(name) for name in integers]
     model = replace(
         base,
-        dataset_json=base.dataset_json_with(integers, infos[0].activation, support, file_ending=infos[0].file_ending),
+        dataset_json=base.dataset_json_with(
+            integers,
+            infos[0].activation,
+            support,
+            file_ending=infos[0].file_ending,
+            transductive=transductive,
+        ),
         mirroring_axes=common_axes([info.mirroring_axes for info in infos]),
         tile_step_size=min(info.tile_step_size for info in infos),
     )

@@ -60,6 +60,7 @@ class EvaluateResult(Result):
         never_annotated: structures that no case annotates.
         structures: structure -> summaries of its metrics over the cases.
         support_cases: cases that the model which made the predictions was adapted to.
+        transductive_cases: cases whose images it saw without their label maps.
     """
 
     out: Path
@@ -72,6 +73,7 @@ class EvaluateResult(Result):
     never_annotated: tuple[str, ...]
     structures: dict[str, StructureSummary]
     support_cases: tuple[str, ...]
+    transductive_cases: tuple[str, ...]
 
 
 def run_evaluate(config: EvaluateConfig) -> EvaluateResult:
@@ -96,7 +98,7 @@ def run_evaluate(config: EvaluateConfig) -> EvaluateResult:
     cases = cases_to_compare(prediction, reference, config.cases)
     with new_csv(config.out) as staging:  # made first: an hour of comparing is lost where nothing can be written
         rows = compare(prediction, reference, cases, structures, config.tolerance_mm, config.protocol)
-        result = _result(config, cases, structures, rows, _support_cases(prediction, cases))
+        result = _result(config, cases, structures, rows, prediction)
         manifest.add_inputs([prediction.definition, reference.definition])
         manifest.add_inputs(folder.files[case] for case in cases for folder in (prediction, reference))
         manifest.add(result=result.as_json())
@@ -118,12 +120,25 @@ def _support_cases(prediction: LabelFolder, cases: Sequence[str]) -> tuple[str, 
     return seen
 
 
+def _transductive_cases(prediction: LabelFolder, cases: Sequence[str]) -> tuple[str, ...]:
+    seen = tuple(case for case in cases if case in prediction.transductive_cases)
+    if seen:
+        log.warning(
+            "Transductive: the model that made the predictions saw the images of %d of the %d scored cases, without"
+            " their label maps: %s",
+            len(seen),
+            len(cases),
+            ", ".join(seen),
+        )
+    return seen
+
+
 def _result(
     config: EvaluateConfig,
     cases: Sequence[str],
     structures: Sequence[str],
     rows: Sequence[CaseRow],
-    support_cases: tuple[str, ...],
+    prediction: LabelFolder,
 ) -> EvaluateResult:
     summaries = summarise_structures(rows)
     never = tuple(name for name in structures if name not in summaries)
@@ -139,5 +154,6 @@ def _result(
         unannotated_pairs=len(cases) * len(structures) - len(rows),
         never_annotated=never,
         structures={name: summaries[name] for name in structures if name in summaries},
-        support_cases=support_cases,
+        support_cases=_support_cases(prediction, cases),
+        transductive_cases=_transductive_cases(prediction, cases),
     )

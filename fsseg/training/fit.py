@@ -135,6 +135,8 @@ class _Training:
             )
             if stepped:
                 method.after_step(self.network, self.rates().get("method", 0.0))
+            if plan.constraint is not None:
+                plan.constraint.step(self.optimizer, number + 1)
         if not np.isfinite(value):
             raise FssegError(f"The loss became {value} at step {number + 1}; lower the learning rate.")
         return value

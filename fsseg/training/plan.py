@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fsseg.config.base import Precision
 from fsseg.training.fit_checkpoint import FitCheckpoint
 from fsseg.training.schedule import Schedule
+from fsseg.training.size_constraint import SizeConstraint
 from fsseg.training.step import CLIP_NORM
 from fsseg.training.targets import TargetTable
 
@@ -49,6 +50,7 @@ class TrainingPlan:
         precision: in which the network computes.
         seed: decides, with the number of a step, what is random in it, such as dropout.
         clip_norm: to which the norm of the gradients is clipped; None clips nothing.
+        constraint: taken in steps of its own; None without.
         checkpoint_activations: compute activations again in the backward pass instead of keeping them.
     """
 
@@ -60,6 +62,7 @@ class TrainingPlan:
     precision: Precision
     seed: int
     clip_norm: float | None = CLIP_NORM
+    constraint: SizeConstraint | None = None
     checkpoint_activations: bool = False
 
 
