@@ -185,7 +185,7 @@ def test_all_errors_of_a_table_come_at_once() -> None:
         ({"bases": {"none": {}}}, "either pretrained or imported"),
         (
             {"targets": {"site": {**SITE, "test": {"first": 1, "last": 1}}}},
-            "first, last and names",
+            "first, last, names and held_out",
         ),
         ({"targets": {"site": {**SITE, "test": {"names": ["a"]}, "support": {0: ["b", "a"]}}}}, "support of seed 0: a"),
         ({"columns": {"Liv": ["livr"]}}, "columns.Liv names 'livr'"),
@@ -272,6 +272,30 @@ def test_named_columns_weigh_alike_whatever_they_hold() -> None:
     assert columns_of(both, known=[])[-1].weights == {"liver": 0.75, "larynx": 0.25}
 
 
+def test_a_column_may_be_the_mean_of_columns() -> None:
+    both = table(columns={"A": ["liver"], "B": ["liver", "larynx"], "sets": ["A", "B"], "structures": ["liver"]})
+
+    assert [column.name for column in columns_of(both, known=[])] == ["A", "B", "sets", "structures"]  # and no mean
+    assert columns_of(both, known=[])[2].weights == {"liver": 0.75, "larynx": 0.25}
+    with pytest.raises(ValueError, match=r"columns\.A names 'B'"):
+        table(columns={"A": ["B"], "B": ["liver"]})
+
+
+def test_test_cases_may_be_those_that_the_base_has_held_out(tmp_path: Path) -> None:
+    site = {**SITE, "pool": None, "test": {"held_out": True}}
+    target = table(targets={"site": site}).targets["site"]
+
+    assert target.chosen(target.test, ["b", "a", "c"], ["c", "of another set", "a"]) == ("a", "c")
+    with pytest.raises(UsageError, match="the test cases are held out, but base 'public' is imported"):
+        cells(targets={"site": site}, axes={**CONTENT["axes"], "base": ["public"]})
+    with pytest.raises(ValueError, match="are for the test"):
+        table(targets={"site": {**SITE, "pool": {"held_out": True}}})
+    place = Workspace(tmp_path, tmp_path, tmp_path)
+    folds = table(targets={"site": site}, axes={"method": ["zero_shot"], "pretrain.fold": [0, 1]}, baselines=())
+    assert len({place.run(folds, cell).path for cell in cells_of(folds, "")}) == 2
+    assert len({cell.row for cell in cells_of(folds, "")}) == 1
+
+
 def test_cells_of_a_paper_stand_beside_ours_and_doubts_are_said() -> None:
     paper = {
         "source": "A paper, table 1",
@@ -295,6 +319,10 @@ def test_cells_of_a_paper_stand_beside_ours_and_doubts_are_said() -> None:
     assert lines[4][3:] == ["82.0", "–", "70.0"]
     assert "2 of its 5 cells are ours, too." in section.paragraphs
     assert "Doubtful: method full, shots 1: misread" in section.paragraphs
+    elsewhere = {"labels": {"method": "theirs"}, "cells": [80, None, None], "absent": "its code is not public"}
+    with_absent = table(papers=[{**paper, "rows": [*paper["rows"], elsewhere]}], baselines=())
+    texts = replace(page, table=with_absent).sections()[1].paragraphs
+    assert "Not among ours: method theirs: its code is not public" in texts
     with pytest.raises(UsageError, match="papers names 'lora'"):
         cells(papers=[{**paper, "rows": [{"labels": {"method": "lora"}, "cells": [1, 2, 3]}]}])
 
@@ -374,9 +402,13 @@ def test_a_dataset_of_other_specs_is_not_taken(tmp_path: Path) -> None:
         (tmp_path / name).write_text("", encoding="utf-8")
     folder = place.dataset(mine.datasets["target"])
     folder.mkdir(parents=True)
-    write_json(folder / "manifest.json", {"config": {"specs": ["/x/other.yaml"], "root": str(tmp_path)}})
+    config = {"specs": ["/x/other.yaml"], "root": str(tmp_path)}
+    write_json(folder / "manifest.json", {"config": config})
 
     with pytest.raises(UsageError, match="assembled from other specs"):
+        Preparation(mine, place, "cpu").make([], ["target"])
+    write_json(folder / "manifest.json", {"config": {**config, "specs": ["c"], "channels": "per_dataset"}})
+    with pytest.raises(UsageError, match=r"channels per_dataset\n  asked: .* channels merged"):
         Preparation(mine, place, "cpu").make([], ["target"])
 
 

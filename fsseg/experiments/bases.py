@@ -9,6 +9,7 @@ from fsseg.config.json_files import read_json
 from fsseg.config.manifest import MANIFEST_NAME
 from fsseg.config.run_folder import new_run_folder
 from fsseg.config.shipped_files import PLANS, SPECS
+from fsseg.data.conflicts import Channels
 from fsseg.demo.phantom_datasets import write_phantom_datasets
 from fsseg.experiments.grid import BaseChoice
 from fsseg.experiments.table_file import TableFile
@@ -65,20 +66,22 @@ class Preparation:
     def _assemble(self, dataset: TableDataset) -> None:
         specs, folder = tuple(self._spec(name) for name in dataset.specs), self.place.dataset(dataset)
         if folder.is_dir():
-            self._require_made_of(specs, folder)
+            self._require_made_of(specs, dataset.channels, folder)
             return
-        run_assemble(AssembleConfig(specs=specs, root=self.place.root, dataset_id=dataset.id, name=dataset.name))
+        root, number, name = self.place.root, dataset.id, dataset.name
+        run_assemble(AssembleConfig(specs=specs, root=root, dataset_id=number, name=name, channels=dataset.channels))
 
-    def _require_made_of(self, specs: Sequence[Path], folder: Path) -> None:
+    def _require_made_of(self, specs: Sequence[Path], channels: Channels, folder: Path) -> None:
         """Raise `UsageError` if a dataset of this number and name was assembled from something else."""
         made = read_json(folder / MANIFEST_NAME, keys=("config",))["config"]
-        if [Path(spec).name for spec in made["specs"]] != [spec.name for spec in specs] or (
-            Path(made["root"]).resolve() != self.place.root.resolve()
-        ):
+        root = Path(made["root"]).resolve()
+        there = ([Path(spec).stem for spec in made["specs"]], root, made.get("channels", "merged"))
+        asked = ([spec.stem for spec in specs], self.place.root.resolve(), channels)
+        if there != asked:
             raise UsageError(
-                f"{folder} was assembled from other specs or another folder.\n"
-                f"  there: {', '.join(Path(spec).stem for spec in made['specs'])} of {made['root']}\n"
-                f"  asked: {', '.join(spec.stem for spec in specs)} of {self.place.root}\n"
+                f"{folder} was assembled from other specs or another folder, or with other channels.\n"
+                f"  there: {_made_of(*there)}\n"
+                f"  asked: {_made_of(*asked)}\n"
                 "  Choose another --out, or another number or name in the table."
             )
 
@@ -116,3 +119,7 @@ class Preparation:
         if not out.is_dir():
             file = self.place.checkpoint(base)
             run_import(ImportConfig(file=file, out=out, family=base.family, stem=base.stem, device=self.device))
+
+
+def _made_of(specs: Iterable[str], root: Path, channels: Channels) -> str:
+    return f"{', '.join(specs)} of {root}, channels {channels}"

@@ -23,7 +23,7 @@ _PREFIXES = (RECIPES, OPTIONS, PRETRAIN)
 def setting_problems(bases: Mapping[str, Base], target: Target, values: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with the settings of a cell."""
     problems = [_unknown_text(key) for key in values if not _is_setting(key)]
-    problems += _base_problems(bases, values)
+    problems += _base_problems(bases, target, values)
     try:
         if (method := str(values.get(METHOD, DEFAULT_METHOD))) != ZERO_SHOT:
             create_method(method, below(OPTIONS, values))
@@ -34,13 +34,14 @@ def setting_problems(bases: Mapping[str, Base], target: Target, values: Mapping[
     return problems
 
 
-def _base_problems(bases: Mapping[str, Base], values: Mapping[str, Any]) -> list[str]:
+def _base_problems(bases: Mapping[str, Base], target: Target, values: Mapping[str, Any]) -> list[str]:
     name = values.get(BASE, next(iter(bases)))
     if name not in bases:
         return [f"base {name!r} is none of the table's: {', '.join(bases)}{_near(name, bases)}"]
     changes, pretrained = below(PRETRAIN, values), bases[name].pretrained
     if pretrained is None:
-        return [f"pretrain.{key} says how base {name!r} is pretrained, but it is imported" for key in changes]
+        unknown = [f"the test cases are held out, but base {name!r} is imported"] if target.test.held_out else []
+        return unknown + [f"pretrain.{key} says how base {name!r} is pretrained, but it is imported" for key in changes]
     try:
         pretrained.changed(changes).all_settings(f"the pretraining of base {name!r}")
     except FssegError as error:

@@ -24,12 +24,11 @@ class Column:
 def columns_of(table: TableFile, known: Collection[str]) -> list[Column]:
     """Return the columns for a base whose head has the names `known`.
 
-    A table that names its columns has these and their mean. Another has every structure, the mean of those that the
-    base knows and the mean of those that it does not.
+    A table that names its columns has these and their mean; where a column names others, no further mean. Another has
+    every structure, the mean of those that the base knows and the mean of those that it does not.
     """
     if table.columns:
-        named = [mean_column(name, structures) for name, structures in table.columns.items()]
-        return [*named, _mean_of(named)] if len(named) > 1 else named
+        return _named_columns(table)
     structures = [name for target in used_targets(table) for name in table.targets[target].structures]
     structures = list(dict.fromkeys(structures))
     parts = {"known": [n for n in structures if n in known], "novel": [n for n in structures if n not in known]}
@@ -45,9 +44,19 @@ def mean_column(name: str, structures: Sequence[str]) -> Column:
     return Column(name, {structure: 1 / len(structures) for structure in structures})
 
 
-def _mean_of(columns: Sequence[Column]) -> Column:
+def _named_columns(table: TableFile) -> list[Column]:
+    known, named = set(table.structures), dict[str, Column]()
+    for name, parts in table.columns.items():
+        columns = [mean_column(part, [part]) if part in known else named[part] for part in parts]
+        named[name] = _mean_of(name, columns)
+    columns = list(named.values())
+    nested = any(part not in known for parts in table.columns.values() for part in parts)
+    return columns if nested or len(columns) == 1 else [*columns, _mean_of(PRINTED_MEAN, columns)]
+
+
+def _mean_of(name: str, columns: Sequence[Column]) -> Column:
     weights: dict[str, float] = {}
     for column in columns:
         for structure, weight in column.weights.items():
             weights[structure] = weights.get(structure, 0.0) + weight / len(columns)
-    return Column(PRINTED_MEAN, weights)
+    return Column(name, weights)

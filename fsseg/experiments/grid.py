@@ -160,4 +160,5 @@ def _unknown_labels(table: TableFile) -> list[str]:
 
 
 def _paper_rows(table: TableFile) -> list[PaperRow]:
-    return [row for paper in table.papers for row in paper.rows]
+    """Return the rows of papers that belong to one of ours."""
+    return [row for paper in table.papers for row in paper.rows if not row.absent]

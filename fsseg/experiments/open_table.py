@@ -18,6 +18,7 @@ from fsseg.experiments.run_cell import CellJob
 from fsseg.experiments.table_file import TableFile, read_table
 from fsseg.experiments.workspace import RunFolder, Workspace
 from fsseg.nnunet.raw_dataset import read_raw_dataset
+from fsseg.pretraining.held_out import held_out_cases
 
 
 class TableConfig(StrictModel):
@@ -100,6 +101,7 @@ class OpenTable:
         target = self.table.targets[cell.target]
         dataset, base = self.place.dataset(self.table.datasets[target.dataset]), self.base(cell.base)
         cases = read_raw_dataset(dataset).cases
+        held_out = held_out_cases(base) if target.test.held_out else ()
         return CellJob(
             folder=run,
             base=base,
@@ -109,7 +111,7 @@ class OpenTable:
             settings=cell.settings,
             cases=cell.cases,
             pool=target.chosen(target.pool, cases) if target.pool else None,
-            test=target.chosen(target.test, cases),
+            test=target.chosen(target.test, cases, held_out),
             scoring=self.table.scoring,
             device=self.config.device,
         )

@@ -85,7 +85,8 @@ class Page:
         for paper in self.table.papers:
             found = beside(paper, self.rows)
             own = f"{found.ours} of its {found.cells} cells are ours, too." if found.ours else _NONE_OURS
-            doubts = [f"Doubtful: {doubt}" for doubt in found.doubts]
+            doubts = [f"Not among ours: {row}" for row in found.absent]
+            doubts += [f"Doubtful: {doubt}" for doubt in found.doubts]
             sections.append(Section(f"Beside the paper: {paper.source}", [own, _BESIDE_TEXT, *doubts], [found.table]))
         return sections
 

@@ -22,12 +22,14 @@ class Beside:
         cells: how many cells the paper has.
         ours: how many of them we have, too.
         doubts: what is doubtful about the paper's cells.
+        absent: rows that ours cannot have, with the reason.
     """
 
     table: Table
     cells: int
     ours: int
     doubts: tuple[str, ...]
+    absent: tuple[str, ...]
 
 
 def beside(paper: Paper, rows: Sequence[Row]) -> Beside:
@@ -36,7 +38,7 @@ def beside(paper: Paper, rows: Sequence[Row]) -> Beside:
     lines: list[list[str]] = []
     ours = 0
     for printed in paper.rows:
-        own = _row_of(rows, printed.labels)
+        own = None if printed.absent else _row_of(rows, printed.labels)
         cells = _cells(paper, printed)
         found = [_summary(own, column, paper.protocol) for column in paper.columns]
         both = [(summary, cell) for summary, (_, cell) in zip(found, cells, strict=True)]
@@ -48,8 +50,9 @@ def beside(paper: Paper, rows: Sequence[Row]) -> Beside:
         ]
         ours += sum(summary is not None and cell is not None for summary, cell in both)
     count = sum(cell is not None for row in paper.rows for cell in row.cells)
+    absent = [f"{_named(row.labels)}: {row.absent}" for row in paper.rows if row.absent]
     doubts = [f"{_named(row.labels)}: {row.doubt}" for row in paper.rows if row.doubt]
-    return Beside(Table([*axes, "whose", *paper.columns], lines), count, ours, (*paper.doubts, *doubts))
+    return Beside(Table([*axes, "whose", *paper.columns], lines), count, ours, (*paper.doubts, *doubts), tuple(absent))
 
 
 def _cells(paper: Paper, row: PaperRow) -> list[tuple[str, float | None]]:

@@ -47,7 +47,8 @@ class TableFile(StrictModel):
     bases: dict[Name, Base] = Field(min_length=1, description="bases by name")
     targets: dict[Name, Target] = Field(min_length=1, description="what is adapted to, by name")
     columns: dict[str, tuple[str, ...]] = Field(
-        default_factory=dict, description="name -> structures whose mean it shows; default: every structure"
+        default_factory=dict,
+        description="name -> structures, or columns above, whose mean it shows; default: every structure",
     )
     settings: dict[str, Any] = Field(default_factory=dict, description="settings of every run")
     axes: dict[str, Annotated[list[AxisValue], Field(min_length=1)]] = Field(min_length=1, description="what is varied")
@@ -66,8 +67,10 @@ class TableFile(StrictModel):
         named = {f"bases.{name}": base.pretrained.dataset for name, base in self.bases.items() if base.pretrained}
         named |= {f"targets.{name}": target.dataset for name, target in self.targets.items()}
         wrong = [_unknown(where, name, self.datasets, "datasets") for where, name in named.items()]
-        parts = {(column, name) for column, names in self.columns.items() for name in names}
-        wrong += [_unknown(f"columns.{column}", name, self.structures, "structures") for column, name in sorted(parts)]
+        above = list(self.columns)
+        for place, (column, names) in enumerate(self.columns.items()):
+            known = (*self.structures, *above[:place])
+            wrong += [_unknown(f"columns.{column}", name, known, "structures") for name in dict.fromkeys(names)]
         if problems := [line for line in wrong if line]:
             raise ValueError("; ".join(problems))
         return self

@@ -17,6 +17,7 @@ class PaperRow(StrictModel):
     parameters: str = Field(default="", description="trained parameters, as printed")
     minutes: str = Field(default="", description="minutes of a training, as printed")
     doubt: str = Field(default="", description="what is doubtful about this row")
+    absent: str = Field(default="", description="why no row of ours belongs to it; its labels are then free")
 
 
 class Paper(StrictModel):

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from fsseg.config.base import Seed, StrictModel, validated
 from fsseg.config.pretraining import PretrainSettings, recipe_settings
+from fsseg.data.conflicts import Channels
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 
@@ -30,6 +31,7 @@ class TableDataset(StrictModel):
     specs: tuple[str, ...] = Field(min_length=1, description="names of specs, or paths relative to the table")
     id: int = Field(ge=1, le=999, description="nnU-Net's number of the assembled dataset")
     name: Name = Field(description="its name")
+    channels: Channels = Field(default="merged", description="as of `fsseg assemble`")
 
 
 class PretrainedBase(StrictModel):

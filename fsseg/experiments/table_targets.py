@@ -1,7 +1,7 @@
 """What a table adapts to: structures of a dataset, with the cases that may be drawn and those that are scored."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,11 +14,12 @@ class Cases(StrictModel):
     first: int | None = Field(default=None, ge=1, description="so many from the start")
     last: int | None = Field(default=None, ge=1, description="so many from the end")
     names: tuple[str, ...] | None = Field(default=None, min_length=1, description="these cases")
+    held_out: Literal[True] | None = Field(default=None, description="those that the base's pretraining has held out")
 
     @model_validator(mode="after")
-    def _is_one_of_three(self) -> "Cases":
-        if sum(value is not None for value in (self.first, self.last, self.names)) != 1:
-            raise ValueError("give one of first, last and names")
+    def _is_one_of_four(self) -> "Cases":
+        if sum(value is not None for value in (self.first, self.last, self.names, self.held_out)) != 1:
+            raise ValueError("give one of first, last, names and held_out")
         return self
 
     @property
@@ -45,6 +46,8 @@ class Target(StrictModel):
 
     @model_validator(mode="after")
     def _learns_from_no_test_case(self) -> "Target":
+        if self.pool is not None and self.pool.held_out:
+            raise ValueError("cases that a base has held out are for the test: give the pool first, last or names")
         lists = {"pool": (self.pool.names if self.pool else None) or ()}
         lists |= {f"support of seed {seed}": cases for seed, cases in self.support.items()}
         both = {where: sorted(set(self.test.names or ()) & set(cases)) for where, cases in lists.items()}
@@ -57,14 +60,17 @@ class Target(StrictModel):
         """Return names of this file as the dataset has them, each once."""
         return tuple(dict.fromkeys(f"{self.prefix}{case}" for case in cases))
 
-    def chosen(self, which: Cases, cases: Sequence[str]) -> tuple[str, ...]:
+    def chosen(self, which: Cases, cases: Sequence[str], held_out: Sequence[str] = ()) -> tuple[str, ...]:
         """Return the cases that `which` means.
 
         Args:
             which: the pool or the test cases.
             cases: all cases of the dataset.
+            held_out: those of the base, which may be of other datasets, too.
         """
         ordered = sorted(cases)
         if which.names is not None:
             return self.named(which.names)
+        if which.held_out:
+            return tuple(case for case in ordered if case in set(held_out))
         return tuple(ordered[: which.first] if which.first else ordered[-(which.last or 0) :])

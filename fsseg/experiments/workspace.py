@@ -102,6 +102,7 @@ class Workspace:
         target = table.targets[cell.target]
         pool = target.pool and [*target.named(target.pool.names or ()), target.pool.first, target.pool.last]
         test = [*target.named(target.test.names or ()), target.test.first, target.test.last]
+        test += ["held out"] if target.test.held_out else []
         return {
             "base": self._base_facts(table, cell.base),
             "dataset": self._dataset_facts(table.datasets[target.dataset]),
@@ -142,7 +143,8 @@ class Workspace:
         manifest = self.dataset(dataset) / MANIFEST_NAME
         if not manifest.is_file():
             return dataset.model_dump(mode="json")
-        return {"sources": _sources(manifest, manifest.stat().st_mtime_ns), "id": dataset.id, "name": dataset.name}
+        facts = {"sources": _sources(manifest, manifest.stat().st_mtime_ns), "id": dataset.id, "name": dataset.name}
+        return facts if dataset.channels == "merged" else {**facts, "channels": dataset.channels}
 
 
 def _hash_of(file: Path) -> str:
