@@ -1,26 +1,31 @@
 // Tables that are sorted by a click on the name of a column, or by Enter or the space bar on it: up, down, and back to
-// the order of the report. Rows without a value come last in both directions.
+// the order of the report. Rows without a value come last in both directions, and so does text among numbers.
 "use strict";
 (() => {
   const MISSING = new Set(["", "-", "–", "nan", "n/a"]);
+  const IS_NUMBER = /^[[(]?[-+−±≤≥<>]?\d[\d.,]*(?:e[-+]?\d+)?(?=$|[\s%±–/,\])])/i;
   const NUMBER = /[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?/i;
   const DURATION = /^(?:\d+(?:\.\d+)? (?:h|min|s)\b ?)+$/;
   const SECONDS = { h: 3600, min: 60, s: 1 };
   const NEXT = { none: "ascending", ascending: "descending", descending: "none" };
 
-  // The first number of a cell such as "0.754 ± 0.011" or "+0.013 [-0.008, +0.034]"; null if it has none.
+  // The first number of a cell such as "0.754 ± 0.011" or "+0.013 [-0.008, +0.034]".
   function numberOf(text) {
     if (DURATION.test(text)) {
       return [...text.matchAll(/([\d.]+) (h|min|s)/g)].reduce((sum, part) => sum + part[1] * SECONDS[part[2]], 0);
     }
     const found = NUMBER.exec(text);
-    return found && Number(found[0].replaceAll(",", "").replace("−", "-"));
+    return Number(found[0].replaceAll(",", "").replace("−", "-"));
   }
 
-  function keyOf(cell, isNumeric) {
-    const text = cell.textContent.trim();
-    if (MISSING.has(text.toLowerCase())) return null;
-    return isNumeric ? numberOf(text) : text;
+  function keysOf(rows, column) {
+    const texts = rows.map((row) => row.cells[column].textContent.trim());
+    const present = texts.filter((text) => !MISSING.has(text.toLowerCase()));
+    const numbers = present.filter((text) => IS_NUMBER.test(text));
+    if (numbers.length <= present.length / 2) {
+      return texts.map((text) => (MISSING.has(text.toLowerCase()) ? null : text));
+    }
+    return texts.map((text) => (IS_NUMBER.test(text) ? numberOf(text) : null));
   }
 
   function compare(a, b) {
@@ -28,9 +33,9 @@
   }
 
   function sortBy(table, rows, column, direction) {
-    const isNumeric = table.tHead.rows[0].cells[column].classList.contains("number");
     const sign = direction === "descending" ? -1 : 1;
-    const keyed = rows.map((row) => ({ row, key: keyOf(row.cells[column], isNumeric) }));
+    const keys = keysOf(rows, column);
+    const keyed = rows.map((row, number) => ({ row, key: keys[number] }));
     if (direction !== "none") {
       keyed.sort((a, b) => {
         if (a.key === null || b.key === null) return (a.key === null) - (b.key === null);
