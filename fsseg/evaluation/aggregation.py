@@ -110,7 +110,7 @@ def summarise_pairs(
         resamples: number of resampled means; 0 gives no interval.
     """
     table, share = _table(values, list(weights)), np.array(list(weights.values()))
-    each_case = np.array([_weighted_means(row[None], np.ones((1, 1)), share)[0] for row in table])
+    each_case = _weighted_means(table, np.eye(len(table)), share)
     low = high = math.nan
     if len(table) > 1 and resamples:
         tail = (1 - LEVEL) / 2
