@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from test_table import CONTENT, cells, run, table
+from table_cells import CONTENT, cells, run, table
 
 from fsseg.experiments.columns import columns_of
 from fsseg.experiments.page_charts import chart_sections, shown_columns

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from table_cells import CONTENT, SITE, cells, run, table
 
 from fsseg.cli.main import main
 from fsseg.config.csv_file import read_csv
@@ -24,43 +25,9 @@ from fsseg.experiments.local_executor import run_locally
 from fsseg.experiments.page import Page
 from fsseg.experiments.page_tables import PageTables
 from fsseg.experiments.results import NATIVE, Finished, rows_of
-from fsseg.experiments.table_file import TableFile, read_table
+from fsseg.experiments.table_file import read_table
 from fsseg.experiments.workspace import RunFolder, Workspace
 from fsseg.reporting.tables import Bold
-
-SITE: dict[str, Any] = {
-    "dataset": "target",
-    "structures": ["liver", "larynx"],
-    "pool": {"first": 3},
-    "test": {"last": 2},
-}
-CONTENT: dict[str, Any] = {
-    "title": "A table",
-    "datasets": {
-        "sources": {"specs": ["a", "b"], "id": 901, "name": "Sources"},
-        "target": {"specs": ["c"], "id": 104, "name": "Target"},
-    },
-    "bases": {
-        "ours": {"pretrained": {"dataset": "sources", "plans": "headneck_cpu", "settings": {"steps": 10}}},
-        "public": {"imported": {"file": "public.pth", "page": "https://example.org"}},
-    },
-    "targets": {"site": SITE},
-    "settings": {"recipe.max_steps": 7},
-    "axes": {
-        "method": ["full", {"label": "lora + decoder", "method": "lora", "decoder": "tuned", "options.rank": 3}],
-        "shots": [1, 2],
-        "seed": [0, 1],
-    },
-    "baselines": ["full"],
-}
-
-
-def table(**changes: Any) -> TableFile:
-    return TableFile.model_validate({**CONTENT, **changes})
-
-
-def cells(**changes: Any) -> list[Cell]:
-    return cells_of(table(**changes), "the table")
 
 
 def test_every_combination_is_a_cell_with_its_settings() -> None:
@@ -213,17 +180,6 @@ def test_runs_are_known_by_what_decides_them(tmp_path: Path) -> None:
     assert len(of_ours) == 8
     assert len(of_other & of_ours) == 1  # full, 2 shots, seed 1
     assert not of_ours & {place.run(changed, cell).path for cell in cells_of(changed, "")}
-
-
-def run(cell: Cell, liver: float, larynx: float) -> Finished:
-    values = {"liver": liver, "larynx": larynx}
-    rows = [
-        CaseRow(case, name, value + 0.01 * index, 0.5, math.nan, 1.0, 1.0, "ok")
-        for index, case in enumerate(("t1", "t2"))
-        for name, value in values.items()
-    ]
-    manifest = {"parameters": {"trainable": 10, "head": 2}, "steps": 7, "fit_seconds": 3.0}
-    return Finished(cell, {NATIVE: rows}, {**manifest, "peak_memory_mib": {"host": 100.0}})
 
 
 def page_of(grid: list[Cell], runs: dict[int, Finished | str]) -> Page:
