@@ -4,11 +4,11 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
+from warm_process import program, write_scripts
 
 NOTEBOOK = REPOSITORY / "docs" / "first_steps.ipynb"
 # A line `!command {name}` runs a command with the value of a name, as in a notebook, but stops at its failure.
@@ -38,11 +38,9 @@ def test_code_cells_are_python() -> None:
 
 @pytest.mark.full
 def test_notebook_runs(tmp_path: Path) -> None:
-    script = tmp_path / "notebook.py"
-    script.write_text("\n".join([SHELL, *map(plain_python, code_cells())]), encoding="utf-8")
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    path = os.pathsep.join([str(write_scripts(tmp_path / "scripts")), os.environ["PATH"]])
     done = subprocess.run(
-        [sys.executable, script],
+        program("\n".join([SHELL, *map(plain_python, code_cells())])),
         cwd=tmp_path,
         env=os.environ | {"PATH": path, "MPLBACKEND": "Agg"},
         capture_output=True,

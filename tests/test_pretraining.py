@@ -20,6 +20,7 @@ import torch
 from conftest import KNOWN, PLANS_NAME, Lab, fsseg, succeed
 from pretraining_runs import equal, losses, refused, stop_before_epoch, weights
 from tiers import rest_full
+from warm_process import program, write_scripts
 
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.pretraining import RECIPES, PretrainSettings
@@ -542,6 +543,22 @@ def test_a_pretraining_does_what_its_plan_says(lab: Lab, tmp_path: Path) -> None
 # Several processes
 
 
+def torchrun_of_scripts(folder: Path, *words: object) -> str:
+    """Run the command line in two processes that are started by a script, as torchrun does; return what it printed."""
+    command = write_scripts(folder) / "fsseg"
+    launcher = ("--standalone", "--nproc-per-node", 2, "--no-python", command)
+    done = subprocess.run(
+        program("from torch.distributed.run import main; main()", *launcher, *words),
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def torchrun(*words: object, processes: int = 2) -> subprocess.Popen:
     """Start the command line in several processes, as torchrun does."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
@@ -558,14 +575,13 @@ def torchrun(*words: object, processes: int = 2) -> subprocess.Popen:
 @pytest.mark.full
 @pytest.mark.parametrize(("loss", "from_base"), [("multitalent", False), ("fseft", True)])
 def test_two_processes_train_as_one_does_on_the_same_batches(
-    lab: Lab, tmp_path: Path, loss: str, *, from_base: bool
+    lab: Lab, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, loss: str, *, from_base: bool
 ) -> None:
     settings = (f"loss={loss}", "optimizer=sgd", "learning_rate=0.01", "ema=0.5")
     base = ("--checkpoint", lab.base) if from_base else ()
     succeed(*lab.pretrain_words(tmp_path / "one", *settings, steps=6), *base)
-    process = torchrun(*lab.pretrain_words(tmp_path / "two", *settings, steps=6), *base, "--json")
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    words = (*lab.pretrain_words(tmp_path / "two", *settings, steps=6), *base, "--json")
+    out = torchrun_of_scripts(tmp_path_factory.mktemp("scripts") / "bin", *words)
     assert json.loads(out)["processes"] == 2  # the first alone speaks
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=2e-5)
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
@@ -580,11 +596,12 @@ def test_two_processes_train_as_one_does_on_the_same_batches(
 
 
 @pytest.mark.full
-def test_dry_run_in_two_processes_measures_a_share_of_the_batch_each(lab: Lab, tmp_path: Path) -> None:
+def test_dry_run_in_two_processes_measures_a_share_of_the_batch_each(
+    lab: Lab, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     memory = succeed(*lab.pretrain_words(tmp_path / "run"), "--dry-run")["memory_mib"]
-    process = torchrun(*lab.pretrain_words(tmp_path / "run"), "--dry-run", "--json")
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    words = (*lab.pretrain_words(tmp_path / "run"), "--dry-run", "--json")
+    out = torchrun_of_scripts(tmp_path_factory.mktemp("scripts") / "bin", *words)
     assert json.loads(out)["memory_mib"] < memory
     assert not list(tmp_path.iterdir())
 

@@ -14,6 +14,7 @@ import SimpleITK
 from conftest import KNOWN, PLANS_NAME, REPOSITORY, SOURCES, Lab, succeed
 from documents import README, blocks, section
 from nnunet_shell import environment
+from warm_process import write_scripts
 
 from fsseg.demo.phantom_datasets import write_phantom_datasets
 
@@ -71,7 +72,8 @@ def run_commands(lines: str, hospital: Lab) -> str:
     """Run lines of bash in the folder of a hospital; return what they printed."""
     env = environment(hospital, hospital.root / "nnUNet_results")
     del env["nnUNet_extTrainer"]  # the page sets it
-    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])
+    scripts = write_scripts(hospital.root / "scripts")
+    env["PATH"] = os.pathsep.join([str(scripts), str(Path(sys.executable).parent), env["PATH"]])
     done = subprocess.run(
         ["bash", "-c", SHORTENED + lines],
         cwd=hospital.root,

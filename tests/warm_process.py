@@ -8,6 +8,7 @@ themselves are imported anew in every process, with its environment. What a proc
 import atexit
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import types
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 
 # A console script of the environment, as its installer writes it.
@@ -43,6 +45,18 @@ _STREAMS = 3
 def script(name: str, *words: object) -> list[str]:
     """Return the words that run a console script of this environment, for `subprocess`."""
     return program(_SCRIPT, *words, name=name)
+
+
+def write_scripts(folder: Path) -> Path:
+    """Write a folder for PATH with the console scripts of fsseg and nnU-Net, to be found by shells; return it."""
+    folder.mkdir()
+    for entry in entry_points(group="console_scripts"):
+        if entry.module.partition(".")[0] in ("fsseg", "nnunetv2"):
+            (folder / entry.name).write_text(
+                f'#!/bin/sh\nexec {shlex.join(script(entry.name))} "$@"\n', encoding="utf-8"
+            )
+            (folder / entry.name).chmod(0o755)
+    return folder
 
 
 def program(code: str, *words: object, name: str = "-c") -> list[str]:
