@@ -81,9 +81,15 @@ def test_markdown_table() -> None:
 
 def test_html_table() -> None:
     assert html_table(["name", "n"], [["<b> & c", "3 s"]]) == (
-        '<table>\n<thead>\n<tr><th>name</th><th class="number">n</th></tr>\n</thead>\n<tbody>\n'
-        '<tr><td>&lt;b&gt; &amp; c</td><td class="number">3 s</td></tr>\n</tbody>\n</table>'
+        '<table>\n<thead>\n<tr><th class="name">name</th><th class="number">n</th></tr>\n</thead>\n<tbody>\n'
+        '<tr><td class="name">&lt;b&gt; &amp; c</td><td class="number">3 s</td></tr>\n</tbody>\n</table>'
     )
+
+
+def test_the_column_that_tells_rows_apart_is_named() -> None:
+    rows = [["1", "base", "LoRA", "0.7"], ["1", "base", "full", "0.6"]]
+    assert 'th class="name">method<' in html_table(["shots", "base", "method", "DSC"], rows)
+    assert "name" not in html_table(["shots", "DSC"], [["1", "0.7"]])
 
 
 @pytest.mark.parametrize("cell", ["-0.1", "[0.80, 0.85]", "83.1 %", "1e-3", "3 min 12 s", "<0.01", "5/7"])

@@ -45,11 +45,15 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a `<table>` with all text escaped; cells of columns of numbers carry the class `number`.
 
+    The cells that tell rows apart carry the class `name`: of the columns of text the one with most different cells.
     Arguments and errors as `text_table`.
     """
-    numeric = numeric_columns(header, rows)
-    body = "\n".join(_html_row("td", row, numeric) for row in rows)
-    return f"<table>\n<thead>\n{_html_row('th', header, numeric)}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+    classes = ["number" if is_numeric else "" for is_numeric in numeric_columns(header, rows)]
+    texts = [column for column, name in enumerate(classes) if not name]
+    if texts:
+        classes[max(texts, key=lambda column: len({row[column] for row in rows}))] = "name"
+    body = "\n".join(_html_row("td", row, classes) for row in rows)
+    return f"<table>\n<thead>\n{_html_row('th', header, classes)}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
 
 
 def mean_sd(mean: float, sd: float, decimals: int = 2) -> str:
@@ -102,10 +106,10 @@ def _markdown_cell(cell: str) -> str:
     return f"**{text}**" if isinstance(cell, Bold) else text
 
 
-def _html_row(tag: str, cells: Sequence[str], numeric: Sequence[bool]) -> str:
-    classes = [' class="number"' if is_numeric else "" for is_numeric in numeric]
+def _html_row(tag: str, cells: Sequence[str], classes: Sequence[str]) -> str:
+    attributes = [f' class="{name}"' if name else "" for name in classes]
     content = "".join(
-        f"<{tag}{attribute}>{_html_cell(cell)}</{tag}>" for cell, attribute in zip(cells, classes, strict=True)
+        f"<{tag}{attribute}>{_html_cell(cell)}</{tag}>" for cell, attribute in zip(cells, attributes, strict=True)
     )
     return f"<tr>{content}</tr>"
 
