@@ -23,6 +23,7 @@ COMMANDS = {
     "adapt": "fit a pretrained network to structures from a few labelled cases",
     "predict": "segment images with a run",
     "evaluate": "compare predictions with references (DSC, NSD, HD95, volume)",
+    "compare": "compare runs, or predictions of any tool, on the same test cases",
     "adapter": "look at an adapter file, or merge it into a stock nnU-Net model",
     "nnunet": "use fsseg's trainers from nnU-Net's own commands",
     "table": "make a table: a grid of adaptations, run and compared",
@@ -35,6 +36,7 @@ _AFTER_STOP = {
     "preprocess": "The preprocessed dataset is incomplete: give the command again.",
     "pretrain": "The same command with --resume resumes the training after its last step.",
     "predict": "Label maps that are finished stay, and the same command resumes behind them.",
+    "compare": "Cases that are segmented stay, and the same command resumes behind them.",
     "adapt": "The same command resumes the training, and a leave-one-out.",
 }
 

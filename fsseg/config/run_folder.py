@@ -19,7 +19,12 @@ from fsseg.config.staging import (
 )
 
 _TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
-_UNFINISHED = ("fold_*/checkpoint_latest.pth", "training*", "finished_cases.json")  # of runs that can be resumed
+_UNFINISHED = (
+    "fold_*/checkpoint_latest.pth",
+    "training*",
+    "finished_cases.json",
+    "masks/*",
+)  # of runs that can be resumed
 
 
 def require_new(folder: Path, *, resume: bool = True) -> None:

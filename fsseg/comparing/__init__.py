@@ -1,0 +1,1 @@
+"""Runs and folders of predictions side by side: what they are, their numbers, and the page."""
