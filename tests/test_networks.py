@@ -527,6 +527,7 @@ def test_methods_start_as_the_base_and_merge_exactly_on_every_network(kind: str,
 
 TRAINED_BY_DECODER_TUNING = {
     "headneck_cpu": (376_768, 17),
+    "hippocampus_cpu": (376_768, 17),
     "swinunetr_fseft": (19_597_824, 49),
     "genesis_unet": (12_045_824, 65),
     "seg_resnet": (301_536, 17),

@@ -352,6 +352,22 @@ def test_a_base_is_known_by_its_plans(tmp_path: Path) -> None:
     assert place.base(mine, BaseChoice("ours")) != shipped
 
 
+def test_a_base_may_be_made_of_another_one(tmp_path: Path) -> None:
+    place = Workspace(tmp_path, tmp_path, tmp_path)
+    (tmp_path / "other").write_text("{}", encoding="utf-8")
+    kinds = [{}, {"channels": ["MR=CT"]}, {"channels": ["MR=CT"], "plans": "other"}]
+    bases = {f"b{index}": {"imported": {"base": "ours", **kind}} for index, kind in enumerate(kinds)}
+    mine = table(bases={**CONTENT["bases"], **bases})
+
+    assert len({place.base(mine, BaseChoice(name)).name.split("_")[1] for name in ("ours", *bases)}) == 4
+    with pytest.raises(ValueError, match="names 'public', but the pretrained bases are ours"):
+        table(bases={**CONTENT["bases"], "x": {"imported": {"base": "public"}}})
+    with pytest.raises(ValueError, match="either file or base"):
+        table(bases={"x": {"imported": {"base": "ours", "file": "a.pth"}}})
+    with pytest.raises(ValueError, match="where a person gets"):
+        table(bases={"x": {"imported": {"file": "a.pth"}}})
+
+
 def test_a_dataset_of_other_specs_is_not_taken(tmp_path: Path) -> None:
     place, mine = Workspace(tmp_path, tmp_path, tmp_path), table()
     for name in "abc":

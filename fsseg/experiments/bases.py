@@ -15,6 +15,7 @@ from fsseg.experiments.grid import BaseChoice
 from fsseg.experiments.table_file import TableFile
 from fsseg.experiments.table_sources import ImportedBase, Phantoms, PretrainedBase, TableDataset
 from fsseg.experiments.workspace import Workspace
+from fsseg.nnunet.model_checkpoints import checkpoint_file
 from fsseg.stages.assemble import AssembleConfig, run_assemble
 from fsseg.stages.import_checkpoint import ImportConfig, run_import
 from fsseg.stages.preprocess import PreprocessConfig, run_preprocess
@@ -115,10 +116,29 @@ class Preparation:
         )
 
     def _import(self, choice: BaseChoice, base: ImportedBase) -> None:
+        file = self.place.checkpoint(base) if base.base is None else checkpoint_file(self._made(base.base))
         out = self.place.base(self.table, choice)
-        if not out.is_dir():
-            file = self.place.checkpoint(base)
-            run_import(ImportConfig(file=file, out=out, family=base.family, stem=base.stem, device=self.device))
+        if out.is_dir():
+            return
+        plans = self.place.found(base.plans, PLANS) if base.plans else None
+        run_import(
+            ImportConfig(
+                file=file,
+                out=out,
+                family=base.family,
+                stem=base.stem,
+                channels=base.channels,
+                plans=plans,
+                device=self.device,
+            )
+        )
+
+    def _made(self, name: str) -> Path:
+        """Return the model folder of a pretrained base, which is made where it is not there yet."""
+        choice, base = BaseChoice(name), self.table.bases[name].pretrained
+        assert base is not None  # the table was checked
+        self._pretrain(choice, base)
+        return self.place.base(self.table, choice)
 
 
 def _made_of(specs: Iterable[str], root: Path, channels: Channels) -> str:

@@ -103,15 +103,20 @@ def _page(spec: DatasetSpec) -> str:
 
 def _pretraining_data(opened: OpenTable, choice: BaseChoice) -> list[str]:
     """Return the dataset that a base is yet to be pretrained on."""
-    pretrained = opened.table.bases[choice.name].pretrained
-    if pretrained is None or opened.base(choice).is_dir():
+    base = opened.table.bases[choice.name]
+    if opened.base(choice).is_dir():
+        return []
+    if base.imported is not None and base.imported.base is not None:
+        return _pretraining_data(opened, BaseChoice(base.imported.base))
+    pretrained = base.pretrained
+    if pretrained is None:
         return []
     return [pretrained.changed(choice.pretrain).dataset]
 
 
 def _checkpoint(opened: OpenTable, choice: BaseChoice) -> list[str]:
     imported = opened.table.bases[choice.name].imported
-    if imported is None or opened.place.checkpoint(imported).is_file():
+    if imported is None or imported.base is not None or opened.place.checkpoint(imported).is_file():
         return []
     return [f"checkpoint: {opened.place.checkpoint(imported)} (get it from {imported.page})"]
 

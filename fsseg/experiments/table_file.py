@@ -66,7 +66,10 @@ class TableFile(StrictModel):
     def _names_what_it_has(self) -> "TableFile":
         named = {f"bases.{name}": base.pretrained.dataset for name, base in self.bases.items() if base.pretrained}
         named |= {f"targets.{name}": target.dataset for name, target in self.targets.items()}
+        made = {name: base.imported.base for name, base in self.bases.items() if base.imported and base.imported.base}
+        pretrained = [name for name, base in self.bases.items() if base.pretrained]
         wrong = [_unknown(where, name, self.datasets, "datasets") for where, name in named.items()]
+        wrong += [_unknown(f"bases.{name}", base, pretrained, "pretrained bases") for name, base in made.items()]
         above = list(self.columns)
         for place, (column, names) in enumerate(self.columns.items()):
             known = (*self.structures, *above[:place])

@@ -55,12 +55,26 @@ class PretrainedBase(StrictModel):
 
 
 class ImportedBase(StrictModel):
-    """A base that is imported from a public checkpoint."""
+    """A base that is imported from a public checkpoint, or made of another base of the table.
 
-    file: str = Field(description="name of the checkpoint file, which lies under --root")
+    With other channels and plans, a base takes images of another modality or voxel size than it was trained on.
+    """
+
+    file: str | None = Field(default=None, description="name of the checkpoint file, which lies under --root")
+    base: str | None = Field(default=None, description="in place of a file: a pretrained base of this table")
     family: str = Field(default="auto", description="as of `fsseg import`")
     stem: str | None = Field(default=None, description="as of `fsseg import`")
-    page: str = Field(description="where a person gets the file")
+    channels: tuple[str, ...] | None = Field(default=None, min_length=1, description="as of `fsseg import`")
+    plans: str | None = Field(default=None, description="as of `fsseg import`, or a path relative to the table")
+    page: str = Field(default="", description="where a person gets the file")
+
+    @model_validator(mode="after")
+    def _comes_from_a_file_or_a_base(self) -> "ImportedBase":
+        if (self.file is None) == (self.base is None):
+            raise ValueError("give either file or base")
+        if self.file is not None and not self.page:
+            raise ValueError(f"page must say where a person gets {self.file}")
+        return self
 
 
 class Base(StrictModel):

@@ -125,13 +125,22 @@ class Workspace:
                 "dataset": self._dataset_facts(table.datasets[changed.dataset]),
             }
         assert base.imported is not None
-        file = self.checkpoint(base.imported)
-        known = {"sha256": _hash_of(file)} if file.is_file() else {"file": base.imported.file}
-        return {**known, "family": base.imported.family, "stem": base.imported.stem}
+        return {**self._source_facts(table, base.imported), **self._import_facts(base.imported)}
+
+    def _source_facts(self, table: TableFile, base: ImportedBase) -> Facts:
+        if base.base is not None:
+            return {"base": self._base_facts(table, BaseChoice(base.base))}
+        file = self.checkpoint(base)
+        return {"sha256": _hash_of(file)} if file.is_file() else {"file": base.file}
+
+    def _import_facts(self, base: ImportedBase) -> Facts:
+        plans = {"plans_sha256": _hash_of(self.found(base.plans, PLANS))} if base.plans else {}
+        channels = {"channels": base.channels} if base.channels else {}
+        return {"family": base.family, "stem": base.stem, **plans, **channels}
 
     def checkpoint(self, base: ImportedBase) -> Path:
-        """Return the file that an imported base is made from."""
-        return self.root / base.file
+        """Return the file that an imported base is made from, where that is no other base."""
+        return self.root / (base.file or "")
 
     def found(self, word: str, kind: Shipped) -> Path:
         """Return the file beside the table, or the shipped one of that name."""
