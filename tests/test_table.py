@@ -21,7 +21,6 @@ from fsseg.experiments import run_cell
 from fsseg.experiments.bases import Preparation
 from fsseg.experiments.columns import columns_of, mean_column
 from fsseg.experiments.grid import BaseChoice, Cell, cells_of
-from fsseg.experiments.local_executor import run_locally
 from fsseg.experiments.page import Page
 from fsseg.experiments.page_tables import PageTables
 from fsseg.experiments.results import NATIVE, Finished, rows_of
@@ -304,15 +303,6 @@ def test_cases_that_a_seed_cannot_score_are_left_out() -> None:
 
     assert row.numbers["liver"].dsc.n == 2
     assert row.numbers["liver"].dsc.mean == pytest.approx((0.80 + 0.81) / 2)
-
-
-def square(number: int) -> str:
-    return str(number * number)
-
-
-def test_jobs_run_in_other_processes() -> None:
-    assert sorted(run_locally(square, [1, 2, 3], workers=2)) == [(1, "1"), (2, "4"), (3, "9")]
-    assert list(run_locally(square, [], workers=2)) == []
 
 
 def test_a_base_is_known_by_its_file(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ _AFTER_STOP = {
     "pretrain": "The same command with --resume resumes the training after its last step.",
     "predict": "Label maps that are finished stay, and the same command resumes behind them.",
     "compare": "Cases that are segmented stay, and the same command resumes behind them.",
+    "table": "Finished runs stay, and the same command goes on with the others.",
     "adapt": "The same command resumes the training, and a leave-one-out.",
 }
 

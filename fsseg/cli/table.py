@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   fsseg table phantom --out tables --jobs 2
   fsseg table head-neck --root DATA --out tables --dry-run
+  fsseg table head-neck --root DATA --executor slurm --slurm partition=gpu gpus=1 time=4:00:00 mem=32G
   fsseg table my_table.yaml --root DATA --out tables --where method=lora shots=5
 """
 
@@ -28,7 +29,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", action=ListShipped, shipped=TABLES, help="list the shipped tables by name, and stop")
     parser.add_argument("--root", type=Path, help="folder with the data and checkpoints that the table names")
     parser.add_argument("--out", type=Path, default=Path("tables"), help="working folder (default: tables)")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each (default: 1)")
+    parser.add_argument("--jobs", type=int, help="runs at a time (default: 1, with several GPUs one on each)")
+    parser.add_argument("--threads", type=int, help="threads of a run (default: 1; beside GPUs a share of the cores)")
+    parser.add_argument(
+        "--executor", choices=("local", "slurm"), default="local", help="this machine, or a cluster (default: local)"
+    )
+    parser.add_argument(
+        "--slurm",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="what each run asks of Slurm: partition, account, qos, constraint, time, mem, gpus, cpus",
+    )
     parser.add_argument(
         "--where",
         nargs="+",
@@ -49,9 +61,10 @@ def run(arguments: argparse.Namespace) -> int:
     from fsseg.experiments.open_table import TableConfig
     from fsseg.experiments.table import plan_table, run_table
 
-    names = ("root", "out", "jobs", "only", "device")
+    names = ("root", "out", "jobs", "threads", "executor", "only", "device")
     values = {name: getattr(arguments, name) for name in names}
     values |= {"table": find_file(arguments.table, TABLES), "where": _where(arguments.where)}
+    values["slurm"] = _slurm(arguments.slurm)
     config = validated(TableConfig, values, "the options")
     if arguments.dry_run:
         plan = plan_table(config)
@@ -63,17 +76,34 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _where(words: list[str]) -> dict[str, list[str]]:
-    from fsseg.config.errors import UsageError
-
     chosen: dict[str, list[str]] = {}
-    for word in words:
-        axis, separator, label = word.partition("=")
-        if not separator:
-            raise UsageError(
-                f"--where takes AXIS=LABEL, got {word!r}.\n  Write for example --where method=lora shots=5"
-            )
+    for axis, label in _pairs("--where", words, "method=lora shots=5"):
         chosen.setdefault(axis, []).append(label)
     return chosen
+
+
+def _slurm(words: list[str]) -> dict[str, str]:
+    from fsseg.config.errors import UsageError
+
+    values: dict[str, str] = {}
+    for key, value in _pairs("--slurm", words, "partition=gpu time=4:00:00"):
+        if key in values:
+            raise UsageError(f"--slurm names {key!r} twice.")
+        values[key] = value
+    return values
+
+
+def _pairs(option: str, words: list[str], example: str) -> list[tuple[str, str]]:
+    from fsseg.config.errors import UsageError
+
+    split = [word.partition("=") for word in words]
+    for key, separator, value in split:
+        if not (key and separator and value):
+            raise UsageError(
+                f"{option} takes words like {example.split()[0]}, got {key + separator + value!r}.\n"
+                f"  Write for example {option} {example}"
+            )
+    return [(key, value) for key, _, value in split]
 
 
 def _plan_text(plan: "TablePlan", arguments: argparse.Namespace) -> str:

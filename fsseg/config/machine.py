@@ -21,10 +21,15 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
-        "cores_allowed": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores_allowed": cores_allowed(),
         "threads": None if torch is None else torch.get_num_threads(),
         "cuda_devices": [torch.cuda.get_device_name(number) for number in devices],
     }
+
+
+def cores_allowed() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache

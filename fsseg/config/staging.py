@@ -57,7 +57,7 @@ def locked_staging(place: Path, made: Path | None = None, *, checkpoints: str = 
     except OSError as error:
         raise not_written(made or place, error) from error
     with marker:
-        if not _lock(marker) or not _is_at(marker, staging / MARKER_NAME):
+        if not lock(marker) or not _is_at(marker, staging / MARKER_NAME):
             raise _in_use(made or place)
         _held[staging] = marker
         try:
@@ -108,12 +108,12 @@ def require_unused(folder: Path) -> None:
     except OSError:
         return  # what stands in the way of writing is said when the staging folder is made
     with marker:
-        if not _lock(marker):
+        if not lock(marker):
             raise _in_use(folder)
 
 
-def _lock(file: IO[str]) -> bool:
-    """Lock a file for this process, its children excepted; return False if another process holds the lock."""
+def lock(file: IO[str]) -> bool:
+    """Lock an open file for this process, its children excepted; return False if another process holds the lock."""
     try:
         if sys.platform == "win32":
             import msvcrt

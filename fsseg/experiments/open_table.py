@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fsseg.config.base import StrictModel
 from fsseg.config.errors import UsageError, require_known
@@ -15,6 +16,7 @@ from fsseg.experiments.bases import Preparation
 from fsseg.experiments.columns import Column, columns_of
 from fsseg.experiments.grid import BaseChoice, Cell, cells_of, used_targets
 from fsseg.experiments.run_cell import CellJob
+from fsseg.experiments.slurm_settings import SlurmSettings
 from fsseg.experiments.table_file import TableFile, read_table
 from fsseg.experiments.workspace import RunFolder, Workspace
 from fsseg.nnunet.raw_dataset import read_raw_dataset
@@ -27,10 +29,19 @@ class TableConfig(StrictModel):
     table: Path = Field(description="the table file")
     out: Path = Field(description="working folder; tables that share it share runs")
     root: Path | None = Field(default=None, description="folder with the data and checkpoints that the table names")
-    jobs: int = Field(default=1, ge=1, description="runs at a time on this machine, one thread each")
+    executor: Literal["local", "slurm"] = Field(default="local", description="this machine, or a Slurm cluster")
+    slurm: SlurmSettings = Field(default_factory=SlurmSettings, description="what each run asks of the cluster")
+    jobs: int | None = Field(default=None, ge=1, description="runs at a time; None for one, or for one a GPU")
+    threads: int | None = Field(default=None, ge=1, description="of a run; None for one, or for its share beside a GPU")
     where: dict[str, tuple[str, ...]] = Field(default_factory=dict, description="axis -> the labels to run")
     only: tuple[str, ...] = Field(default=(), description="only what these targets or structures need")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps")
+
+    @model_validator(mode="after")
+    def _slurm_is_used(self) -> "TableConfig":
+        if self.executor != "slurm" and self.slurm != SlurmSettings():
+            raise ValueError("slurm is given without executor: add --executor slurm, or leave --slurm out")
+        return self
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """One cell of a table: adapt, predict the test cases, score them; what is done of it is not done again."""
 
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,11 @@ class CellJob:
     device: str
 
     @property
+    def name(self) -> str:
+        """The name of the run's folder, which tells it from all others."""
+        return self.folder.path.name
+
+    @property
     def is_zero_shot(self) -> bool:
         """Whether the base is scored as it is."""
         return self.settings.method == ZERO_SHOT
@@ -63,9 +69,9 @@ def run_cell(job: CellJob) -> str:
         with nnunet_folders(raw=job.raw, preprocessed=job.preprocessed):
             _run(job)
     except FssegError as error:
-        return _failed(job, str(error), str(error))
+        return note_failure(job.folder, str(error), str(error))
     except Exception as error:  # noqa: BLE001 - such as no memory left: the others go on, and the traceback is kept
-        return _failed(job, f"{type(error).__name__}: {error}", traceback.format_exc())
+        return note_failure(job.folder, f"{type(error).__name__}: {error}", traceback.format_exc())
     return ""
 
 
@@ -75,7 +81,9 @@ def _run(job: CellJob) -> None:
         names = structures_of_dataset_json(read_json(job.base / "dataset.json"), job.base).names
         structures = tuple(name for name in structures if name in names)
         if not structures:
-            write_case_rows(job.folder.metrics, [])
+            unfinished = job.folder.metrics.with_suffix(".tmp")
+            write_case_rows(unfinished, [])
+            unfinished.replace(job.folder.metrics)
             return
     else:
         _adapt(job)
@@ -83,9 +91,12 @@ def _run(job: CellJob) -> None:
     _score(job, structures)
 
 
-def _failed(job: CellJob, message: str, details: str) -> str:
-    job.folder.failure.write_text(f"{message}\n", encoding="utf-8")
-    job.folder.details.write_text(f"{details}\n", encoding="utf-8")
+def note_failure(folder: RunFolder, message: str, details: str = "") -> str:
+    """Write why a run failed beside it, if there is room; return the message."""
+    with suppress(OSError):
+        folder.failure.write_text(f"{message}\n", encoding="utf-8")
+        if details:
+            folder.details.write_text(f"{details}\n", encoding="utf-8")
     return message
 
 

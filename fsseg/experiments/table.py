@@ -1,22 +1,29 @@
 """Run what is missing of a table, and write its page after every run."""
 
 import logging
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from fsseg.config.progress import Progress
+from fsseg.config.staging import not_written
+from fsseg.experiments.executors import run_jobs
 from fsseg.experiments.grid import Cell
-from fsseg.experiments.local_executor import run_locally
 from fsseg.experiments.missing import Missing, find_missing, missing_error
 from fsseg.experiments.open_table import OpenTable, TableConfig, open_table
+from fsseg.experiments.out_lock import sole_table
 from fsseg.experiments.page import Page
 from fsseg.experiments.page_charts import chart_sections
+from fsseg.experiments.preparing import prepare
 from fsseg.experiments.results import Finished, finished, rows_of
-from fsseg.experiments.run_cell import run_cell
+from fsseg.experiments.run_cell import note_failure, run_cell
 from fsseg.experiments.workspace import RunFolder
-from fsseg.nnunet.environment import nnunet_folders
 
 log = logging.getLogger(__name__)
+
+_Failures = dict[RunFolder, str]  # run -> why it failed now
 
 
 @dataclass(frozen=True)
@@ -86,53 +93,77 @@ def run_table(config: TableConfig, command: str) -> TableResult:
         command: what makes it, for the page.
 
     Raises:
-        UsageError: errors of the table file, all at once; no cell has what it needs.
-        FssegError: a base cannot be made.
+        UsageError: errors of the table file, all at once; no cell has what it needs; another table writes the same
+            folder; the cluster that was asked for is not here.
+        FssegError: a base cannot be made, or the page cannot be written.
 
     Example:
         >>> run_table(TableConfig(table=Path("phantom.yaml"), out=Path("tables"), jobs=2), "fsseg table phantom")
     """
     opened = open_table(config)
-    place, missing = opened.place, find_missing(opened)
+    missing = find_missing(opened)
     able = replace(opened, cells=[cell for cell in opened.cells if not missing.stops(opened, cell)])
     if not able.cells:
         raise missing_error(missing.lines)
     for line in missing.lines:
         log.warning("Missing: %s", line)
-    with nnunet_folders(raw=place.raw, preprocessed=place.preprocessed):
-        able.preparation.make(able.bases, able.datasets)
-        opened.folder.mkdir(parents=True, exist_ok=True)
-        jobs = able.jobs()
-        _render(opened, command, missing)
-        failures: dict[RunFolder, str] = {}
-        results = run_locally(run_cell, jobs, workers=config.jobs)
-        with Progress("table", len(jobs), "run") as progress:
-            for job, failure in progress.over(results):
-                failures |= {job.folder: failure} if failure else {}
-                _render(opened, command, missing)
+    with sole_table(opened.place.out):
+        prepare(able)
+        ran, failures = _run_missing(able, partial(_render, opened, command, missing))
     return TableResult(
         page=opened.folder / "table.html",
         cells=len(opened.cells),
         done=sum(opened.run(cell).is_done for cell in opened.cells),
-        ran=len(jobs) - len(failures),
+        ran=ran,
         failures=tuple(failures.values()),
         missing=tuple(missing.lines),
     )
 
 
-def _render(opened: OpenTable, command: str, missing: Missing) -> None:
+def _run_missing(opened: OpenTable, render: Callable[[_Failures], None]) -> tuple[int, _Failures]:
+    """Return how many runs were finished, and the messages of the others.
+
+    A page that cannot be written, for lack of space, does not stop the runs: it is an error in the end only.
+    """
+    opened.folder.mkdir(parents=True, exist_ok=True)
+    jobs, failures = opened.jobs(), _Failures()
+    render(failures)
+    late: OSError | None = None
+    with (
+        closing(run_jobs(run_cell, jobs, opened.config, opened.place.out)) as results,
+        Progress("table", len(jobs), "run") as progress,
+    ):
+        for job, failure in progress.over(results):
+            if failure:
+                failures[job.folder] = note_failure(job.folder, failure)
+            try:
+                render(failures)
+                late = None
+            except OSError as error:
+                late = error
+                log.warning("The page of the table is not up to date: %s. The runs go on.", error.strerror)
+    if late:
+        raise not_written(opened.folder, late, resumable=True) from late
+    return len(jobs) - len(failures), failures
+
+
+def _render(opened: OpenTable, command: str, missing: Missing, failures: _Failures) -> None:
     table, columns = opened.table, opened.columns()
-    states = {index: state for index, cell in enumerate(opened.cells) if (state := _state(opened, cell, missing))}
+    states = {
+        index: state for index, cell in enumerate(opened.cells) if (state := _state(opened, cell, missing, failures))
+    }
     rows = rows_of(opened.cells, states, columns, table.baselines)
     known = {choice.name: opened.known(choice) for choice in opened.bases}
     page = Page(table, command, columns, rows, known)
     page.write(opened.folder, chart_sections(page.tables))
 
 
-def _state(opened: OpenTable, cell: Cell, missing: Missing) -> Finished | str | None:
+def _state(opened: OpenTable, cell: Cell, missing: Missing, failures: _Failures) -> Finished | str | None:
     run = opened.run(cell)
     if run.is_done:
         return finished(cell, run)
     if lacking := missing.stops(opened, cell):
         return f"Missing: {'; '.join(lacking)}"
-    return run.failure.read_text(encoding="utf-8").strip() if run.failure.is_file() else None
+    if run not in failures and run.failure.is_file():  # of an earlier command
+        return run.failure.read_text(encoding="utf-8").strip()
+    return failures.get(run)
