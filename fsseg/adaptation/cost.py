@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fsseg.adaptation.job import Job
 from fsseg.adaptation.start import Start
 from fsseg.adaptation.step_times import StepTimes, measured_times, prediction_seconds, training_seconds
 from fsseg.config.manifest import peak_memory_mib
@@ -93,8 +94,8 @@ def adaptation_cost(start: Start, cases: int, *, estimated: bool, preprocessing_
     step = measured_times(start)
     predicting = prediction_seconds(start, start.volumes[0].shape) if estimated else 0.0
     folds = cases if estimated else 0
-    seconds = preprocessing_seconds + training_seconds(start.job, step, cases)
-    seconds += folds * (training_seconds(start.job, step, cases - 1) + predicting)
+    seconds = preprocessing_seconds + _training_seconds(start.job, step, cases)
+    seconds += folds * (_training_seconds(start.job, step, cases - 1) + predicting)
     hours = round(seconds / 3600, 3)
     return replace(
         cost,
@@ -135,3 +136,8 @@ def _planned(start: Start) -> PlannedStep:
         precision=job.recipe.precision,
         checkpointed=job.recipe.checkpoint_activations,
     )
+
+
+def _training_seconds(job: Job, step: StepTimes, cases: int) -> float:
+    recipe, free = job.recipe.for_cases(cases), job.method.training_free
+    return training_seconds(recipe, step, batch_size=job.batch_size, training_free=free)

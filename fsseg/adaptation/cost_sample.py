@@ -14,6 +14,7 @@ import torch
 from fsseg.adaptation.job import make_job
 from fsseg.adaptation.start import Start, make_start
 from fsseg.adaptation.target import LabelledDataset
+from fsseg.checkpoints.plans import FULL_WINDOW
 from fsseg.config.adaptation import AdaptationSettings
 from fsseg.data.assembly import region_labels
 from fsseg.data.contents import DatasetContent
@@ -22,22 +23,31 @@ from fsseg.data.volumes import Volume, foreground_locations
 from fsseg.nnunet.configurations import resolved
 from fsseg.nnunet.contents import PlansContent
 from fsseg.nnunet.model_folder import ModelFolder
+from fsseg.nnunet.normalization import STATISTICS
 from fsseg.training.seeding import seeded
 
 _CASE = "noise"
 
 
-def random_base(plans: PlansContent, configuration: str, structures: Sequence[str]) -> ModelFolder:
-    """Return a model of plans with random weights, and a head for some structures.
+def model_of_plans(
+    plans: PlansContent, configuration: str, structures: Sequence[str], mirroring_axes: tuple[int, ...] = ()
+) -> ModelFolder:
+    """Return a model of plans without weights, with a head for some structures.
 
     Raises:
         UsageError, FssegError: the plans cannot be used.
     """
     channels = len(resolved(plans, configuration)["normalization_schemes"])
-    model = ModelFolder(Path("random"), plans, _dataset_json(structures, channels), configuration, {}, None).checked()
+    if not plans.get(STATISTICS):  # plans that take them from a dataset; any will do
+        plans = {**plans, STATISTICS: {str(channel): FULL_WINDOW.properties() for channel in range(channels)}}
+    dataset_json = _dataset_json(structures, channels)
+    return ModelFolder(Path("random"), plans, dataset_json, configuration, {}, mirroring_axes or None).checked()
+
+
+def with_random_weights(model: ModelFolder) -> ModelFolder:
+    """Return a model with the random weights that a new network has."""
     with seeded(0):
-        network = model.build_untrained_network()
-    return replace(model, weights=network.state_dict())
+        return replace(model, weights=model.build_untrained_network().state_dict())
 
 
 def sample_start(settings: AdaptationSettings, base: ModelFolder, device: torch.device) -> Start:

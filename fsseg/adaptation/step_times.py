@@ -8,9 +8,9 @@ from statistics import fmean
 
 import torch
 
-from fsseg.adaptation.job import Job
 from fsseg.adaptation.start import Start
 from fsseg.adaptation.training import train
+from fsseg.config.recipes import Recipe
 from fsseg.training.cost import BatchClock
 from fsseg.training.placement import mixed_precision
 
@@ -77,12 +77,23 @@ def _measured(start: Start, *, steps: int, crops: int, batch_size: int) -> StepT
     )
 
 
-def training_seconds(job: Job, step: StepTimes, cases: int) -> float:
-    """Return what a training on so many cases takes, if it takes all steps of its recipe."""
-    recipe = job.recipe.for_cases(cases)
-    steps = 0 if job.method.training_free else recipe.max_steps
-    crops = recipe.feature_crops if job.method.training_free else min(recipe.feature_crops, steps * job.batch_size)
-    return steps * step.seconds_per_step + crops * (step.feature_seconds_per_crop or 0.0)
+def training_seconds(recipe: Recipe, step: StepTimes, *, batch_size: int, training_free: bool) -> float:
+    """Return what a training takes, if it takes all steps of its recipe.
+
+    Args:
+        recipe: for the number of cases that it is trained on.
+        step: its times.
+        batch_size: crops of a step.
+        training_free: whether the method takes none.
+    """
+    steps = 0 if training_free else recipe.max_steps
+    return steps * step.seconds_per_step + feature_seconds(recipe, step, batch_size, training_free=training_free)
+
+
+def feature_seconds(recipe: Recipe, step: StepTimes, batch_size: int, *, training_free: bool) -> float:
+    """Return the part of `training_seconds` in which features are computed once; 0 with the network in the loop."""
+    crops = recipe.feature_crops if training_free else min(recipe.feature_crops, recipe.max_steps * batch_size)
+    return crops * (step.feature_seconds_per_crop or 0.0)
 
 
 def prediction_seconds(start: Start, shape: Sequence[int]) -> float:

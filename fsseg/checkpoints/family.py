@@ -88,6 +88,20 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class ShippedNetwork:
+    """The network of a family's files as shipped plans have it, for what is to be known of it without a file.
+
+    Attributes:
+        plans: name of the plans.
+        batch_size, patch_size: where the files have another one than the plans; in the axis order of the plans.
+    """
+
+    plans: str
+    batch_size: int | None = None
+    patch_size: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True)
 class Family:
     """A family of checkpoint files.
 
@@ -103,6 +117,7 @@ class Family:
         traits: sizes of the published files, for families whose names other networks have, too. Their
             files hold no other tensors than those of their network, and of heads that are left out.
         alike: the family that takes networks of the same names that are not the published ones.
+        network: of all its files; None where they differ.
     """
 
     title: str
@@ -114,6 +129,7 @@ class Family:
     takes: tuple[str, ...] = ()
     traits: tuple[Trait, ...] = ()
     alike: str = ""
+    network: ShippedNetwork | None = None
 
     @property
     def is_exact(self) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fsseg.cli.options import add_device_option, add_output_options, emit
 from fsseg.cli.shipped import ListShipped
+from fsseg.cli.table_cost_text import table_cost_lines
 from fsseg.config.shipped_files import TABLES, find_file
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ def _pairs(option: str, words: list[str], example: str) -> list[tuple[str, str]]
 def _plan_text(plan: "TablePlan", arguments: argparse.Namespace) -> str:
     lines = [f"{plan.cells} cells, {plan.runs} runs, {plan.done} of them finished"]
     lines += [f"would make the base {name}" for name in plan.bases]
-    return "\n".join([*lines, *_missing(plan.missing), f"would go into {arguments.out}"])
+    lines += [*_missing(plan.missing), *table_cost_lines(plan.cost)]
+    return "\n".join([*lines, f"would go into {arguments.out}"])
 
 
 def _missing(lines: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from fsseg.config.machine import cores_allowed
 from fsseg.experiments.gpus import gpus_for
 from fsseg.experiments.local_executor import run_locally
 from fsseg.experiments.open_table import TableConfig
-from fsseg.experiments.slurm_executor import slurm_executor
+from fsseg.experiments.slurm_executor import MOST_AT_ONCE, slurm_executor
 from fsseg.experiments.submitted import Named, run_submitted
 
 JobT = TypeVar("JobT", bound=Named)
@@ -29,12 +29,18 @@ def run_jobs(
         UsageError: there is no Slurm here, or submitit is not installed.
         FssegError: the cluster takes no jobs.
     """
+    workers, threads = at_once(config)
     if config.executor == "slurm":
-        threads = config.threads or config.slurm.cpus
         folder = out / "slurm"
-        executor = slurm_executor(folder, config.slurm, threads=threads, at_once=config.jobs)
+        executor = slurm_executor(folder, config.slurm, threads=threads, at_once=workers)
         return run_submitted(work, jobs, executor, folder / "jobs.json")
+    return run_locally(work, jobs, workers=workers, threads=threads, gpus=gpus_for(config.device))
+
+
+def at_once(config: TableConfig) -> tuple[int, int]:
+    """Return how many runs go at a time, and the threads of each."""
+    if config.executor == "slurm":
+        return config.jobs or MOST_AT_ONCE, config.threads or config.slurm.cpus
     gpus = gpus_for(config.device)
     workers = config.jobs or max(1, len(gpus))
-    threads = config.threads or (max(1, cores_allowed() // workers) if gpus else 1)
-    return run_locally(work, jobs, workers=workers, threads=threads, gpus=gpus)
+    return workers, config.threads or (max(1, cores_allowed() // workers) if gpus else 1)

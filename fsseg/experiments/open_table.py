@@ -16,6 +16,7 @@ from fsseg.experiments.bases import Preparation
 from fsseg.experiments.columns import Column, columns_of
 from fsseg.experiments.grid import BaseChoice, Cell, cells_of, used_targets
 from fsseg.experiments.run_cell import CellJob
+from fsseg.experiments.run_order import features_first
 from fsseg.experiments.slurm_settings import SlurmSettings
 from fsseg.experiments.table_file import TableFile, read_table
 from fsseg.experiments.workspace import RunFolder, Workspace
@@ -106,7 +107,7 @@ class OpenTable:
     def jobs(self) -> list[CellJob]:
         """Return the runs that are missing, each once however many cells share it."""
         missing = {run: cell for cell in self.cells if not (run := self.run(cell)).is_done}
-        return [self._job(run, cell) for run, cell in missing.items()]
+        return [self._job(run, cell) for run, cell in features_first(missing)]
 
     def _job(self, run: RunFolder, cell: Cell) -> CellJob:
         target = self.table.targets[cell.target]

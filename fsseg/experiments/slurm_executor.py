@@ -9,17 +9,17 @@ from fsseg.experiments.slurm_settings import SlurmSettings
 if TYPE_CHECKING:
     import submitit
 
-_MOST_AT_ONCE = 256
+MOST_AT_ONCE = 256  # if the user does not say
 
 
-def slurm_executor(folder: Path, settings: SlurmSettings, *, threads: int, at_once: int | None) -> "submitit.Executor":
+def slurm_executor(folder: Path, settings: SlurmSettings, *, threads: int, at_once: int) -> "submitit.Executor":
     """Return the executor.
 
     Args:
         folder: for scripts and logs, on a disk that all nodes see.
         settings: what each run asks for.
         threads: of a run.
-        at_once: how many jobs may run at a time; None for 256.
+        at_once: how many jobs may run at a time.
 
     Raises:
         UsageError: submitit is not installed, or this is no machine of a cluster.
@@ -37,5 +37,5 @@ def slurm_executor(folder: Path, settings: SlurmSettings, *, threads: int, at_on
             "There is no Slurm here: the command srun is not found.\n"
             "  Give the command on a machine of the cluster, or without --executor."
         ) from None
-    executor.update_parameters(**settings.parameters(threads, at_once or _MOST_AT_ONCE))
+    executor.update_parameters(**settings.parameters(threads, at_once))
     return executor

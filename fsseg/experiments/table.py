@@ -9,7 +9,8 @@ from pathlib import Path
 
 from fsseg.config.progress import Progress
 from fsseg.config.staging import not_written
-from fsseg.experiments.executors import run_jobs
+from fsseg.experiments.cost_table import TableCost, table_cost
+from fsseg.experiments.executors import at_once, run_jobs
 from fsseg.experiments.grid import Cell
 from fsseg.experiments.missing import Missing, find_missing, missing_error
 from fsseg.experiments.open_table import OpenTable, TableConfig, open_table
@@ -57,6 +58,7 @@ class TablePlan:
         done: how many of these are finished.
         missing: data, checkpoints and cases that are not there, with the page where a person gets them.
         bases: bases that are yet to be made.
+        cost: hours and disk of what is left.
     """
 
     cells: int
@@ -64,15 +66,17 @@ class TablePlan:
     done: int
     missing: tuple[str, ...]
     bases: tuple[str, ...]
+    cost: TableCost
 
 
 def plan_table(config: TableConfig) -> TablePlan:
-    """Return what `run_table` would do; nothing is written.
+    """Return what `run_table` would do, and what it costs; nothing is written but costs that were measured.
 
     Raises:
         UsageError: errors of the table file, all at once.
     """
     opened = open_table(config)
+    jobs, threads = at_once(config)
     runs = {opened.run(cell) for cell in opened.cells}
     return TablePlan(
         cells=len(opened.cells),
@@ -80,6 +84,7 @@ def plan_table(config: TableConfig) -> TablePlan:
         done=sum(run.is_done for run in runs),
         missing=tuple(find_missing(opened).lines),
         bases=tuple(choice.name for choice in opened.bases if not opened.base(choice).is_dir()),
+        cost=table_cost(opened, jobs=jobs, threads=threads),
     )
 
 

@@ -9,6 +9,7 @@ from fsseg.config.base import Seed, StrictModel, validated
 from fsseg.config.pretraining import PretrainSettings, recipe_settings
 from fsseg.data.conflicts import Channels
 
+CASE_MM = (380.0, 330.0, 380.0)  # of a CT of the trunk
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 
 
@@ -32,6 +33,10 @@ class TableDataset(StrictModel):
     id: int = Field(ge=1, le=999, description="nnU-Net's number of the assembled dataset")
     name: Name = Field(description="its name")
     channels: Channels = Field(default="merged", description="as of `fsseg assemble`")
+    case_mm: tuple[float, float, float] = Field(
+        default=CASE_MM,
+        description="usual extents of an image as x, y, z; costs are told by them before data are there",
+    )
 
 
 class PretrainedBase(StrictModel):

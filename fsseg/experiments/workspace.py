@@ -151,7 +151,7 @@ class Workspace:
         """Return what an assembled dataset is: its sources' hashes; before it is assembled, what it is to be."""
         manifest = self.dataset(dataset) / MANIFEST_NAME
         if not manifest.is_file():
-            return dataset.model_dump(mode="json")
+            return dataset.model_dump(mode="json", exclude={"case_mm"})
         facts = {"sources": _sources(manifest, manifest.stat().st_mtime_ns), "id": dataset.id, "name": dataset.name}
         return facts if dataset.channels == "merged" else {**facts, "channels": dataset.channels}
 

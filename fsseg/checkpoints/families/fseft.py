@@ -2,7 +2,7 @@
 
 from fsseg.checkpoints.class_lists import FSEFT_29
 from fsseg.checkpoints.container import Checkpoint
-from fsseg.checkpoints.family import Asked, Family, Translation, one_structure_a_row
+from fsseg.checkpoints.family import Asked, Family, ShippedNetwork, Translation, one_structure_a_row
 from fsseg.checkpoints.plans import ABDOMEN_WINDOW
 from fsseg.checkpoints.published import Trait
 from fsseg.checkpoints.swin import LEGACY_NOTE, PATCH_EMBEDDING, SWIN_WIDTH, is_swin_unetr, monai_names, swin_plans
@@ -50,4 +50,5 @@ FAMILY = Family(
     supervised_on=("BTCV", "CHAOS", "LiTS", "KiTS", "AbdomenCT-1K", "AMOS", "MSD", "CT-ORG", "AbdomenCT-12organ"),
     traits=(SWIN_WIDTH, Trait(tuple(head + "weight" for head in _HEADS), 0, "rows in its head", len(FSEFT_29))),
     alike="monai_swinunetr",
+    network=ShippedNetwork("swinunetr_fseft"),
 )

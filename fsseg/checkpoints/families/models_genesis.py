@@ -8,7 +8,7 @@ from fsseg.checkpoints.families.suprem_unet import (
     RUNNING_STATISTICS,
     RUNNING_STATISTICS_REASON,
 )
-from fsseg.checkpoints.family import Asked, Family, Translation, split_off
+from fsseg.checkpoints.family import Asked, Family, ShippedNetwork, Translation, split_off
 from fsseg.checkpoints.plans import FULL_WINDOW, NetworkInput, make_plans
 
 _NOTES = (
@@ -50,4 +50,5 @@ FAMILY = Family(
     reference="Zhou et al., Medical Image Analysis 2021 (Models Genesis)",
     supervised_on=(),
     traits=(GENESIS_WIDTH,),
+    network=ShippedNetwork("genesis_unet", batch_size=6, patch_size=(64, 64, 32)),
 )

@@ -3,7 +3,7 @@
 from fsseg.checkpoints.architectures import plain_unet
 from fsseg.checkpoints.class_lists import MULTITALENT_47, MULTITALENT_INSIDE
 from fsseg.checkpoints.container import Checkpoint
-from fsseg.checkpoints.family import Asked, Family, Translation, one_structure_a_row
+from fsseg.checkpoints.family import Asked, Family, ShippedNetwork, Translation, one_structure_a_row
 from fsseg.checkpoints.nnunet_v1 import FIRST_CONVOLUTION, is_generic_unet, plans_from_v1, renamed, side_plans
 from fsseg.checkpoints.plans import Intensities, NetworkInput, make_plans
 from fsseg.checkpoints.published import Trait
@@ -63,4 +63,5 @@ FAMILY = Family(
     licence="unknown (the code is Apache-2.0)",
     supervised_on=("MSD", "BTCV", "StructSeg", "SegTHOR", "NIH Pancreas", "KiTS"),
     traits=(Trait((FIRST_CONVOLUTION,), 0, "filters in its first convolution", width="multitalent_unet"),),
+    network=ShippedNetwork("multitalent_unet"),
 )

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from fsseg.checkpoints.architectures import residual_encoder_l, unlike_residual_encoder_l
 from fsseg.checkpoints.container import Checkpoint
-from fsseg.checkpoints.family import ANY_MODALITY, Asked, Family, Translation
+from fsseg.checkpoints.family import ANY_MODALITY, Asked, Family, ShippedNetwork, Translation
 from fsseg.checkpoints.plans import NetworkInput, make_plans
 from fsseg.config.errors import UsageError, unknown_name
 from fsseg.nnunet.contents import PlansContent
@@ -90,4 +90,5 @@ FAMILY = Family(
     translate=_translate,
     reference="Ulrich et al., MICCAI 2023 (MultiTalent), branch public_MT",
     takes=("stem",),
+    network=ShippedNetwork("resenc_l_zscore"),
 )

@@ -3,7 +3,7 @@
 from fsseg.checkpoints.architectures import seg_resnet
 from fsseg.checkpoints.class_lists import UNIVERSAL_32, UNIVERSAL_COLLECTIONS, UNIVERSAL_INSIDE
 from fsseg.checkpoints.container import Checkpoint
-from fsseg.checkpoints.family import Asked, Family, Translation, one_structure_a_row
+from fsseg.checkpoints.family import Asked, Family, ShippedNetwork, Translation, one_structure_a_row
 from fsseg.checkpoints.plans import ABDOMEN_WINDOW, NetworkInput, make_plans
 from fsseg.checkpoints.published import Trait
 
@@ -44,4 +44,5 @@ FAMILY = Family(
         Trait((_HEAD + "weight",), 0, "rows in its head", len(UNIVERSAL_32)),
     ),
     alike="monai_segresnet",
+    network=ShippedNetwork("seg_resnet"),
 )

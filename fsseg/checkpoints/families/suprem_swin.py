@@ -3,7 +3,7 @@
 from fsseg.checkpoints.class_lists import UNIVERSAL_COLLECTIONS
 from fsseg.checkpoints.container import Checkpoint
 from fsseg.checkpoints.families.suprem_unet import CLIP_HEAD, CLIP_HEAD_REASON, CLIP_TRAITS
-from fsseg.checkpoints.family import Asked, Family, Translation, split_off
+from fsseg.checkpoints.family import Asked, Family, ShippedNetwork, Translation, split_off
 from fsseg.checkpoints.plans import ABDOMEN_WINDOW
 from fsseg.checkpoints.swin import LEGACY_NOTE, PATCH_EMBEDDING, SWIN_WIDTH, is_swin_unetr, monai_names, swin_plans
 
@@ -31,4 +31,5 @@ FAMILY = Family(
     supervised_on=UNIVERSAL_COLLECTIONS,
     traits=(SWIN_WIDTH, *CLIP_TRAITS),
     alike="monai_swinunetr",
+    network=ShippedNetwork("swinunetr_fseft", batch_size=2),
 )

@@ -3,7 +3,7 @@
 from fsseg.checkpoints.architectures import genesis_unet
 from fsseg.checkpoints.class_lists import UNIVERSAL_32, UNIVERSAL_COLLECTIONS
 from fsseg.checkpoints.container import Checkpoint
-from fsseg.checkpoints.family import Asked, Family, Translation, split_off
+from fsseg.checkpoints.family import Asked, Family, ShippedNetwork, Translation, split_off
 from fsseg.checkpoints.plans import ABDOMEN_WINDOW, NetworkInput, make_plans
 from fsseg.checkpoints.published import Trait
 
@@ -51,4 +51,5 @@ FAMILY = Family(
     reference="Li et al., ICLR 2024 (SuPreM); Liu et al., ICCV 2023 (CLIP-Driven Universal Model)",
     supervised_on=UNIVERSAL_COLLECTIONS,
     traits=(GENESIS_WIDTH, *CLIP_TRAITS),
+    network=ShippedNetwork("genesis_unet"),
 )

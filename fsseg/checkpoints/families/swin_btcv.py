@@ -2,7 +2,7 @@
 
 from fsseg.checkpoints.class_lists import BTCV_13
 from fsseg.checkpoints.container import Checkpoint
-from fsseg.checkpoints.family import Asked, Family, Translation
+from fsseg.checkpoints.family import Asked, Family, ShippedNetwork, Translation
 from fsseg.checkpoints.plans import ABDOMEN_WINDOW
 from fsseg.checkpoints.swin import LEGACY_NOTE, PATCH_EMBEDDING, SWIN_WIDTH, is_swin_unetr, monai_names, swin_plans
 
@@ -47,4 +47,5 @@ FAMILY = Family(
     supervised_on=("BTCV",),
     traits=(SWIN_WIDTH,),
     alike="monai_swinunetr",
+    network=ShippedNetwork("swinunetr_fseft", batch_size=2),
 )

@@ -3,7 +3,7 @@
 import re
 
 from fsseg.checkpoints.container import Checkpoint
-from fsseg.checkpoints.family import Asked, Family, Translation, split_off
+from fsseg.checkpoints.family import Asked, Family, ShippedNetwork, Translation, split_off
 from fsseg.checkpoints.published import Trait
 from fsseg.checkpoints.swin import monai_names, self_supervised_encoder
 
@@ -40,4 +40,5 @@ FAMILY = Family(
     reference="Valanarasu et al., 2023 (Disruptive Autoencoders)",
     supervised_on=(),
     traits=(Trait((_PATCH_EMBEDDING,), 0, "features in its first stage", width="swin_unetr"),),
+    network=ShippedNetwork("swinunetr_fseft", batch_size=2),
 )

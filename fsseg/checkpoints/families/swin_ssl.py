@@ -1,7 +1,7 @@
 """model_swinvit.pt: the Swin encoder of Swin UNETR's self-supervised pretraining."""
 
 from fsseg.checkpoints.container import Checkpoint
-from fsseg.checkpoints.family import Asked, Family, Translation, split_off
+from fsseg.checkpoints.family import Asked, Family, ShippedNetwork, Translation, split_off
 from fsseg.checkpoints.published import Trait
 from fsseg.checkpoints.swin import PATCH_EMBEDDING, SWIN_WIDTH, monai_names, self_supervised_encoder
 
@@ -35,4 +35,5 @@ FAMILY = Family(
     reference="Tang et al., CVPR 2022 (Swin UNETR)",
     supervised_on=(),
     traits=(Trait((*SWIN_WIDTH.tensors, "patch_embed.proj.weight"), 0, SWIN_WIDTH.what, width="swin_unetr"),),
+    network=ShippedNetwork("swinunetr_fseft", batch_size=2),
 )
