@@ -5,7 +5,7 @@ plans, and prepare their crops in that process: an iteration is the crops, their
 trainer takes unknown structures for background, which costs it nothing. Reported is the median of the ratios within the
 pairs with its 95 % bootstrap interval.
 
-    python benchmarks/pretrain_step.py --preprocessed runs/head_neck/nnUNet_preprocessed --dataset 901
+    python benchmarks/pretrain_step.py --preprocessed tables/nnUNet_preprocessed --dataset 901
 """
 
 import argparse
