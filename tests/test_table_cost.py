@@ -21,6 +21,8 @@ from fsseg.config.adaptation import AdaptationSettings
 from fsseg.config.json_files import read_json, write_json
 from fsseg.experiments import cost_lookup
 from fsseg.experiments.cost_book import COSTS_NAME
+from fsseg.experiments.cost_cases import ImageSize
+from fsseg.experiments.cost_handling import handling_seconds
 from fsseg.experiments.cost_kinds import Kind, kinds_of
 from fsseg.experiments.cost_measure import KindCost, measured_kind
 from fsseg.experiments.cost_table import TableCost, table_cost
@@ -54,6 +56,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return COST if settings.method == "full" else ON_FEATURES
 
     monkeypatch.setattr(cost_lookup, "measured_kind", measure)
+    monkeypatch.setattr(cost_lookup, "handling_seconds", lambda *_: 10.0)
     return methods
 
 
@@ -92,11 +95,11 @@ def test_hours_are_steps_crops_and_patches(tmp_path: Path, measured: list[str]) 
     cost = cost_of(table)
 
     patches = 8 * 2 * 2  # of two cases, with flips along three axes
-    assert cost.kinds[0].hours == pytest.approx((50 * 1.0 + patches * 0.5) / 3600, abs=1e-3)
+    assert cost.kinds[0].hours == pytest.approx((50 * 1.0 + patches * 0.5 + 2 * 10) / 3600, abs=1e-3)
     assert cost.kinds[0].hours_each == pytest.approx(cost.kinds[0].hours, abs=1e-3)
     pretraining = 2 * 1.0 + 50 * 0.5  # two steps, and 50 crops of the validation after them
     assert cost.pretrainings[0].hours == pytest.approx(pretraining / 3600, abs=1e-3)
-    assert cost.hours == pytest.approx((50 + patches * 0.5 + pretraining) / 3600, abs=1e-3)
+    assert cost.hours == pytest.approx((50 + patches * 0.5 + 2 * 10 + pretraining) / 3600, abs=1e-3)
     assert cost.disk_mib.models == 3
 
 
@@ -111,15 +114,15 @@ def test_features_that_two_methods_share_are_counted_once(tmp_path: Path, measur
 def test_finished_runs_say_what_others_of_as_many_shots_take(tmp_path: Path, measured: list[str]) -> None:
     table = opened(tmp_path, axes={**AXES, "method": ["full"]})
     run = table.run(table.cells[0])
-    for folder, seconds in ((run.adaptation, 3000.0), (run.predictions, 600.0)):
+    for folder, seconds in ((run.adaptation, 30000.0), (run.predictions, 6000.0)):
         folder.mkdir(parents=True)
         write_json(folder / "manifest.json", {"seconds": seconds})
     run.metrics.touch()
     (line,) = cost_of(table).kinds
 
     assert (line.runs, line.done) == (4, 1)
-    assert line.hours > 1.0  # the other run with one shot
-    assert line.hours < 2.0
+    assert line.hours > 10  # the other run with one shot
+    assert line.hours < 12
 
 
 def test_what_cannot_be_measured_says_why_and_the_rest_is_told(tmp_path: Path) -> None:
@@ -167,6 +170,11 @@ def test_of_a_long_step_one_crop_is_enough(monkeypatch: pytest.MonkeyPatch) -> N
     assert measured_times(start, long_seconds=5.0) == StepTimes(14.0, 12.0, 2.0, 2.0)
     assert measured_times(start, long_seconds=10.0).seconds_per_step == 7.0
     assert taken == [(1, 1), (1, 1), (2, 2)]
+
+
+def test_reading_and_writing_is_measured_on_an_image_of_noise() -> None:
+    model = model_of_plans(read_plans_file(Path("phantom_plans")), "3d_fullres", ("a", "b"))
+    assert handling_seconds(model, ImageSize((20, 30, 40), (3.0, 3.0, 4.0)), 1) > 0
 
 
 @pytest.mark.parametrize(("shape", "tiles"), [((16, 16, 16), 1), ((17, 16, 16), 2), ((32, 24, 16), 3 * 2)])

@@ -7,7 +7,6 @@ from typing import Any
 from fsseg.config.errors import FssegError
 from fsseg.config.json_files import read_json, write_json
 from fsseg.config.machine import cpu_model
-from fsseg.experiments.cost_measure import KindCost
 
 log = logging.getLogger(__name__)
 
@@ -27,18 +26,14 @@ class CostBook:
         self.file = out / COSTS_NAME
         self._machine = f"{cpu_model()}, {device}, {threads} thread(s)"
 
-    def find(self, key: str) -> KindCost | None:
-        """Return the cost of a kind; None where it was not measured on this machine."""
-        found = self._content().get(self._machine, {}).get(key)
-        try:
-            return None if found is None else KindCost.of(found["cost"])
-        except (KeyError, TypeError):
-            return None  # of another version of fsseg
+    def find(self, key: str) -> Any:
+        """Return what was measured; None where nothing was on this machine."""
+        return self._content().get(self._machine, {}).get(key, {}).get("cost")
 
-    def add(self, key: str, name: str, cost: KindCost) -> None:
-        """Keep the cost of a kind."""
+    def add(self, key: str, name: str, cost: Any) -> None:
+        """Keep what was measured, as plain values."""
         content = self._content()
-        content.setdefault(self._machine, {})[key] = {"name": name, "cost": cost.as_dict()}
+        content.setdefault(self._machine, {})[key] = {"name": name, "cost": cost}
         self.file.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.file, content)
 

@@ -15,7 +15,21 @@ from fsseg.experiments.open_table import OpenTable
 from fsseg.nnunet.raw_dataset import read_raw_dataset
 
 _LOOKED_AT = 5
-_ASSUMED_MM3 = 1.0  # a voxel of an image that is not there
+_ASSUMED_MM = 1.0  # a voxel of an image that is not there
+_PHANTOM_MM = 4.0  # and of a phantom
+
+
+@dataclass(frozen=True)
+class ImageSize:
+    """Voxels of an image along x, y, z, and their size."""
+
+    size_xyz: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+
+    @property
+    def extent_mm(self) -> tuple[float, ...]:
+        """What it covers along x, y, z."""
+        return tuple(voxels * mm for voxels, mm in zip(self.size_xyz, self.spacing_mm, strict=True))
 
 
 @dataclass(frozen=True)
@@ -24,15 +38,23 @@ class TestCases:
 
     Attributes:
         number: how many there are.
-        sizes_mm: extents of some as x, y, z.
-        voxels: of an image, on average.
+        sizes: of some of them.
         assumed: whether the sizes are assumed.
     """
 
     number: int
-    sizes_mm: Sequence[tuple[float, ...]]
-    voxels: float
+    sizes: Sequence[ImageSize]
     assumed: bool
+
+    @property
+    def middle(self) -> ImageSize:
+        """The image of middle size."""
+        return sorted(self.sizes, key=lambda size: math.prod(size.extent_mm))[len(self.sizes) // 2]
+
+    @property
+    def voxels(self) -> float:
+        """Voxels of an image, on average."""
+        return fmean(math.prod(size.size_xyz) for size in self.sizes)
 
 
 def find_test_cases(opened: OpenTable, name: str) -> TestCases:
@@ -43,15 +65,19 @@ def find_test_cases(opened: OpenTable, name: str) -> TestCases:
         FssegError: an image is damaged.
     """
     target = opened.table.targets[name]
-    dataset = opened.table.datasets[target.dataset]
     images = _images(opened, target.dataset)
     chosen = [case for case in target.chosen(target.test, list(images)) if case in images]
     if chosen:
         grids = [check_header(images[case], "either").grid for case in chosen[:: -(-len(chosen) // _LOOKED_AT)]]
-        sizes = [tuple(n * mm for n, mm in zip(grid.size_xyz, grid.spacing_mm, strict=True)) for grid in grids]
-        return TestCases(len(chosen), sizes, fmean(math.prod(grid.size_xyz) for grid in grids), assumed=False)
-    size = FIELD_OF_VIEW_ZYX_MM[::-1] if opened.table.phantoms else dataset.case_mm
-    return TestCases(target.test.number or 0, [size], math.prod(size) / _ASSUMED_MM3, assumed=not opened.table.phantoms)
+        return TestCases(len(chosen), [ImageSize(grid.size_xyz, grid.spacing_mm) for grid in grids], assumed=False)
+    phantoms = opened.table.phantoms is not None
+    extent, mm = (FIELD_OF_VIEW_ZYX_MM[::-1], _PHANTOM_MM) if phantoms else (_case_mm(opened, name), _ASSUMED_MM)
+    size = ImageSize(tuple(max(1, round(e / mm)) for e in extent), (mm,) * len(extent))
+    return TestCases(target.test.number or 0, [size], assumed=not phantoms)
+
+
+def _case_mm(opened: OpenTable, name: str) -> tuple[float, ...]:
+    return opened.table.datasets[opened.table.targets[name].dataset].case_mm
 
 
 def _images(opened: OpenTable, name: str) -> dict[str, Path]:

@@ -72,6 +72,11 @@ def pretraining_key(base: SampleBase, precision: str) -> str:
     return _hash([base.facts, len(base.structures), "pretraining", precision])
 
 
+def handling_key(base: SampleBase, structures: int, size_xyz: Sequence[int], spacing_mm: Sequence[float]) -> str:
+    """Return what decides how long a prediction takes beside the network."""
+    return _hash([base.facts, base.shape(spacing_mm), structures, size_xyz, spacing_mm, "handling"])
+
+
 def _key(base: SampleBase | None, cell: Cell) -> str:
     settings = cell.settings
     facts: list[object] = [base and base.facts, len(settings.structures), settings.method]

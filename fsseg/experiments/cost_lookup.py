@@ -7,7 +7,9 @@ from fsseg.config.errors import FssegError
 from fsseg.config.progress import Progress
 from fsseg.experiments.cost_bases import SampleBase
 from fsseg.experiments.cost_book import CostBook
-from fsseg.experiments.cost_kinds import Kind
+from fsseg.experiments.cost_cases import ImageSize
+from fsseg.experiments.cost_handling import handling_seconds
+from fsseg.experiments.cost_kinds import Kind, handling_key
 from fsseg.experiments.cost_measure import KindCost, measured_kind
 from fsseg.experiments.open_table import OpenTable
 from fsseg.training.seeding import resolve_device
@@ -29,21 +31,38 @@ class CostLookup:
     def of_kinds(self, kinds: Sequence[Kind]) -> list[KindCost | str]:
         """Return the cost of every kind, or why it is not known."""
         found: dict[str, KindCost | str] = {}
-        missing = {kind.key: kind for kind in kinds if kind.unfinished and self._book.find(kind.key) is None}
+        missing = {kind.key: kind for kind in kinds if kind.unfinished and self._known(kind.key) is None}
         with Progress("measure costs", len(missing), "kind") as progress:
             for kind in progress.over(missing.values()):
                 found[kind.key] = self.find(kind.key, kind.name, kind.base, kind.sample.settings)
-        return [found.get(kind.key) or self._book.find(kind.key) or "" for kind in kinds]
+        return [found.get(kind.key) or self._known(kind.key) or "" for kind in kinds]
 
     def find(self, key: str, name: str, base: SampleBase | None, settings: AdaptationSettings) -> KindCost | str:
         """Return the cost of a kind, or why it is not known."""
         if base is None:
             return f"{name}: only its checkpoint says what its network is, unless the table gives the `family`."
-        if (known := self._book.find(key)) is not None:
+        if (known := self._known(key)) is not None:
             return known
         try:
             cost = measured_kind(base, settings, self.device, self._threads)
         except FssegError as error:
             return f"{name}: {str(error).splitlines()[0]}"
-        self._book.add(key, name, cost)
+        self._book.add(key, name, cost.as_dict())
         return cost
+
+    def handling(self, base: SampleBase, structures: Sequence[str], size: ImageSize) -> float:
+        """Return the seconds of a prediction beside the network; 0 where an image is too large to measure them."""
+        key = handling_key(base, len(structures), size.size_xyz, size.spacing_mm)
+        known = self._book.find(key)
+        if isinstance(known, float | int):
+            return float(known)
+        try:
+            seconds = handling_seconds(base.model(structures), size, self._threads)
+        except FssegError:
+            seconds = 0.0
+        self._book.add(key, f"reading and writing {' x '.join(map(str, size.size_xyz))}", seconds)
+        return seconds
+
+    def _known(self, key: str) -> KindCost | None:
+        found = self._book.find(key)
+        return None if found is None else KindCost.of(found)

@@ -49,9 +49,12 @@ class KindCost:
         return asdict(self)
 
     @classmethod
-    def of(cls, values: dict[str, Any]) -> "KindCost":
-        """Return what `as_dict` gave; raise TypeError for something else."""
-        return cls(**{**values, "step": StepTimes(**values["step"])})
+    def of(cls, values: Any) -> "KindCost | None":
+        """Return what `as_dict` gave; None for something else, such as that of another version of fsseg."""
+        try:
+            return cls(**{**values, "step": StepTimes(**values["step"])})
+        except (KeyError, TypeError):
+            return None
 
 
 def measured_kind(base: SampleBase, settings: AdaptationSettings, device: torch.device, threads: int) -> KindCost:

@@ -1,6 +1,6 @@
 """The seconds and the disk of the runs of a table that are yet to be made."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -8,7 +8,7 @@ from fsseg.adaptation.step_times import feature_seconds, tiles_of, training_seco
 from fsseg.config.json_files import read_json
 from fsseg.config.manifest import MANIFEST_NAME
 from fsseg.experiments.cost_bases import SampleBase
-from fsseg.experiments.cost_cases import TestCases
+from fsseg.experiments.cost_cases import ImageSize, TestCases
 from fsseg.experiments.cost_kinds import Kind
 from fsseg.experiments.cost_measure import KindCost
 from fsseg.experiments.grid import Cell
@@ -20,6 +20,9 @@ from fsseg.training.memory import MIB
 
 # Of a compressed label map, measured on head and neck CT with seven structures.
 _BYTES_OF_A_VOXEL = 0.004
+
+
+Handling = Callable[[SampleBase, Sequence[str], ImageSize], float]
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,14 @@ class RunCosts:
     Args:
         scoring: of the table.
         cases: target -> its test cases.
+        handling: returns the seconds of a prediction beside the network.
         shares_features: whether features are kept on disk.
     """
 
-    def __init__(self, scoring: Scoring, cases: Mapping[str, TestCases], *, shares_features: bool) -> None:
-        self._scoring, self._cases, self._shares = scoring, cases, shares_features
+    def __init__(
+        self, scoring: Scoring, cases: Mapping[str, TestCases], handling: Handling, *, shares_features: bool
+    ) -> None:
+        self._scoring, self._cases, self._handling, self._shares = scoring, cases, handling, shares_features
         self._pools: set[str] = set()
 
     def add(self, kind: Kind, cost: KindCost, cell: Cell) -> tuple[float, Disk]:
@@ -74,10 +80,11 @@ class RunCosts:
     def _prediction_seconds(self, base: SampleBase, cost: KindCost, cell: Cell) -> float:
         cases, recipe = self._cases[cell.target], cell.settings.recipe
         step = self._scoring.tile_step_size or recipe.tile_step_size
-        tiles = fmean(tiles_of(base.shape(size), base.patch, step) for size in cases.sizes_mm)
+        tiles = fmean(tiles_of(base.shape(size.extent_mm), base.patch, step) for size in cases.sizes)
         pretrained = cell.is_zero_shot or method_class(cell.settings.method).uses_pretrained
         flips = base.flips(recipe, cell.settings.structures, uses_pretrained=pretrained)
-        return cases.number * tiles * cost.tile_seconds * (flips if self._scoring.mirroring else 1)
+        network = tiles * cost.tile_seconds * (flips if self._scoring.mirroring else 1)
+        return cases.number * (network + self._handling(base, cell.settings.structures, cases.middle))
 
     def _is_first(self, base: SampleBase, cell: Cell) -> bool:
         """Return whether a run computes the features that it reads."""
@@ -97,7 +104,7 @@ _DECIDES_CROPS = {
 
 
 def true_seconds(run: RunFolder) -> float:
-    """Return what a finished run took: adaptation and predictions."""
-    folders = (run.adaptation, run.predictions)
-    files = [file for folder in folders if (file := folder / MANIFEST_NAME).is_file()]
-    return float(sum(read_json(file)["seconds"] for file in files))
+    """Return what a finished run took: adaptation, predictions and scores."""
+    scores = run.metrics.with_suffix(f".{MANIFEST_NAME}")
+    files = (run.adaptation / MANIFEST_NAME, run.predictions / MANIFEST_NAME, scores)
+    return float(sum(read_json(file)["seconds"] for file in files if file.is_file()))

@@ -13,6 +13,10 @@ from fsseg.experiments.cost_runs import Disk, RunCosts, true_seconds
 from fsseg.experiments.open_table import OpenTable
 
 _HOUR = 3600
+_AT_MOST = (
+    "Hours are at most: the plateau of the loss may end a training sooner. Preprocessing of support cases and scoring"
+    " are not part of them."
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def table_cost(opened: OpenTable, jobs: int, threads: int) -> TableCost:
     kinds, lookup = kinds_of(opened), CostLookup(opened, threads)
     costs = lookup.of_kinds(kinds)
     cases = {name: find_test_cases(opened, name) for name in {cell.target for cell in opened.cells}}
-    runs = RunCosts(opened.table.scoring, cases, shares_features=lookup.device.type == "cpu")
+    runs = RunCosts(opened.table.scoring, cases, lookup.handling, shares_features=lookup.device.type == "cpu")
     lines, disk = [], Disk()
     for kind, cost in zip(kinds, costs, strict=True):
         line, needed = _kind_hours(kind, cost, runs)
@@ -107,8 +111,8 @@ def _kind_hours(kind: Kind, cost: KindCost | str, runs: RunCosts) -> tuple[KindH
 
 def _notes(cases: Sequence[TestCases]) -> list[str]:
     """Return what the numbers rest on."""
-    notes = ["Hours are at most: the plateau of the loss may end a training sooner. Preprocessing is not part of them."]
-    sizes = {size for case in cases if case.assumed for size in case.sizes_mm}
+    notes = [_AT_MOST]
+    sizes = {size.extent_mm for case in cases if case.assumed for size in case.sizes}
     if sizes:
         listing = ", ".join(" x ".join(f"{mm:.0f}" for mm in size) for size in sorted(sizes))
         notes.append(f"Images are not there: {listing} mm is assumed, and voxels of 1 mm.")
