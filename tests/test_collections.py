@@ -89,6 +89,9 @@ LABEL_MAPS = {
     "msd10_colon": ("colon_001", "Task10_Colon/imagesTr/colon_001.nii.gz", "Task10_Colon/labelsTr/colon_001.nii.gz"),
     "segthor": ("Patient_01", "SegTHOR/train/Patient_01/Patient_01.nii.gz", "SegTHOR/train/Patient_01/GT.nii.gz"),
     "structseg_thorax": ("1", "Thoracic_OAR/1/data.nii.gz", "Thoracic_OAR/1/label.nii.gz"),
+    "word": ("word_0002", "WORD/imagesTr/word_0002.nii.gz", "WORD/labelsTr/word_0002.nii.gz"),
+    "word_test": ("word_0014", "WORD/imagesTs/word_0014.nii.gz", "WORD/labelsTs/word_0014.nii.gz"),
+    "word_val": ("word_0001", "WORD/imagesVal/word_0001.nii.gz", "WORD/labelsVal/word_0001.nii.gz"),
 }
 # Spec -> case and the folder that holds ct.nii.gz and segmentations/<label>.nii.gz.
 MASKS = {

@@ -80,7 +80,10 @@ def test_an_installed_wheel_does_the_first_stages_from_an_empty_folder(
     specs = run(fsseg, "assemble", "--list", cwd=away).stdout.splitlines()
     assert len(specs) == len(list((REPOSITORY / "dataset_specs").glob("*.yaml")))
     assert "portal venous CT" in next(line for line in specs if line.startswith("btcv "))
-    assert "phantom" in run(fsseg, "table", "--list", cwd=away).stdout
+    tables = run(fsseg, "table", "--list", cwd=away).stdout.splitlines()
+    assert len(tables) == len(list((REPOSITORY / "scripts/tables").glob("*.yaml")))
+    lists = {file.name for file in (REPOSITORY / "scripts/tables/lists").glob("*.yaml")}
+    assert lists <= {Path(name).name for name in names if "tables/lists/" in name}
     assert "BTCV: spec only" in run(fsseg, "assemble", "btcv", "--check", cwd=away).stdout
     assert "Did you mean 'btcv'" in run(fsseg, "assemble", "btvc", "--check", cwd=away, code=2).stderr
     raw, preprocessed = away / "nnUNet_raw", away / "nnUNet_preprocessed"
