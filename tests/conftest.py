@@ -186,6 +186,17 @@ def few_threads() -> None:
         torch.set_num_threads(2)
 
 
+@pytest.fixture(autouse=True)
+def no_reports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let runs leave no report.html, which takes longer than they do; test_run_reports.py and shared runs have one."""
+    if getattr(request.module, "LEAVES_REPORTS", False):
+        return
+    for stage, write in (("adaptation", "write_adaptation_report"), ("pretraining", "write_pretraining_report")):
+        module = sys.modules.get(f"fsseg.{stage}.result")
+        if module is not None:
+            monkeypatch.setattr(module, write, lambda *_: None)
+
+
 @pytest.fixture(scope="session")
 def lab_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Make a folder with nnU-Net's folders in it, and set its environment variables."""

@@ -4,12 +4,14 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from fsseg.adaptation.fitted import fit_network
 from fsseg.adaptation.fold_scores import FoldScores, Scores
 from fsseg.adaptation.job import Job
+from fsseg.adaptation.kept_masks import KeptMasks
 from fsseg.adaptation.start import make_start
 from fsseg.config.base import StrictModel
 from fsseg.data.splits import leave_one_out as folds_without_one
@@ -39,6 +41,14 @@ class Spread(StrictModel):
 Estimate = dict[str, Spread]  # by structure
 
 
+class _Fold(NamedTuple):
+    """Scores of a held-out case, the seconds of the training before it was stopped, and what was predicted."""
+
+    scores: Scores
+    earlier_seconds: float
+    masks: KeptMasks | None
+
+
 def leave_one_out(job: Job, volumes: Sequence[Volume], done: FoldScores) -> Estimate:
     """Adapt once per support case without it, and score it.
 
@@ -63,30 +73,29 @@ def leave_one_out(job: Job, volumes: Sequence[Volume], done: FoldScores) -> Esti
             label = f"leave-one-out {index + 1}/{len(volumes)}"
             rest = [volume for volume in volumes if volume.case in split["train"]]
             started = time.perf_counter()
-            scores, earlier = _score_without(held_out, rest, job, label, done.training_without(held_out.case))
-            done.add(held_out.case, scores, earlier + time.perf_counter() - started, earlier)
+            fold = _score_without(held_out, rest, job, label, done.training_without(held_out.case))
+            if fold.masks is not None:
+                done.keep(held_out.case, fold.masks)
+            seconds = fold.earlier_seconds + time.perf_counter() - started
+            done.add(held_out.case, fold.scores, seconds, fold.earlier_seconds)
     folds = [(volume.case, done.folds[volume.case]) for volume in volumes]
     return {name: _spread({case: fold[name] for case, fold in folds if name in fold}) for name in job.target.names}
 
 
 def _score_without(
     held_out: Volume, rest: Sequence[Volume], job: Job, label: str, checkpoint: FitCheckpoint | None
-) -> tuple[Scores, float]:
-    """Return the scores of the structures that the held-out case annotates and one of the rest shows.
-
-    Returns:
-        The scores, and what of the seconds of the training was before it was stopped.
-    """
+) -> _Fold:
+    """Return the scores of the structures that the held-out case annotates and one of the rest shows."""
     shown = tuple(name for name in job.target.names if any(name in volume.locations for volume in rest))
     job, (held_out, *rest) = _reduced(job, [held_out, *rest], shown)
     scored = [channel for channel in range(len(shown)) if held_out.annotates(channel)]
     if not scored:
-        return {}, 0.0
+        return _Fold({}, 0.0, None)
     fitted = fit_network(make_start(job, rest), label, checkpoint)
     logits = Predictor(fitted.start.network.network, job.model(), job.device).logits(np.asarray(held_out.image))
-    masks = _masks(logits.numpy(), job)
+    masks = predicted_masks(logits.numpy(), job)
     scores = {shown[channel]: _dsc(masks[channel], held_out, job, channel) for channel in scored}
-    return scores, fitted.training.earlier_seconds
+    return _Fold(scores, fitted.training.earlier_seconds, KeptMasks.of(shown, masks))
 
 
 def _reduced(job: Job, volumes: Sequence[Volume], names: tuple[str, ...]) -> tuple[Job, list[Volume]]:
@@ -96,8 +105,8 @@ def _reduced(job: Job, volumes: Sequence[Volume], names: tuple[str, ...]) -> tup
     return replace(job, target=job.target.subset(names)), fewer
 
 
-def _masks(logits: np.ndarray, job: Job) -> np.ndarray:
-    """Return what is predicted as each structure, (structures, D, H, W) bool."""
+def predicted_masks(logits: np.ndarray, job: Job) -> np.ndarray:
+    """Return what is predicted as each structure, (structures, D, H, W) bool, from logits (channels, D, H, W)."""
     if job.recipe.activation == "sigmoid":
         return logits > 0
     return np.stack([logits.argmax(0) == channel for channel in range(1, len(logits))])

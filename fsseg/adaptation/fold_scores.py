@@ -4,6 +4,7 @@ import hashlib
 import logging
 from pathlib import Path
 
+from fsseg.adaptation.kept_masks import KeptMasks
 from fsseg.config.base import StrictModel, validated
 from fsseg.config.errors import FssegError
 from fsseg.config.json_files import read_json, write_json
@@ -40,6 +41,7 @@ class FoldScores:
         self.fingerprint = fingerprint
         self.folds: dict[str, Scores] = {}  # of held-out cases
         self.seconds = self.earlier_seconds = 0.0
+        self._masks: dict[str, KeptMasks] = {}
         record = None if file is None else _record(file)
         if record is not None and record.fingerprint == fingerprint:
             self.folds = record.folds
@@ -64,12 +66,27 @@ class FoldScores:
         if checkpoint := self.training_without(case):
             checkpoint.remove()
 
+    def keep(self, case: str, masks: KeptMasks) -> None:
+        """Keep what was predicted in a held-out case, for the report."""
+        if self.file is None:
+            self._masks[case] = masks
+        else:
+            masks.save(self._beside(case, "npz"))
+
+    def masks(self, case: str) -> KeptMasks | None:
+        """Return what was predicted in a held-out case; None where that was not kept."""
+        return self._masks.get(case) if self.file is None else KeptMasks.load(self._beside(case, "npz"))
+
     def training_without(self, case: str) -> FitCheckpoint | None:
         """Return what keeps the state of the training that holds out a case."""
         if self.file is None:
             return None
+        return FitCheckpoint(self._beside(case, "pt"), f"{self.fingerprint} without {case}")
+
+    def _beside(self, case: str, ending: str) -> Path:
+        assert self.file is not None
         name = hashlib.sha256(case.encode()).hexdigest()[:12]  # not every case name would be a file name beside this
-        return FitCheckpoint(self.file.with_name(f"{self.file.stem}_{name}.pt"), f"{self.fingerprint} without {case}")
+        return self.file.with_name(f"{self.file.stem}_{name}.{ending}")
 
 
 def _record(file: Path) -> _Record | None:

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from fsseg.adaptation.estimate import Estimate, leave_one_out
 from fsseg.adaptation.fitted import FittedNetwork, fit_network
 from fsseg.adaptation.fold_scores import FoldScores
+from fsseg.adaptation.kept_masks import KeptMasks
 from fsseg.adaptation.prepare import Prepared
 from fsseg.adaptation.task import Task
 from fsseg.config.results import plain
@@ -36,11 +37,13 @@ class Outcome:
         prepared: what it started from.
         fitted: the trained network.
         estimate: the DSC to expect by structure; None if it was not asked for.
+        held_out: support case -> what leave-one-out predicted in it.
     """
 
     prepared: Prepared
     fitted: FittedNetwork
     estimate: Estimate | None
+    held_out: Mapping[str, KeptMasks] = field(default_factory=dict)
 
 
 def fingerprint(task: Task, volumes: list[Volume], queries: Mapping[str, np.ndarray] | None = None) -> str:
@@ -78,4 +81,6 @@ def carry_out(prepared: Prepared, staging: Path | None = None) -> Outcome:
     manifest.add_seconds(fitted.training.earlier_seconds + folds.earlier_seconds)
     for note in fitted.silent:
         log.warning("%s", note)
-    return Outcome(prepared, fitted, estimate)
+    cases = () if estimate is None else start.cases
+    held_out = {case: masks for case in cases if (masks := folds.masks(case)) is not None}
+    return Outcome(prepared, fitted, estimate, held_out)

@@ -8,6 +8,7 @@ from fsseg.adaptation.estimate import Estimate
 from fsseg.adaptation.fitted import TrainingFacts
 from fsseg.adaptation.outcome import UNFINISHED, Outcome
 from fsseg.adaptation.plan import AdaptPlan
+from fsseg.adaptation.report import write_adaptation_report
 from fsseg.adaptation.run_files import write_fitted
 from fsseg.config.json_files import write_json
 from fsseg.config.results import plain
@@ -57,6 +58,7 @@ def write_outcome(outcome: Outcome, staging: Path, out: Path) -> AdaptResult:
     write_fitted(staging, fitted, estimate)
     if fitted.merges:
         fitted.merged_model().write(staging)
+    write_adaptation_report(outcome, staging, out)
     for name in staging.glob(UNFINISHED):
         name.unlink()
     return AdaptResult(

@@ -66,6 +66,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="native",
         help="on which grid, and against what of the reference (default: native, that of the label maps)",
     )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="also write a page beside the CSV: every case, pictures of the worst, median and best, a viewer",
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="with --report: folder of the images (default: imagesTr beside labelsTr)",
+    )
     add_output_options(parser)
 
 
@@ -80,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
         "structures": args.structure,
         "cases": args.cases,
         "tolerance_mm": args.tolerance_mm,
+        "report": args.report,
+        "images": args.images,
         "protocol": args.protocol,
     }
     result = run_evaluate(validated(EvaluateConfig, values, "the options of fsseg evaluate"))

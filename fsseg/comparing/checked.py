@@ -98,18 +98,27 @@ def check(
     return Checked(entries, references, _images(images, reference, entries), cases, shared, notes, name)
 
 
-def _images(images: Path | None, reference: Path, entries: Sequence[Entry]) -> Path | None:
-    """Return the folder of the images, if one is named or lies where nnU-Net has it."""
+def images_beside(images: Path | None, reference: Path) -> Path | None:
+    """Return the folder of the images, if one is named or lies where nnU-Net has it.
+
+    Raises:
+        UsageError: the folder that is named is missing.
+    """
     beside = _IMAGES_BESIDE.get(reference.name)
     folder = images or (reference.with_name(beside) if beside else None)
     if folder is not None and folder.is_dir():
         return folder
     if images is not None:
         raise UsageError(f"Image folder not found: {images}")
+    return None
+
+
+def _images(images: Path | None, reference: Path, entries: Sequence[Entry]) -> Path | None:
+    found = images_beside(images, reference)
     runs = [entry.name for entry in entries if entry.run is not None]
-    if runs:
+    if found is None and runs:
         raise UsageError(
             f"{runs[0]} is a run, and the images that it is to predict are not beside {reference}.\n"
             "  Name their folder with --images."
         )
-    return None
+    return found

@@ -70,7 +70,7 @@ class ComparisonPage:
         bold = [f"Bold: above {self.comparison.baseline} with p < {LEVEL:g}."] if len(self.comparison.rows) > 1 else []
         count = len({row.case for rows in self.comparison.rows.values() for row in rows})
         return [
-            f"{count} test cases. DSC: mean ± sd over cases [95 % bootstrap interval of the mean over cases]. A case"
+            f"{count} cases. DSC: mean ± sd over cases [95 % bootstrap interval of the mean over cases]. A case"
             " without a structure in reference and prediction has no DSC of it.",
             *bold,
         ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from fsseg.comparing.numbers import Comparison
@@ -9,8 +10,8 @@ from fsseg.config.errors import FssegError
 from fsseg.evaluation.case_volumes import CaseVolumes, first_channel, read_case_volumes
 from fsseg.evaluation.label_folders import LabelFolder
 from fsseg.reporting.html import Picture, Section
-from fsseg.reporting.overlays import comparison_figure
-from fsseg.reporting.ranked_cases import RankedCase, ranked_cases
+from fsseg.reporting.overlays import DrawnCase, comparison_figure
+from fsseg.reporting.ranked_cases import RankedCase, ranked_cases, ranked_picture
 from fsseg.reporting.safe_sections import section_or_reason
 from fsseg.reporting.viewer import Viewer, viewer_case
 
@@ -47,9 +48,8 @@ class CasePictures:
 
     def _texts(self) -> list[str]:
         structures, runs = self.comparison.structures, self._runs
-        texts = [
-            "Cases are ranked by their DSC, averaged over the runs. Outlined: the reference. Filled: a prediction."
-        ]
+        averaged = ", averaged over the runs" if len(runs) > 1 else ""
+        texts = [f"Cases are ranked by their DSC{averaged}. Outlined: the reference. Filled: the prediction."]
         if len(structures) > _MOST_STRUCTURES:
             texts.append(f"Drawn are the first {_MOST_STRUCTURES} of {len(structures)} structures.")
         if len(runs) < len(self.predictions):
@@ -63,11 +63,28 @@ class CasePictures:
         return [run for run in self.predictions if run in first]
 
     def _pictures(self) -> list[Picture]:
+        if len(self.predictions) == 1:
+            return self._of_one_run(*self.predictions)
         return [
             self._picture(structure, ranked)
             for structure in self.comparison.structures[:_MOST_STRUCTURES]
             for ranked in ranked_cases(self._mean_over_runs(structure))
         ]
+
+    def _of_one_run(self, run: str) -> list[Picture]:
+        """Return a picture a structure: its worst, median and best case below each other."""
+        pictures = []
+        shown = self.comparison.structures[:_MOST_STRUCTURES]
+        files = {name: case for case, name in self.names.items()}
+
+        def drawn(structure: str, name: str) -> DrawnCase:
+            case = self._volumes(files[name], [structure])
+            return DrawnCase(case.image, case.reference, case.predictions[run], case.spacing_zyx_mm, case.window)
+
+        for structure in shown:
+            dsc_of = {self.names[case]: dsc for case, dsc in self.comparison.dsc_of_cases(run, structure).items()}
+            pictures.append(ranked_picture(structure, shown, dsc_of, partial(drawn, structure), run))
+        return [picture for picture in pictures if picture is not None]
 
     def _picture(self, structure: str, ranked: RankedCase) -> Picture:
         case, name = self._volumes(ranked.case, [structure]), self.names[ranked.case]

@@ -10,6 +10,7 @@ from fsseg.nnunet.pretraining.log import METRICS_NAME, last_validation_dice
 from fsseg.pretraining.held_out import write_held_out
 from fsseg.pretraining.notes import unvalidated
 from fsseg.pretraining.plan import PretrainPlan
+from fsseg.pretraining.report import time_facts, write_pretraining_report
 
 if TYPE_CHECKING:
     from fsseg.nnunet.pretraining.trainer import nnUNetTrainerPartialLabel
@@ -39,7 +40,7 @@ class PretrainResult(WrittenResult):
 def write_result(
     plan: PretrainPlan, trainer: "nnUNetTrainerPartialLabel", manifest: Manifest, staging: Path, out: Path
 ) -> PretrainResult:
-    """Write the manifest of a training that has ended.
+    """Write the manifest and the report of a training that has ended.
 
     Args:
         plan: what was trained.
@@ -55,4 +56,5 @@ def write_result(
     manifest.add(**plan.facts(), resumed_at=list(resumed_at), validation_dice=dice, unvalidated=reasons)
     write_held_out(plan.held_out, staging)
     content = manifest.write(staging)
+    write_pretraining_report(plan, trainer, time_facts(content["seconds"], resumed_at), staging, out)
     return PretrainResult(out, plan, dice, reasons, resumed_at, content["seconds"], manifest=content)

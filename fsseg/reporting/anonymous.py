@@ -1,6 +1,14 @@
-"""Names for cases on pages and in tables that go to strangers."""
+"""Names for cases, and texts without folders, on pages that go to strangers."""
 
+import re
 from collections.abc import Iterable
+
+_FOLDERS = re.compile(r"(?<![\w.:/\\])(?:[A-Za-z]:[\\/]|~?[\\/]|\.{1,2}[\\/])(?:[^\s\\/,;:'\"]+[\\/])*(?=[^\s\\/])")
+
+
+def without_folders(text: str) -> str:
+    """Return a text in which every path that begins at a root, at ~ or at . is reduced to its last part."""
+    return _FOLDERS.sub("", text)
 
 
 def anonymous_names(cases: Iterable[str]) -> dict[str, str]:

@@ -34,13 +34,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report: plain-text paragraphs, then tables, pictures and viewers."""
+    """A part of a report: plain-text paragraphs, then commands to copy, tables, pictures and viewers."""
 
     heading: str
     paragraphs: Sequence[str] = ()
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
     viewers: Sequence[Viewer] = ()
+    commands: Sequence[str] = ()
 
 
 def report_html(title: str, sections: Sequence[Section]) -> str:
@@ -83,6 +84,7 @@ def _asset(name: str) -> str:
 def _section_html(section: Section, limit_mib: float) -> str:
     parts = [f"<h2>{escape(section.heading)}</h2>"]
     parts += [f"<p>{escape(paragraph)}</p>" for paragraph in section.paragraphs]
+    parts += [f"<pre>{escape(command)}</pre>" for command in section.commands]
     parts += [_table_html(table) for table in section.tables]
     parts += [_picture_html(picture) for picture in section.pictures]
     parts += [viewer_html(viewer, limit_mib) for viewer in section.viewers]

@@ -18,3 +18,11 @@ def section_or_reason(heading: str, make: Callable[[], Section]) -> Section:
     except Exception as error:  # noqa: BLE001 - hours of training must not end in a picture that cannot be drawn
         log.warning('The part "%s" of the report could not be made: %s: %s', heading, type(error).__name__, error)
         return Section(heading, ["This part could not be made. The warning at the end of the run says why."])
+
+
+def whatever_happens(what: str, make: Callable[[], object]) -> None:
+    """Make a page; where it cannot be made, a warning says why, and the run goes on."""
+    try:
+        make()
+    except Exception as error:  # noqa: BLE001 - as above
+        log.warning("%s could not be made: %s: %s", what, type(error).__name__, error)

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from pydantic import Field
 
+from fsseg.comparing.checked import images_beside
+from fsseg.comparing.evaluation_report import evaluation_page, write_evaluation_report
 from fsseg.config.base import StrictModel
+from fsseg.config.errors import UsageError
 from fsseg.config.manifest import Manifest
 from fsseg.config.results import Result
 from fsseg.evaluation.aggregation import BOOTSTRAP_SEED, CaseRow, StructureSummary, summarise_structures
@@ -36,6 +39,8 @@ class EvaluateConfig(StrictModel):
         tolerance_mm: surfaces this close agree (NSD).
         protocol: "native" compares on the grid of the label maps, "fseft" as FSEFT does for one structure at a time,
             "fseft_multiclass" as it does for several.
+        report: also write <stem>.html beside the CSV: tables, every case, pictures and a viewer.
+        images: for the report: folder of the images; None takes imagesTr beside labelsTr, and imagesTs beside labelsTs.
     """
 
     prediction: Path
@@ -45,6 +50,8 @@ class EvaluateConfig(StrictModel):
     cases: tuple[str, ...] | None = Field(default=None, min_length=1)
     tolerance_mm: float = Field(default=2.0, ge=0)
     protocol: Protocol = "native"
+    report: bool = False
+    images: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,7 @@ def run_evaluate(config: EvaluateConfig) -> EvaluateResult:
         0.83
     """
     require_new_csv(config.out)
+    _require_report(config)
     manifest = Manifest("evaluate", config.model_dump(mode="json"), seed=BOOTSTRAP_SEED)
     prediction, reference = open_label_folder(config.prediction), open_label_folder(config.reference)
     structures = structures_to_compare(prediction, reference, config.structures)
@@ -104,7 +112,28 @@ def run_evaluate(config: EvaluateConfig) -> EvaluateResult:
         manifest.add(result=result.as_json())
         write_case_rows(staging / config.out.name, rows)
         manifest.write(staging)
+    if config.report:
+        folders, notes = (prediction, reference), _notes(result)
+        write_evaluation_report(config.out, rows, folders, config.images, config.tolerance_mm, notes)
     return result
+
+
+def _notes(result: EvaluateResult) -> list[str]:
+    """Return what a reader of the page should know."""
+    protocol = [] if result.protocol == "native" else [f"DSC by the protocol {result.protocol}."]
+    never, seen = ", ".join(result.never_annotated), ", ".join(result.support_cases)
+    unscored = [f"Annotated in none of the cases: {never}."] if never else []
+    return [*protocol, *unscored, *([f"The model was adapted to cases that are scored here: {seen}."] if seen else [])]
+
+
+def _require_report(config: EvaluateConfig) -> None:
+    if config.images is not None and not config.report:
+        raise UsageError("--images goes with --report: nothing else shows images.")
+    if config.report:
+        images_beside(config.images, config.reference)
+        page = evaluation_page(config.out)
+        if page.exists():
+            raise UsageError(f"Output exists already: {page}\n  Choose another --out, or delete the file.")
 
 
 def _support_cases(prediction: LabelFolder, cases: Sequence[str]) -> tuple[str, ...]:
