@@ -6,6 +6,7 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import fake_slurm
@@ -18,7 +19,8 @@ from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import write_json
 from fsseg.experiments.slurm_executor import slurm_executor
 from fsseg.experiments.slurm_settings import SlurmSettings
-from fsseg.experiments.submitted import run_on_node, run_submitted
+from fsseg.experiments.submitted import run_on_node
+from fsseg.experiments.submitted import run_submitted as run_some
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,9 @@ class Task:
     @property
     def counted(self) -> Path:
         return self.folder / self.name
+
+
+run_submitted = partial(run_some, at_once=5)
 
 
 def work(task: Task) -> str:
@@ -81,6 +86,15 @@ def test_a_job_that_dies_is_submitted_once_more(tmp_path: Path, slurm: Path) -> 
         assert f"#SBATCH --{line}" in script
     assert "export OMP_NUM_THREADS=2" in script
     assert not record.exists()
+
+
+def test_only_so_many_jobs_are_in_the_cluster_at_a_time(tmp_path: Path) -> None:
+    tasks = [Task(str(number), tmp_path) for number in range(3)]
+    executor = submitit.DebugExecutor(tmp_path / "jobs")
+    with closing(run_submitted(work, tasks, executor, tmp_path / "jobs.json", at_once=1)) as results:
+        assert next(results) == (tasks[0], "")
+        assert [task.tries for task in tasks] == [1, 0, 0]
+        assert [task.name for task, _ in results] == ["1", "2"]
 
 
 @pytest.mark.full

@@ -33,7 +33,7 @@ def run_jobs(
     if config.executor == "slurm":
         folder = out / "slurm"
         executor = slurm_executor(folder, config.slurm, threads=threads, at_once=workers)
-        return run_submitted(work, jobs, executor, folder / "jobs.json")
+        return run_submitted(work, jobs, executor, folder / "jobs.json", at_once=workers)
     return run_locally(work, jobs, workers=workers, threads=threads, gpus=gpus_for(config.device))
 
 

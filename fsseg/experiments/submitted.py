@@ -1,11 +1,14 @@
 """Runs as jobs of submitit: submitted, watched, tried once more when they die; results go through files."""
 
+import logging
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -15,6 +18,8 @@ from fsseg.experiments.submitted_record import Record
 
 if TYPE_CHECKING:
     import submitit
+
+logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 2.0  # between looks for results
 _ASK_SECONDS = 60.0  # between questions to the cluster
@@ -35,14 +40,21 @@ JobT = TypeVar("JobT", bound=Named)
 
 
 @dataclass(frozen=True)
-class _Submitted(Generic[JobT]):
+class _Try(Generic[JobT]):
+    """A job, what submitit calls one once it is submitted, and whether it is not tried again."""
+
     job: JobT
-    ticket: "submitit.Job[str]"
-    last: bool
+    ticket: Any = None
+    last: bool = False
 
 
 def run_submitted(
-    work: Callable[[JobT], str], jobs: Sequence[JobT], executor: "submitit.Executor", record: Path
+    work: Callable[[JobT], str],
+    jobs: Sequence[JobT],
+    executor: "submitit.Executor",
+    record: Path,
+    *,
+    at_once: int,
 ) -> Generator[tuple[JobT, str], None, None]:
     """Submit jobs and yield each when it has ended, with what `work` returned.
 
@@ -52,33 +64,30 @@ def run_submitted(
 
     Args:
         work: a function of a module, called with a job; returns "" or why it failed.
-        jobs: what to run.
+        jobs: what to run, in this order.
         executor: of submitit.
         record: file that holds which jobs are submitted.
+        at_once: how many jobs may wait or run in the cluster at a time.
 
     Raises:
         FssegError: the cluster takes no jobs.
     """
     submit, remembered = partial(_submit, executor, partial(run_on_node, work)), Record(record)
-    found = [(job, remembered.ticket(job.name, executor)) for job in jobs]
-    open_jobs = [_Submitted(job, ticket, last=False) for job, ticket in found if ticket]
+    found = [_Try(job, remembered.ticket(job.name, executor)) for job in jobs]
+    waiting, at_work = deque(each for each in found if not each.ticket), [each for each in found if each.ticket]
     try:
-        open_jobs += submit([job for job, ticket in found if not ticket], last=False)
-        while open_jobs:
-            remembered.keep({each.job.name: each.ticket.job_id for each in open_jobs})
-            for each in _ended(open_jobs):
-                open_jobs.remove(each)
+        while waiting or at_work:
+            at_work += submit(waiting, at_once - len(at_work), needed=not at_work)
+            remembered.keep({each.job.name: each.ticket.job_id for each in at_work})
+            for each in _ended(at_work):
+                at_work.remove(each)
                 said, again = _outcome(each)
-                try:
-                    open_jobs += submit([each.job], last=True) if again else []
-                except FssegError as error:  # such as a cluster that does not answer: the others go on
-                    said, again = f"{said}\n{error}", False
-                if not again:
+                if again:
+                    waiting.appendleft(_Try(each.job, last=True))
+                else:
                     yield each.job, said
     finally:
-        for each in open_jobs:
-            with suppress(OSError):
-                each.ticket.cancel(check=False)
+        _cancel([each.ticket for each in at_work])
         remembered.forget()
 
 
@@ -93,33 +102,53 @@ def run_on_node(work: Callable[[JobT], str], job: JobT) -> str:
 
 
 def _submit(
-    executor: "submitit.Executor", work: Callable[[JobT], str], jobs: Sequence[JobT], *, last: bool
-) -> list[_Submitted[JobT]]:
-    tickets: list[Any] = []
+    executor: "submitit.Executor", work: Callable[[JobT], str], waiting: deque[_Try[JobT]], most: int, *, needed: bool
+) -> list[_Try[JobT]]:
+    """Submit the first of those that wait, and return them.
+
+    Args:
+        executor: of submitit.
+        work: called with a job.
+        waiting: loses what is submitted.
+        most: how many to submit.
+        needed: whether there is nothing else to wait for, if the cluster takes none.
+    """
+    chosen = list(islice(waiting, max(0, min(most, _MOST_IN_ARRAY))))
+    if not chosen:
+        return []
     try:
-        for start in range(0, len(jobs), _MOST_IN_ARRAY):
-            tickets += executor.map_array(work, jobs[start : start + _MOST_IN_ARRAY])
+        tickets = executor.map_array(work, [each.job for each in chosen])
     except Exception as error:  # submitit's own kinds, and those of the commands that it runs
-        raise FssegError(
-            f"The cluster took no job: {shown_line(error)}\n  Look at what --slurm asks for: partition, time."
-        ) from error
-    return [_Submitted(job, ticket, last) for job, ticket in zip(jobs, tickets, strict=True)]
+        said = f"The cluster took no job: {shown_line(error)}"
+        if needed:
+            raise FssegError(f"{said}\n  Look at what --slurm asks for, and at the bound that --jobs sets.") from error
+        logger.warning("%s. It is asked again when another job has ended.", said)
+        return []
+    for _ in chosen:
+        waiting.popleft()
+    return [replace(each, ticket=ticket) for each, ticket in zip(chosen, tickets, strict=True)]
 
 
-def _ended(open_jobs: Sequence[_Submitted[JobT]]) -> list[_Submitted[JobT]]:
+def _cancel(tickets: Sequence[Any]) -> None:
+    for ticket in tickets:
+        with suppress(OSError):
+            ticket.cancel(check=False)
+
+
+def _ended(at_work: Sequence[_Try[JobT]]) -> list[_Try[JobT]]:
     """Wait until something has ended, and return what has."""
     asked = time.monotonic()
     while True:
-        ended = [each for each in open_jobs if each.ticket.done() or each.ticket.state == _PREEMPTED]
+        ended = [each for each in at_work if each.ticket.done() or each.ticket.state == _PREEMPTED]
         if ended:
             return ended
         time.sleep(_LOOK_SECONDS)
         if time.monotonic() - asked > _ASK_SECONDS:  # submitit itself asks every ten minutes
-            open_jobs[0].ticket.done(force_check=True)  # asks for all
+            at_work[0].ticket.done(force_check=True)  # asks for all
             asked = time.monotonic()
 
 
-def _outcome(ended: _Submitted[JobT]) -> tuple[str, bool]:
+def _outcome(ended: _Try[JobT]) -> tuple[str, bool]:
     """Return what a job said, or what is known of its death, and whether it is to be tried again."""
     if ended.ticket.done():  # for submitit a preempted job is not
         with suppress(Exception):  # submitit's own kinds, and whatever ended the job outside of `work`
@@ -128,7 +157,7 @@ def _outcome(ended: _Submitted[JobT]) -> tuple[str, bool]:
     return _death(ended, state), not ended.last and not state.startswith(_CANCELLED)
 
 
-def _death(ended: _Submitted[JobT], state: str) -> str:
+def _death(ended: _Try[JobT], state: str) -> str:
     log = Path(ended.ticket.paths.stderr)
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
     lines = [line.strip() for line in lines if line.strip()][-_LAST_LINES:]
