@@ -7,9 +7,11 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from fsseg.config.progress import on_terminal
 from fsseg.experiments.gpus import gpus_for, shared_out
 from fsseg.experiments.local_executor import run_locally
 
@@ -65,6 +67,15 @@ def test_processes_see_one_gpu_each_before_they_import_torch() -> None:
     said = {text for _, text in run_locally(surroundings, [1, 2], workers=2, threads=3, gpus=("4", "7"))}
     assert said == {"4 3 False", "7 3 False"}
     assert list(run_locally(surroundings, [], workers=2)) == []
+
+
+def bar(_: int) -> str:
+    sys.stderr = SimpleNamespace(isatty=lambda: True)  # type: ignore[assignment]
+    return str(on_terminal())
+
+
+def test_bars_of_runs_do_not_draw_over_that_of_the_table() -> None:
+    assert list(run_locally(bar, [1], workers=1)) == [(1, "False")]
 
 
 def test_more_runs_than_gpus_share_them_in_turn() -> None:

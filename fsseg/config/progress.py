@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from multiprocessing import parent_process
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -19,8 +20,8 @@ Item = TypeVar("Item")
 
 
 def on_terminal() -> bool:
-    """Return whether standard error is a terminal, where bars are drawn."""
-    return sys.stderr is not None and sys.stderr.isatty()
+    """Return whether standard error is a terminal, where bars are drawn; worker processes leave it to their parent."""
+    return sys.stderr is not None and sys.stderr.isatty() and parent_process() is None
 
 
 @dataclass
