@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from warm_process import program
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read once, when torch is imported
@@ -74,9 +75,10 @@ def start_fsseg(*words: object) -> subprocess.Popen:
     """Start the command line as a process of its own, with as many threads as this one uses."""
     import torch
 
+    threads = torch.get_num_threads()
+    code = f"import fsseg, torch; torch.set_num_threads({threads}); from fsseg.cli.main import main; sys.exit(main())"
     return subprocess.Popen(
-        [sys.executable, "-m", "fsseg.cli.main", *map(str, words)],
-        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+        program(f"import sys; {code}", *words),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         # A shell that starts pytest in the background lets its children ignore Ctrl-C.

@@ -2,12 +2,12 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from method_cases import CASES, FITTING_OPTIONS, logits_of, randomise, train
 from safetensors.torch import save_file
+from warm_process import program
 
 _CHILD = """
 import json, sys
@@ -43,8 +43,8 @@ def test_adapters_of_all_methods_load_in_a_new_process(tmp_path: Path) -> None:
         save_file({"logits": logits_of(adapted.network).contiguous()}, tmp_path / f"{number}.logits")
         cases[str(number)] = (method, FITTING_OPTIONS.get(method, {}), case.decoder, case.network)
     (tmp_path / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
-    command = [sys.executable, "-c", _CHILD, str(tmp_path)]
-    child = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=Path(__file__).parent, check=False)
+    code = f"import sys; sys.path.append({str(Path(__file__).parent)!r})\n{_CHILD}"
+    child = subprocess.run(program(code, tmp_path), capture_output=True, encoding="utf-8", check=False)
     assert child.returncode == 0, child.stderr
     differences = dict(line.split() for line in child.stdout.splitlines())
     assert differences.keys() == cases.keys()

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from warm_process import program
 
 from fsseg.config import host_memory, staging
 from fsseg.config.errors import UsageError
@@ -48,7 +49,7 @@ class Locking:
 
 @pytest.mark.full
 def test_every_module_is_imported_without_fcntl_and_resource() -> None:
-    done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, encoding="utf-8", check=False)
+    done = subprocess.run(program(IMPORTS), capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert int(done.stdout) > 200
 

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +27,7 @@ from damaged_images import (
 )
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.utilities.utils import get_identifiers_from_splitted_dataset_folder
+from warm_process import program
 
 from fsseg.config.errors import FssegError
 from fsseg.data.structures import load_structures
@@ -100,7 +100,7 @@ def test_two_at_a_time_do_not_destroy_each_other(site: Lab, folder: Path, monkey
     def run_case_save(*arguments: Any, **options: Any) -> Any:
         if not second:
             script = "import sys; from fsseg.cli.main import main; sys.exit(main(sys.argv[1:]))"
-            command = [sys.executable, "-c", script, *map(str, words(site))]
+            command = program(script, *words(site))
             own = {**os.environ, "nnUNet_preprocessed": str(folder.parent)}  # ours says where nnU-Net writes
             second.append(subprocess.run(command, capture_output=True, text=True, check=False, env=own))
         return original(*arguments, **options)

@@ -2,12 +2,14 @@
 
 Of the six seconds that a command of nnU-Net or fsseg takes on a tiny dataset, five are such imports. nnU-Net and fsseg
 themselves are imported anew in every process, with its environment. What a process is given and leaves is that of
-`python -c`: words, environment, folder, standard streams, exit code.
+`python -c`: words, environment, folder, standard streams, exit code. Ctrl-C reaches it, and it is killed with the
+process that asked for it.
 """
 
 import atexit
 import json
 import os
+import select
 import shlex
 import shutil
 import signal
@@ -38,6 +40,7 @@ _OTHERS = (
     "pydantic",
     "safetensors.torch",
     "SimpleITK",
+    "timm",
 )
 _STREAMS = 3
 
@@ -92,7 +95,6 @@ def serve() -> None:
     """Import the packages of others, then fork off what is asked for until standard input ends."""
     import gc
     import importlib
-    import select
 
     for name in _OTHERS:
         importlib.import_module(name)
@@ -113,7 +115,7 @@ def serve() -> None:
 
 
 def _answer(connection: socket.socket) -> None:
-    """Fork off one process, wait for it, and say its exit code; does not return, but in the process forked off."""
+    """Fork off one process and say its number and exit code; does not return, but in the process forked off."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     message, streams, _, _ = socket.recv_fds(connection, 8, _STREAMS)
     content = json.loads(_read(connection, int.from_bytes(message, "big")))
@@ -126,6 +128,9 @@ def _answer(connection: socket.socket) -> None:
         _run(**content)
     for stream in streams:
         os.close(stream)
+    connection.sendall(f"{process}\n".encode())
+    if connection in select.select([connection, os.pidfd_open(process)], [], [])[0]:
+        os.kill(process, signal.SIGKILL)  # who asked for it is gone
     code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     connection.sendall(str(code if code >= 0 else 128 - code).encode())
     os._exit(0)
@@ -160,14 +165,10 @@ def ask(address: str, code: str, *words: str) -> int:
         connection.connect(address)
         socket.send_fds(connection, [len(message).to_bytes(8, "big")], range(_STREAMS))
         connection.sendall(message)
-        return int(_all(connection) or 1)
-
-
-def _all(connection: socket.socket) -> bytes:
-    content = b""
-    while part := connection.recv(64):
-        content += part
-    return content
+        with connection.makefile() as answers:
+            process = int(answers.readline())
+            signal.signal(signal.SIGINT, lambda number, _: os.kill(process, number))
+            return int(answers.readline() or 1)
 
 
 if __name__ == "__main__":
