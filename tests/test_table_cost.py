@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import SimpleITK
 import torch
 from checkpoint_files import WRITERS
 from conftest import fsseg
@@ -21,7 +22,7 @@ from fsseg.config.adaptation import AdaptationSettings
 from fsseg.config.json_files import read_json, write_json
 from fsseg.experiments import cost_lookup
 from fsseg.experiments.cost_book import COSTS_NAME
-from fsseg.experiments.cost_cases import ImageSize
+from fsseg.experiments.cost_cases import ImageSize, find_test_cases
 from fsseg.experiments.cost_handling import handling_seconds
 from fsseg.experiments.cost_kinds import Kind, kinds_of
 from fsseg.experiments.cost_measure import KindCost, measured_kind
@@ -101,6 +102,36 @@ def test_hours_are_steps_crops_and_patches(tmp_path: Path, measured: list[str]) 
     assert cost.pretrainings[0].hours == pytest.approx(pretraining / 3600, abs=1e-3)
     assert cost.hours == pytest.approx((50 + patches * 0.5 + 2 * 10 + pretraining) / 3600, abs=1e-3)
     assert cost.disk_mib.models == 3
+
+
+def test_a_base_made_of_another_has_its_network_and_waits_for_its_pretraining(
+    tmp_path: Path, measured: list[str]
+) -> None:
+    made = {"imported": {"base": "ours", "channels": ["MR=CT"], "plans": "hippocampus_cpu"}}
+    axes = {**AXES, "base": ["ours", "made"], "method": ["full"]}
+    table = opened(tmp_path, bases={**TABLE["bases"], "made": made}, axes=axes)
+    ours, other = (kind.base for kind in kinds_of(table))
+
+    assert ours
+    assert other
+    assert ours.architecture == other.architecture
+    block = read_plans_file(Path("hippocampus_cpu"))["configurations"]["3d_fullres"]
+    assert (ours.patch, other.patch) == (
+        [24, 24, 32],
+        block["patch_size"],
+    )
+    assert [line.name for line in cost_of(table).pretrainings] == ["ours"]
+
+
+def test_held_out_cases_are_a_fifth_of_those_that_are_there(tmp_path: Path) -> None:
+    target = {**TABLE["targets"]["liver"], "test": {"held_out": True}, "pool": None}
+    names = tuple(f"c{number}" for number in range(10))
+    table = opened(tmp_path, cases=names, targets={"liver": target}, axes={**AXES, "method": ["zero_shot"]})
+    for file in (tmp_path / "root/site/imagesTr").iterdir():
+        SimpleITK.WriteImage(SimpleITK.Image([4, 5, 6], SimpleITK.sitkInt16), file)
+    found = find_test_cases(table, "liver")
+
+    assert (found.number, found.assumed, found.middle.size_xyz) == (2, False, (4, 5, 6))
 
 
 def test_features_that_two_methods_share_are_counted_once(tmp_path: Path, measured: list[str]) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from fsseg.adaptation.cost_sample import model_of_plans
 from fsseg.checkpoints.plans import CONFIGURATION
@@ -13,7 +14,7 @@ from fsseg.config.shipped_files import PLANS, SPECS
 from fsseg.data.spec_loading import load_spec
 from fsseg.experiments.grid import BaseChoice
 from fsseg.experiments.open_table import OpenTable
-from fsseg.experiments.table_sources import PretrainedBase
+from fsseg.experiments.table_sources import ImportedBase, PretrainedBase
 from fsseg.nnunet.configurations import resolved
 from fsseg.nnunet.contents import PlansContent
 from fsseg.nnunet.mirroring import flips_of_adaptation, flips_of_pretraining
@@ -44,6 +45,11 @@ class SampleBase:
         """What decides how long a step takes, as text."""
         block = resolved(self.plans, self.configuration)
         return json.dumps([block[key] for key in ("architecture", "patch_size", "batch_size")], default=str)
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """nnU-Net's architecture block."""
+        return dict(resolved(self.plans, self.configuration)["architecture"])
 
     @property
     def patch(self) -> list[int]:
@@ -83,8 +89,22 @@ def sample_base(opened: OpenTable, choice: BaseChoice) -> SampleBase | None:
         return SampleBase(model.plans, model.configuration, model.structures.names, model.mirroring_axes or ())
     if base.pretrained is not None:
         return _pretrained(opened, base.pretrained.changed(choice.pretrain))
-    plans = plans_of_family(base.imported.family) if base.imported else None
-    return None if plans is None else SampleBase(plans, CONFIGURATION, (), ())
+    assert base.imported is not None
+    return _imported(opened, base.imported)
+
+
+def _imported(opened: OpenTable, base: ImportedBase) -> SampleBase | None:
+    """Return an imported base: its network is that of its family or of the base that it is made of."""
+    if base.base is not None:
+        network = sample_base(opened, BaseChoice(base.base))
+    else:
+        plans = plans_of_family(base.family)
+        network = None if plans is None else SampleBase(plans, CONFIGURATION, (), ())
+    if network is None or base.plans is None:
+        return network
+    plans = read_plans_file(opened.place.found(base.plans, PLANS))
+    plans["configurations"][CONFIGURATION]["architecture"] = network.architecture
+    return SampleBase(plans, CONFIGURATION, network.structures, network.mirroring_axes)
 
 
 def _pretrained(opened: OpenTable, base: PretrainedBase) -> SampleBase:

@@ -15,6 +15,7 @@ from fsseg.experiments.open_table import OpenTable
 from fsseg.nnunet.raw_dataset import read_raw_dataset
 
 _LOOKED_AT = 5
+_HELD_OUT_SHARE = 0.2  # of the cases, by one of five folds
 _ASSUMED_MM = 1.0  # a voxel of an image that is not there
 _PHANTOM_MM = 4.0  # and of a phantom
 
@@ -66,10 +67,12 @@ def find_test_cases(opened: OpenTable, name: str) -> TestCases:
     """
     target = opened.table.targets[name]
     images = _images(opened, target.dataset)
-    chosen = [case for case in target.chosen(target.test, list(images)) if case in images]
+    held_out = list(images) if target.test.held_out else ()  # which these are, only the base says
+    chosen = [case for case in target.chosen(target.test, list(images), held_out) if case in images]
     if chosen:
+        number = math.ceil(_HELD_OUT_SHARE * len(chosen)) if held_out else len(chosen)
         grids = [check_header(images[case], "either").grid for case in chosen[:: -(-len(chosen) // _LOOKED_AT)]]
-        return TestCases(len(chosen), [ImageSize(grid.size_xyz, grid.spacing_mm) for grid in grids], assumed=False)
+        return TestCases(number, [ImageSize(grid.size_xyz, grid.spacing_mm) for grid in grids], assumed=False)
     phantoms = opened.table.phantoms is not None
     extent, mm = (FIELD_OF_VIEW_ZYX_MM[::-1], _PHANTOM_MM) if phantoms else (_case_mm(opened, name), _ASSUMED_MM)
     size = ImageSize(tuple(max(1, round(e / mm)) for e in extent), (mm,) * len(extent))

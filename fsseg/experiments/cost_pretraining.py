@@ -34,8 +34,13 @@ def pretraining_hours(opened: OpenTable, lookup: CostLookup) -> list[Pretraining
     Raises:
         UsageError: plans or specs do not exist, or are wrong.
     """
-    choices = [choice for choice in opened.bases if not opened.base(choice).is_dir()]
-    return [line for choice in choices if (line := _hours(opened, choice, lookup)) is not None]
+    choices: list[BaseChoice] = []
+    for choice in opened.bases:
+        imported = opened.table.bases[choice.name].imported
+        source = BaseChoice(imported.base) if imported and imported.base else choice
+        choices += [source] if source not in choices else []
+    lines = [_hours(opened, choice, lookup) for choice in choices if not opened.base(choice).is_dir()]
+    return [line for line in lines if line is not None]
 
 
 def _hours(opened: OpenTable, choice: BaseChoice, lookup: CostLookup) -> PretrainingHours | None:
