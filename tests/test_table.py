@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 from table_cells import CONTENT, SITE, cells, run, table
 
 from fsseg.cli.main import main
@@ -282,6 +283,45 @@ def test_cells_of_a_paper_stand_beside_ours_and_doubts_are_said() -> None:
         cells(papers=[{**paper, "rows": [{"labels": {"method": "lora"}, "cells": [1, 2, 3]}]}])
 
 
+def test_a_paper_is_compared_by_its_own_protocol_and_its_costs_stand_beside_ours() -> None:
+    paper = {
+        "source": "A paper, table 2",
+        "protocol": "fseft",
+        "columns": ["liver"],
+        "rows": [{"labels": {"method": "full", "shots": "1"}, "cells": [81.0], "parameters": "62.1M", "minutes": "8"}],
+    }
+    mine = table(papers=[paper], scoring={"protocols": ["fseft"]}, baselines=())
+    grid = cells_of(mine, "")
+    ours = run(grid[0], 0.8, 0.4)
+    ours = replace(ours, rows={**ours.rows, "fseft": run(grid[0], 0.7, 0.3).rows[NATIVE]})
+    columns = {"ours": columns_of(mine, known=["liver"])}
+    _, section, dsc, *_ = Page(mine, "", columns, rows_of(grid, {0: ours}, columns, ())).sections()
+    scores, costs = section.tables
+
+    assert scores.rows[0][3:] == ["70.50 [70.00, 71.00]"]
+    assert dsc.tables[0].rows[0][2] == "0.805"
+    assert costs.rows == [["full", "1", "12", "62.1M", "0.1", "8"]]
+    assert any("protocol fseft" in text for text in section.paragraphs)
+    with pytest.raises(
+        ValidationError, match=r"papers\.protocol names 'fseft', but the protocols of scoring are native"
+    ):
+        table(papers=[paper])
+
+
+def test_a_protocol_that_is_added_scores_what_is_there(tmp_path: Path) -> None:
+    plain, scored = table(), table(scoring={"protocols": ["fseft"]})
+    place, (cell, *_) = Workspace(tmp_path, tmp_path, tmp_path), cells_of(plain, "")
+    before, after = place.run(plain, cell), place.run(scored, cell)
+    before.path.mkdir(parents=True)
+    before.metrics.write_text("", encoding="utf-8")
+
+    assert before.path == after.path
+    assert before.is_done
+    assert not after.is_done
+    after.other_metrics["fseft"].write_text("", encoding="utf-8")
+    assert after.is_done
+
+
 def test_missing_and_failed_runs_are_shown_as_such(tmp_path: Path) -> None:
     grid = cells(axes={**CONTENT["axes"], "shots": [1]})
     page = page_of(grid, {0: run(grid[0], 0.8, 0.4), 2: "no space is left"})
@@ -424,7 +464,7 @@ TINY = {
     "targets": {"site": {"dataset": "target", "structures": ["liver", "stomach"], "test": {"last": 2}}},
     "settings": {"recipe.max_steps": 2, "recipe.feature_crops": 4},
     "axes": {"method": ["zero_shot", "full", "spatial_adapter"], "shots": [1, 4]},  # the pool has three cases
-    "scoring": {"tile_step_size": 1.0},
+    "scoring": {"tile_step_size": 1.0, "protocols": ["fseft"]},
     "baselines": ["full"],
 }
 
@@ -447,6 +487,7 @@ def test_a_table_from_phantoms_to_the_page(tmp_path: Path, capsys: pytest.Captur
     second = json.loads(capsys.readouterr().out)
     assert (second["done"], second["ran"]) == (5, 2)  # those with one shot are not run again
     numbers = read_csv(out / "tables" / "tiny" / "numbers.csv")
+    assert all(0 <= float(row["dsc_fseft"]) <= 1 for row in numbers)
     assert {(row["method"], row["shots"]) for row in numbers} == {("zero_shot", "0")} | {
         (method, shots) for method in ("full", "spatial_adapter") for shots in ("1", "2")
     }

@@ -17,6 +17,7 @@ from fsseg.evaluation.label_maps import LabelMap
 
 # "fseft" is for one structure at a time, as on TotalSegmentator, "fseft_multiclass" for several, as on FLARE22.
 Protocol = Literal["native", "fseft", "fseft_multiclass"]
+NATIVE: Protocol = "native"
 SPACING_MM = 1.5
 
 

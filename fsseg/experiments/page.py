@@ -7,7 +7,7 @@ from pathlib import Path
 from fsseg.config.csv_file import write_csv
 from fsseg.experiments.columns import Column
 from fsseg.experiments.page_tables import PageTables
-from fsseg.experiments.paper_rows import beside
+from fsseg.experiments.paper_rows import Beside, beside
 from fsseg.experiments.results import NATIVE, Row
 from fsseg.experiments.table_file import TableFile
 from fsseg.reporting.html import Section, write_report
@@ -84,10 +84,11 @@ class Page:
         sections = []
         for paper in self.table.papers:
             found = beside(paper, self.rows)
-            own = f"{found.ours} of its {found.cells} cells are ours, too." if found.ours else _NONE_OURS
-            doubts = [f"Not among ours: {row}" for row in found.absent]
-            doubts += [f"Doubtful: {doubt}" for doubt in found.doubts]
-            sections.append(Section(f"Beside the paper: {paper.source}", [own, _BESIDE_TEXT, *doubts], [found.table]))
+            texts = [] if found.table is None else [_how_many(found), _BESIDE_TEXT.format(paper.protocol)]
+            texts += [f"Not among ours: {row}" for row in found.absent]
+            texts += [f"Doubtful: {doubt}" for doubt in found.doubts] + ([_BESIDE_COST_TEXT] if found.costs else [])
+            tables = [table for table in (found.table, found.costs) if table is not None]
+            sections.append(Section(f"Beside the paper: {paper.source}", texts, tables))
         return sections
 
     def _surface_text(self) -> str:
@@ -120,6 +121,7 @@ class Page:
                 "dsc_sd_over_seeds": number.sd_over_seeds,
                 "nsd": number.nsd,
                 "hd95_mm": number.hd95_mm,
+                **{f"dsc_{protocol}": number.mean_of(protocol) for protocol in self.table.scoring.protocols},
             }
             for row in self.rows
             for name, number in row.numbers.items()
@@ -163,9 +165,18 @@ _MINUS_TEXT = (
     "Paired difference of the DSC: mean over cases [95 % bootstrap interval], p of Wilcoxon's signed-rank test over"
     " cases after Holm's correction for all methods of this column at equal other labels."
 )
-_NONE_OURS = "None of its cells is ours yet."
-_BESIDE_TEXT = "Ours with its 95 % bootstrap interval over cases; the paper's cells are as printed, without a spread."
+_BESIDE_TEXT = (
+    "Ours by the scoring protocol {}, with its 95 % bootstrap interval over cases; the paper's cells are as printed,"
+    " without a spread."
+)
+_BESIDE_COST_TEXT = "Parameters with those of the head. Minutes of a training, each on a machine of its own."
 _COST_TEXT = "Means over the runs of a row, on the machine that is named in their manifests; of memory the most."
+
+
+def _how_many(found: Beside) -> str:
+    if not found.ours:
+        return "None of its cells is ours yet."
+    return f"{found.ours} of its {found.cells} cells are ours, too."
 
 
 def _name(row: Row) -> str:

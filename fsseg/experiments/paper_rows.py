@@ -8,7 +8,7 @@ from fsseg.evaluation.aggregation import Summary
 from fsseg.experiments.results import Row
 from fsseg.experiments.table_paper import PRINTED_MEAN, Paper, PaperRow
 from fsseg.reporting.html import Table
-from fsseg.reporting.tables import MISSING
+from fsseg.reporting.tables import MISSING, count
 
 _OURS, _PAPER, _DIFFERENCE = "ours", "paper", "ours − paper"
 
@@ -18,14 +18,16 @@ class Beside:
     """A paper's table beside ours.
 
     Attributes:
-        table: three lines for every row of the paper.
+        table: three lines for every row of the paper; None where it prints no scores.
+        costs: its parameters and minutes beside ours; None where it prints none.
         cells: how many cells the paper has.
         ours: how many of them we have, too.
         doubts: what is doubtful about the paper's cells.
         absent: rows that ours cannot have, with the reason.
     """
 
-    table: Table
+    table: Table | None
+    costs: Table | None
     cells: int
     ours: int
     doubts: tuple[str, ...]
@@ -49,10 +51,24 @@ def beside(paper: Paper, rows: Sequence[Row]) -> Beside:
             [*labels, _DIFFERENCE, *(_minus(summary, cell, paper) for summary, cell in both)],
         ]
         ours += sum(summary is not None and cell is not None for summary, cell in both)
-    count = sum(cell is not None for row in paper.rows for cell in row.cells)
-    absent = [f"{_named(row.labels)}: {row.absent}" for row in paper.rows if row.absent]
+    printed_cells = sum(cell is not None for row in paper.rows for cell in row.cells)
     doubts = [f"{_named(row.labels)}: {row.doubt}" for row in paper.rows if row.doubt]
-    return Beside(Table([*axes, "whose", *paper.columns], lines), count, ours, (*paper.doubts, *doubts), tuple(absent))
+    absent = tuple(f"{_named(row.labels)}: {row.absent}" for row in paper.rows if row.absent)
+    table = Table([*axes, "whose", *paper.columns], lines) if paper.columns else None
+    return Beside(table, _costs(paper, rows, axes), printed_cells, ours, (*paper.doubts, *doubts), absent)
+
+
+def _costs(paper: Paper, rows: Sequence[Row], axes: Sequence[str]) -> Table | None:
+    header = ["parameters, ours", "parameters, paper", "minutes, ours", "minutes, paper"]
+    lines = []
+    for printed in paper.rows:
+        if printed.parameters or printed.minutes:
+            own = _row_of(rows, printed.labels)
+            parameters = count(own.trained_parameters) if own and own.trained_parameters else MISSING
+            minutes = MISSING if own is None or math.isnan(own.fit_seconds) else f"{own.fit_seconds / 60:.1f}"
+            cells = [parameters, printed.parameters or MISSING, minutes, printed.minutes or MISSING]
+            lines.append([*(printed.labels.get(axis, "") for axis in axes), *cells])
+    return Table([*axes, *header], lines) if lines else None
 
 
 def _cells(paper: Paper, row: PaperRow) -> list[tuple[str, float | None]]:

@@ -3,18 +3,20 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from statistics import fmean, stdev
 from typing import Any
 
 from fsseg.evaluation.aggregation import CaseRow, Pair, Summary, case_means, summarise_pairs
+from fsseg.evaluation.fseft import NATIVE
 from fsseg.evaluation.metrics_csv import read_case_rows
 from fsseg.evaluation.significance import LEVEL, holm, paired_p
 from fsseg.experiments.columns import Column
 from fsseg.experiments.grid import METHOD, Cell
 from fsseg.experiments.workspace import RunFolder
 
-NATIVE = "native"
 Values = dict[Pair, float]
+_TRAINED = itemgetter("trainable", "head")
 RowKey = tuple[tuple[str, str], ...]
 
 
@@ -82,6 +84,11 @@ class Number:
         """Return the DSC by a scoring protocol."""
         return self.dsc if protocol == NATIVE else self.protocols.get(protocol)
 
+    def mean_of(self, protocol: str) -> float:
+        """Return the mean DSC by a scoring protocol; nan where there is none."""
+        found = self.of(protocol)
+        return math.nan if found is None else found.mean
+
 
 @dataclass(frozen=True)
 class Row:
@@ -103,10 +110,21 @@ class Row:
     failures: tuple[str, ...]
     numbers: Mapping[str, Number]
 
+    @property
+    def trained_parameters(self) -> int:
+        """Trained parameters with those of the head; 0 where nothing was adapted."""
+        return next((sum(_TRAINED(run.manifest["parameters"])) for run in self.runs if run.manifest), 0)
+
+    @property
+    def fit_seconds(self) -> float:
+        """Mean seconds of a training; nan where nothing was adapted."""
+        return _mean([run.manifest["fit_seconds"] for run in self.runs if run.manifest])
+
 
 def finished(cell: Cell, folder: RunFolder) -> Finished:
     """Read what a finished run has left."""
-    return Finished(cell, {NATIVE: read_case_rows(folder.metrics)}, folder.manifest())
+    files = {**folder.other_metrics, NATIVE: folder.metrics}
+    return Finished(cell, {name: read_case_rows(file) for name, file in files.items()}, folder.manifest())
 
 
 def rows_of(

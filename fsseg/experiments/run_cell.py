@@ -9,6 +9,7 @@ from fsseg.config.adaptation import AdaptationSettings
 from fsseg.config.errors import FssegError
 from fsseg.config.json_files import read_json
 from fsseg.data.structures import structures_of_dataset_json
+from fsseg.evaluation.fseft import NATIVE, Protocol
 from fsseg.evaluation.metrics_csv import write_case_rows
 from fsseg.experiments.cell_settings import ZERO_SHOT
 from fsseg.experiments.table_file import Scoring
@@ -81,14 +82,18 @@ def _run(job: CellJob) -> None:
         names = structures_of_dataset_json(read_json(job.base / "dataset.json"), job.base).names
         structures = tuple(name for name in structures if name in names)
         if not structures:
-            unfinished = job.folder.metrics.with_suffix(".tmp")
-            write_case_rows(unfinished, [])
-            unfinished.replace(job.folder.metrics)
+            for file in (*job.folder.other_metrics.values(), job.folder.metrics):
+                unfinished = file.with_suffix(".tmp")
+                write_case_rows(unfinished, [])
+                unfinished.replace(file)
             return
     else:
         _adapt(job)
     _predict(job)
-    _score(job, structures)
+    files: dict[Protocol, Path] = {**job.folder.other_metrics, NATIVE: job.folder.metrics}
+    for protocol, file in files.items():
+        if not file.is_file():
+            _score(job, structures, protocol, file)
 
 
 def note_failure(folder: RunFolder, message: str, details: str = "") -> str:
@@ -138,14 +143,15 @@ def _predict(job: CellJob) -> None:
     )
 
 
-def _score(job: CellJob, structures: tuple[str, ...]) -> None:
+def _score(job: CellJob, structures: tuple[str, ...], protocol: Protocol, out: Path) -> None:
     run_evaluate(
         EvaluateConfig(
             prediction=job.folder.predictions,
             reference=job.dataset / "labelsTr",
-            out=job.folder.metrics,
+            out=out,
             structures=structures,
             cases=job.test,
             tolerance_mm=job.scoring.tolerance_mm,
+            protocol=protocol,
         )
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,11 +10,13 @@ from fsseg.config.base import StrictModel, load_yaml, validated
 from fsseg.config.errors import UsageError
 from fsseg.config.recipes import LEAST_TILE_STEP
 from fsseg.config.shipped_files import TABLES, find_file
+from fsseg.evaluation.fseft import NATIVE
 from fsseg.experiments.table_paper import Paper
 from fsseg.experiments.table_sources import Base, Name, Phantoms, TableDataset
 from fsseg.experiments.table_targets import Target
 
 Scalar = str | int | float | bool | None
+OtherProtocol = Literal["fseft", "fseft_multiclass"]
 AxisValue = Scalar | list[Any] | dict[str, Any]
 _LIKE = "like"
 _MOST_LINKS = 5
@@ -28,6 +30,9 @@ class Scoring(StrictModel):
     )
     mirroring: bool = Field(default=True, description="average over flips where a run allows them")
     tolerance_mm: float = Field(default=2.0, ge=0, description="surfaces this close agree (NSD)")
+    protocols: tuple[OtherProtocol, ...] = Field(
+        default=(), description="protocols of `fsseg evaluate` that the same label maps are scored by, too"
+    )
 
 
 class TableFile(StrictModel):
@@ -74,6 +79,8 @@ class TableFile(StrictModel):
         for place, (column, names) in enumerate(self.columns.items()):
             known = (*self.structures, *above[:place])
             wrong += [_unknown(f"columns.{column}", name, known, "structures") for name in dict.fromkeys(names)]
+        scored = (NATIVE, *self.scoring.protocols)
+        wrong += [_unknown("papers.protocol", paper.protocol, scored, "protocols of scoring") for paper in self.papers]
         if problems := [line for line in wrong if line]:
             raise ValueError("; ".join(problems))
         return self

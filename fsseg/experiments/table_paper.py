@@ -3,6 +3,7 @@
 from pydantic import Field, model_validator
 
 from fsseg.config.base import StrictModel
+from fsseg.evaluation.fseft import NATIVE
 
 PRINTED_MEAN = "mean"  # the column that a paper calls its average
 
@@ -28,7 +29,7 @@ class Paper(StrictModel):
     """
 
     source: str = Field(description="paper, table or figure, and where it was read")
-    protocol: str = Field(default="native", description="scoring protocol of ours that it is compared to")
+    protocol: str = Field(default=NATIVE, description="scoring protocol of ours that it is compared to")
     scale: float = Field(default=100, gt=0, description="what a perfect DSC is: 100 for percent, 1 for fractions")
     decimals: int = Field(default=2, ge=0, le=4, description="decimals that are printed")
     columns: tuple[str, ...] = Field(default=(), description="names of the columns")

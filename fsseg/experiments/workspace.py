@@ -10,6 +10,7 @@ from typing import Any
 from fsseg.config.json_files import read_json
 from fsseg.config.manifest import MANIFEST_NAME, sha256_of_file
 from fsseg.config.shipped_files import PLANS, Shipped, find_file
+from fsseg.evaluation.fseft import Protocol
 from fsseg.experiments.grid import BaseChoice, Cell
 from fsseg.experiments.table_file import TableFile
 from fsseg.experiments.table_sources import ImportedBase, TableDataset
@@ -22,9 +23,15 @@ Facts = dict[str, Any]
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one cell: complete when metrics.csv is there."""
+    """The files of one cell: complete when the metrics of every scoring protocol are there.
+
+    Attributes:
+        path: the folder.
+        protocols: scoring protocols of the table besides the native one.
+    """
 
     path: Path
+    protocols: tuple[Protocol, ...] = ()
 
     @property
     def adaptation(self) -> Path:
@@ -42,6 +49,11 @@ class RunFolder:
         return self.path / "metrics.csv"
 
     @property
+    def other_metrics(self) -> dict[Protocol, Path]:
+        """The CSV of each further protocol."""
+        return {protocol: self.path / f"metrics_{protocol}.csv" for protocol in self.protocols}
+
+    @property
     def failure(self) -> Path:
         """The message of a run that failed."""
         return self.path / "failed.txt"
@@ -54,7 +66,7 @@ class RunFolder:
     @property
     def is_done(self) -> bool:
         """Whether the run has its metrics."""
-        return self.metrics.is_file()
+        return all(file.is_file() for file in (self.metrics, *self.other_metrics.values()))
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest of the adaptation; empty where the base was scored as it is."""
@@ -96,7 +108,7 @@ class Workspace:
 
     def run(self, table: TableFile, cell: Cell) -> RunFolder:
         """Return the folder of a cell's run: cells with equal facts share it, whatever their table."""
-        return RunFolder(self.out / "runs" / _key(self._run_facts(table, cell)))
+        return RunFolder(self.out / "runs" / _key(self._run_facts(table, cell)), table.scoring.protocols)
 
     def _run_facts(self, table: TableFile, cell: Cell) -> Facts:
         target = table.targets[cell.target]
@@ -108,9 +120,9 @@ class Workspace:
             "dataset": self._dataset_facts(table.datasets[target.dataset]),
             "settings": cell.settings.model_dump(mode="json", exclude_none=True),
             "cases": cell.cases,
-            "pool": pool,
+            "pool": None if cell.cases else pool,  # nothing is drawn from it
             "test": test,
-            "scoring": table.scoring.model_dump(exclude_none=True),
+            "scoring": table.scoring.model_dump(exclude_none=True, exclude={"protocols"}),  # those are added to a run
         }
 
     def _base_facts(self, table: TableFile, choice: BaseChoice) -> Facts:
