@@ -57,6 +57,7 @@ LABEL_MAPS = {
         "FLARE22Train/images/FLARE22_Tr_0001_0000.nii.gz",
         "FLARE22Train/labels/FLARE22_Tr_0001.nii.gz",
     ),
+    "flare22_tuning": ("FLARETs_0001", "Tuning/images/FLARETs_0001_0000.nii.gz", "Tuning/labels/FLARETs_0001.nii.gz"),
     "kits19": (
         "case_00000",
         "kits19/data/case_00000/imaging.nii.gz",

@@ -431,6 +431,7 @@ def test_whatever_fails_a_run_leaves_the_others(tmp_path: Path, monkeypatch: pyt
         cases=None,
         pool=None,
         test=("t1",),
+        transductive=False,
         scoring=table().scoring,
         device="cpu",
     )

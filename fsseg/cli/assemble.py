@@ -52,6 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " said by how many mm their voxels move; your files stay as they are",
     )
     parser.add_argument(
+        "--cases", nargs="+", help="take these cases alone, by their names in the new dataset, such as BTCV_0001"
+    )
+    parser.add_argument(
         "--check", action="store_true", help="check and report, write nothing; needs no --id and --name"
     )
     add_output_options(parser)
@@ -61,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
     """Assemble and print the report."""
     from fsseg.stages.assemble import AssembleConfig, run_assemble
 
-    values = {key: getattr(args, key) for key in ("specs", "root", "dataset_id", "name", "channels", "repair", "check")}
+    keys = ("specs", "root", "dataset_id", "name", "channels", "repair", "cases", "check")
+    values = {key: getattr(args, key) for key in keys}
     result = run_assemble(validated(AssembleConfig, values, "the options"))
     emit(result.manifest, _text(result), args.json)
     return 0

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fsseg.config.errors import FssegError, UsageError, listed_problems
+from fsseg.config.errors import FssegError, UsageError, first_of, listed_problems
 from fsseg.config.progress import Progress
 from fsseg.data.assembly import Combinations, paintable, painting_order, register_spec, require_representable
 from fsseg.data.case_files import CaseFiles, contradictions, find_cases, no_case_found
@@ -14,6 +14,8 @@ from fsseg.data.conflicts import half_defined
 from fsseg.data.joined_files import case_hashes, write_case
 from fsseg.data.specs import DatasetSpec
 from fsseg.data.structures import CaseAnnotation, Structures
+
+_MOST_NAMES = 10
 
 
 @dataclass(frozen=True)
@@ -82,15 +84,17 @@ def source_folders(specs: Sequence[DatasetSpec], root: Path | None, *, required:
     return {name: folder for name, folder in folders.items() if folder.is_dir()}
 
 
-def join(sources: Sources, staging: Path | None, *, repair: bool) -> Joined:
+def join(sources: Sources, staging: Path | None, *, repair: bool, only: Sequence[str] | None = None) -> Joined:
     """Check every case and, where a folder is given, write it.
 
     Args:
         sources: the datasets.
         staging: folder of the joined dataset; None only checks.
         repair: copy images that ITK does not read, with axes at right angles.
+        only: cases to take, by their names in the joined dataset; None takes all.
 
     Raises:
+        UsageError: a case to take is not there.
         FssegError: problems, all of them in one message.
     """
     specs, names = sources.specs, sources.names
@@ -98,7 +102,7 @@ def join(sources: Sources, staging: Path | None, *, repair: bool) -> Joined:
     for spec in specs:
         register_spec(joined.combinations, spec, names[spec.name])
     require_representable(len(joined.combinations))
-    cases = list(_cases(sources, joined))
+    cases = _chosen(list(_cases(sources, joined)), only)
     with Progress("assemble", len(cases), "case") as progress:
         for spec, files in progress.over(cases):
             labelled = CaseReader(spec, names[spec.name], joined.combinations, repair=repair).read(files)
@@ -139,6 +143,21 @@ def _cases(sources: Sources, joined: Joined) -> Iterator[tuple[DatasetSpec, Case
         if not cases:
             joined.problems.append(f"{spec.name}: {no_case_found(spec, folders[spec.name])}")
         yield from ((spec, files) for files in cases if files.case not in spec.exclude)
+
+
+def _chosen(
+    cases: Sequence[tuple[DatasetSpec, CaseFiles]], only: Sequence[str] | None
+) -> list[tuple[DatasetSpec, CaseFiles]]:
+    if only is None:
+        return list(cases)
+    there = {f"{spec.name}_{files.case}": (spec, files) for spec, files in cases}
+    absent = [case for case in dict.fromkeys(only) if case not in there]
+    if absent:
+        raise UsageError(
+            f"{len(absent)} of the {len(set(only))} cases that were asked for are not there:"
+            f" {first_of(absent, _MOST_NAMES)}\n  Are the data complete, and of the version that the spec names?"
+        )
+    return [there[case] for case in there if case in set(only)]
 
 
 def _add(joined: Joined, case: str, files: CaseFiles, labelled: LabelledCase) -> None:

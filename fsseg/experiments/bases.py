@@ -4,16 +4,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fsseg.config.errors import UsageError, require_known
+from fsseg.config.errors import UsageError, require_known, shown
 from fsseg.config.json_files import read_json
 from fsseg.config.manifest import MANIFEST_NAME
 from fsseg.config.run_folder import new_run_folder
 from fsseg.config.shipped_files import PLANS, SPECS
-from fsseg.data.conflicts import Channels
+from fsseg.data.spec_loading import load_spec
 from fsseg.demo.phantom_datasets import write_phantom_datasets
 from fsseg.experiments.grid import BaseChoice
+from fsseg.experiments.source_cases import cases_in, named_cases
 from fsseg.experiments.table_file import TableFile
-from fsseg.experiments.table_sources import ImportedBase, Phantoms, PretrainedBase, TableDataset
+from fsseg.experiments.table_sources import ImportedBase, Phantoms, PretrainedBase
 from fsseg.experiments.workspace import Workspace
 from fsseg.nnunet.model_checkpoints import checkpoint_file
 from fsseg.stages.assemble import AssembleConfig, run_assemble
@@ -46,7 +47,7 @@ class Preparation:
         if self.table.phantoms is not None:
             self._write_phantoms(self.table.phantoms)
         for name in datasets:
-            self._assemble(self.table.datasets[name])
+            self._assemble(name)
         for choice in bases:
             base = self.table.bases[choice.name]
             if base.pretrained is not None:
@@ -64,27 +65,26 @@ class Preparation:
                 staging, seed=wanted.seed, cases_per_source=wanted.cases_per_source, target_cases=wanted.target_cases
             )
 
-    def _assemble(self, dataset: TableDataset) -> None:
-        specs, folder = tuple(self._spec(name) for name in dataset.specs), self.place.dataset(dataset)
+    def _assemble(self, name: str) -> None:
+        dataset = self.table.datasets[name]
+        specs, folder = tuple(self._spec(word) for word in dataset.specs), self.place.dataset(dataset)
+        config = AssembleConfig(
+            specs=specs,
+            root=self.place.root,
+            dataset_id=dataset.id,
+            name=dataset.name,
+            channels=dataset.channels,
+            cases=self._named_there(name, specs) if dataset.only_named else None,
+        )
         if folder.is_dir():
-            self._require_made_of(specs, dataset.channels, folder)
-            return
-        root, number, name = self.place.root, dataset.id, dataset.name
-        run_assemble(AssembleConfig(specs=specs, root=root, dataset_id=number, name=name, channels=dataset.channels))
+            _require_made_by(config, folder)
+        else:
+            run_assemble(config)
 
-    def _require_made_of(self, specs: Sequence[Path], channels: Channels, folder: Path) -> None:
-        """Raise `UsageError` if a dataset of this number and name was assembled from something else."""
-        made = read_json(folder / MANIFEST_NAME, keys=("config",))["config"]
-        root = Path(made["root"]).resolve()
-        there = ([Path(spec).stem for spec in made["specs"]], root, made.get("channels", "merged"))
-        asked = ([spec.stem for spec in specs], self.place.root.resolve(), channels)
-        if there != asked:
-            raise UsageError(
-                f"{folder} was assembled from other specs or another folder, or with other channels.\n"
-                f"  there: {_made_of(*there)}\n"
-                f"  asked: {_made_of(*asked)}\n"
-                "  Choose another --out, or another number or name in the table."
-            )
+    def _named_there(self, name: str, specs: Sequence[Path]) -> tuple[str, ...]:
+        """Return the cases that the table names, of those that are there: what needs others cannot run anyway."""
+        there = {case for spec in specs for case in cases_in(load_spec(spec), self.place.root)}
+        return tuple(sorted(named_cases(self.table, name) & there))
 
     def _spec(self, name: str) -> Path:
         if self.table.phantoms is None:
@@ -95,7 +95,7 @@ class Preparation:
 
     def _pretrain(self, choice: BaseChoice, base: PretrainedBase) -> None:
         dataset = self.table.datasets[base.dataset]
-        self._assemble(dataset)
+        self._assemble(base.dataset)
         out = self.place.base(self.table, choice)  # only now is it known what the dataset holds
         if out.is_dir():
             return
@@ -141,5 +141,21 @@ class Preparation:
         return self.place.base(self.table, choice)
 
 
-def _made_of(specs: Iterable[str], root: Path, channels: Channels) -> str:
-    return f"{', '.join(specs)} of {root}, channels {channels}"
+def _require_made_by(config: AssembleConfig, folder: Path) -> None:
+    """Raise `UsageError` if a dataset of this number and name was assembled from something else."""
+    made = AssembleConfig.model_validate(read_json(folder / MANIFEST_NAME, keys=("config",))["config"])
+    there, asked = _made_of(made), _made_of(config)
+    if there != asked:
+        raise UsageError(
+            f"{folder} was assembled from other specs, cases or another folder, or with other channels.\n"
+            f"  there: {', '.join(there)}\n"
+            f"  asked: {', '.join(asked)}\n"
+            "  Choose another --out, or another number or name in the table."
+        )
+
+
+def _made_of(config: AssembleConfig) -> list[str]:
+    root = config.root.resolve() if config.root else None
+    specs = [spec.stem for spec in config.specs]
+    cases = "all cases" if config.cases is None else f"{len(config.cases)} cases ({shown(config.cases)})"
+    return [*specs, f"of {root}", f"channels {config.channels}", cases]

@@ -12,11 +12,12 @@ from fsseg.experiments.table_targets import Target
 from fsseg.methods.registry import DEFAULT_METHOD, create_method, method_class
 
 BASE, METHOD, SEED, SHOTS, RECIPE, CASES = "base", "method", "seed", "shots", "recipe", "cases"
+TRANSDUCTIVE = "transductive"  # whether images of the test cases take part in the training
 ZERO_SHOT = "zero_shot"  # in place of a method: the base as it is
 RECIPES, OPTIONS, PRETRAIN = "recipe.", "options.", "pretrain."
 ALL_CASES = "all"
 _PLAIN = (METHOD, "decoder", "head", SEED)
-_SETTINGS = (BASE, *_PLAIN, SHOTS, CASES, RECIPE)
+_SETTINGS = (BASE, *_PLAIN, SHOTS, CASES, RECIPE, TRANSDUCTIVE)
 _PREFIXES = (RECIPES, OPTIONS, PRETRAIN)
 
 
@@ -24,6 +25,8 @@ def setting_problems(bases: Mapping[str, Base], target: Target, values: Mapping[
     """Return what is wrong with the settings of a cell."""
     problems = [_unknown_text(key) for key in values if not _is_setting(key)]
     problems += _base_problems(bases, target, values)
+    if not isinstance(values.get(TRANSDUCTIVE, False), bool):
+        problems.append(f"{TRANSDUCTIVE} is true or false, got {values[TRANSDUCTIVE]!r}")
     try:
         if (method := str(values.get(METHOD, DEFAULT_METHOD))) != ZERO_SHOT:
             create_method(method, below(OPTIONS, values))

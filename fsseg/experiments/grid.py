@@ -13,6 +13,7 @@ from fsseg.experiments.cell_settings import (
     PRETRAIN,
     SEED,
     SHOTS,
+    TRANSDUCTIVE,
     ZERO_SHOT,
     below,
     cell_settings,
@@ -48,6 +49,7 @@ class Cell:
         base: what it starts from.
         cases: support cases by name; None draws `settings.shots` of the pool.
         settings: of the adaptation.
+        transductive: whether images of the test cases take part in the training, without their label maps.
     """
 
     labels: Mapping[str, str]
@@ -55,6 +57,7 @@ class Cell:
     base: BaseChoice
     cases: tuple[str, ...] | None
     settings: AdaptationSettings
+    transductive: bool = False
 
     @property
     def row(self) -> tuple[tuple[str, str], ...]:
@@ -139,7 +142,7 @@ def _cell(labels: Labels, name: str, target: Target, values: Values, first_base:
     settings, cases = cell_settings(target, values)
     if settings.method == ZERO_SHOT:
         labels = {axis: {SHOTS: "0", SEED: "0"}.get(axis, label) for axis, label in labels.items()}
-    return Cell(labels, name, base, cases, settings)
+    return Cell(labels, name, base, cases, settings, values.get(TRANSDUCTIVE, False))
 
 
 def _unknown_labels(table: TableFile) -> list[str]:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from fsseg.config.errors import UsageError, first_of
 from fsseg.config.shipped_files import SPECS
-from fsseg.data.case_files import find_cases
 from fsseg.data.spec_loading import load_spec
 from fsseg.data.specs import DatasetSpec
 from fsseg.experiments.grid import BaseChoice, Cell
 from fsseg.experiments.open_table import OpenTable
+from fsseg.experiments.source_cases import cases_in
 from fsseg.experiments.table_sources import TableDataset
 from fsseg.experiments.table_targets import Cases
 from fsseg.nnunet.raw_dataset import read_raw_dataset
@@ -84,10 +84,10 @@ class _Found:
             return
         self.cases = set()
         for spec in _specs(opened, dataset):
-            folder = place.root / spec.folder
-            cases = [files.case for files in find_cases(spec, folder).cases] if folder.is_dir() else []
-            self.cases |= {f"{spec.name}_{case}" for case in cases if case not in spec.exclude}
+            cases = cases_in(spec, place.root)
+            self.cases |= cases
             if not cases:
+                folder = place.root / spec.folder
                 self.missing.append(f"data of {spec.name}: {folder} ({_page(spec)}; licence: {spec.licence})")
 
 
@@ -127,8 +127,7 @@ def _cases(opened: OpenTable, name: str, found: Mapping[str, _Found]) -> list[st
     dataset = found[target.dataset]
     if dataset.missing:
         return []
-    lists = [which.names or () for which in (target.pool, target.test) if which is not None]
-    named = {case for cases in [*lists, *target.support.values()] for case in target.named(cases)}
+    named = {case for cases in target.lists for case in target.named(cases)}
     named |= {case for cell in opened.cells if cell.target == name for case in cell.cases or ()}
     absent = sorted(named - dataset.cases)
     lines = []

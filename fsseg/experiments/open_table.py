@@ -124,6 +124,7 @@ class OpenTable:
             cases=cell.cases,
             pool=target.chosen(target.pool, cases) if target.pool else None,
             test=target.chosen(target.test, cases, held_out),
+            transductive=cell.transductive,
             scoring=self.table.scoring,
             device=self.config.device,
         )

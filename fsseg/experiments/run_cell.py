@@ -34,6 +34,7 @@ class CellJob:
         cases: support cases by name; None draws them.
         pool: cases to draw from; None for all but the test cases.
         test: cases that are scored.
+        transductive: whether their images take part in the training, without their label maps.
         scoring: how it is scored.
         device: where it runs.
     """
@@ -47,6 +48,7 @@ class CellJob:
     cases: tuple[str, ...] | None
     pool: tuple[str, ...] | None
     test: tuple[str, ...]
+    transductive: bool
     scoring: Scoring
     device: str
 
@@ -116,6 +118,7 @@ def _adapt(job: CellJob) -> None:
             pool=None if job.cases else job.pool,
             test=job.test,
             cases=job.cases,
+            transductive=job.test if job.transductive else None,
             out=job.folder.adaptation,
             device=job.device,
         )

@@ -40,7 +40,8 @@ class TableFile(StrictModel):
 
     Every combination of the values of all axes is a cell, for every target. A value is a setting of its axis, or a
     mapping of several settings with a `label`. Settings are `base`, `method`, `decoder`, `head`, `shots`, `seed`,
-    `cases`, `recipe` (a name), `recipe.KEY`, `options.KEY` of the method and `pretrain.KEY` of a pretrained base.
+    `cases`, `transductive`, `recipe` (a name), `recipe.KEY`, `options.KEY` of the method and `pretrain.KEY` of a
+    pretrained base.
     The method `zero_shot` scores the base as it is.
     """
 

@@ -37,6 +37,7 @@ class TableDataset(StrictModel):
         default=CASE_MM,
         description="usual extents of an image as x, y, z; costs are told by them before data are there",
     )
+    only_named: bool = Field(default=False, description="take those cases alone that targets name in their lists")
 
 
 class PretrainedBase(StrictModel):

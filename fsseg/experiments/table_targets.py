@@ -56,6 +56,12 @@ class Target(StrictModel):
             raise ValueError(f"test cases may not be learned from, but they are named in {'; '.join(wrong)}")
         return self
 
+    @property
+    def lists(self) -> list[tuple[str, ...]]:
+        """The lists of names of this file."""
+        lists = [which.names or () for which in (self.pool, self.test) if which is not None]
+        return [*lists, *self.support.values()]
+
     def named(self, cases: Sequence[str]) -> tuple[str, ...]:
         """Return names of this file as the dataset has them, each once."""
         return tuple(dict.fromkeys(f"{self.prefix}{case}" for case in cases))

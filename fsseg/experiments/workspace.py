@@ -122,6 +122,7 @@ class Workspace:
             "cases": cell.cases,
             "pool": None if cell.cases else pool,  # nothing is drawn from it
             "test": test,
+            **({"transductive": True} if cell.transductive else {}),
             "scoring": table.scoring.model_dump(exclude_none=True, exclude={"protocols"}),  # those are added to a run
         }
 

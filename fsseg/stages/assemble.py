@@ -31,6 +31,7 @@ class AssembleConfig(StrictModel):
         channels: `merged` makes one structure of what several datasets name alike, `per_dataset` keeps every
             structure of every dataset apart.
         repair: copy images that ITK, nnU-Net's usual reader, does not read, with axes at right angles.
+        cases: cases to take, by their names in the new dataset; None takes all.
         check: only report; nothing is written, and without data the specs alone are checked.
     """
 
@@ -40,6 +41,7 @@ class AssembleConfig(StrictModel):
     name: str | None = Field(default=None, pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
     channels: Channels = "merged"
     repair: bool = False
+    cases: tuple[str, ...] | None = Field(default=None, min_length=1)
     check: bool = False
 
 
@@ -76,14 +78,14 @@ def run_assemble(config: AssembleConfig) -> AssembleResult:
     target = None if config.check else _target(config)
     sources = Sources(specs, names, source_folders(specs, config.root, required=target is not None))
     if target is None:
-        joined = join(sources, None, repair=config.repair)
+        joined = join(sources, None, repair=config.repair, only=config.cases)
         report = assemble_report(sources, joined, joined_structures(sources, joined))
         manifest.add(report=report.as_json())
         return AssembleResult(None, report, manifest=manifest.content)
     # One place for all names: two datasets of one number would be made at once.
     with new_run_folder(target, place=target.with_name(f"assemble_{target.name.partition('_')[0]}")) as staging:
         _require_free(target)  # another process may have just completed one
-        joined = join(sources, staging, repair=config.repair)
+        joined = join(sources, staging, repair=config.repair, only=config.cases)
         structures = joined_structures(sources, joined)
         structures.save(staging)
         write_json(staging / "dataset.json", dataset_json(structures, specs, target.name))
