@@ -158,4 +158,4 @@ def _made_of(config: AssembleConfig) -> list[str]:
     root = config.root.resolve() if config.root else None
     specs = [spec.stem for spec in config.specs]
     cases = "all cases" if config.cases is None else f"{len(config.cases)} cases ({shown(config.cases)})"
-    return [*specs, f"of {root}", f"channels {config.channels}", cases]
+    return [*specs, f"of {root}", cases, f"channels {config.channels}"]
