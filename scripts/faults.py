@@ -162,7 +162,7 @@ FAULTS = (
     ),
     Fault(
         "scoring_is_shared",
-        '"scoring": table.scoring.model_dump(),',
+        '"scoring": table.scoring.model_dump(exclude_none=True),',
         "",
         "runs that are scored in two ways count as one",
         ("test_table::test_runs_are_known_by_what_decides_them",),
