@@ -83,6 +83,7 @@ def test_adapted_run_holds_a_model_and_what_distinguishes_it_from_its_base(lab: 
         "manifest.json",
         "metrics.jsonl",
         "plans.json",
+        "report.html",
         "split.json",
     }
     assert not staging_of(adapted).exists()

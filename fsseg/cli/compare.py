@@ -73,10 +73,12 @@ def _text(result: "CompareResult") -> str:
 
     comparison = result.comparison
     column = list(comparison.columns)[-1]
-    scores = {run: comparison.scores(run, column) for run in comparison.rows}
-    rows = [
-        [run, mean_sd(own.dsc.mean, own.dsc.sd, 3), MISSING if own.minus is None else with_interval(own.minus)]
-        for run, own in scores.items()
-    ]
-    header = ["run", f"DSC, {column}", f"minus {comparison.baseline} [95 % interval]"]
-    return f"{text_table(header, rows)}\n\nwritten: {result.out / 'compare.html'}"
+    header, rows = ["run", f"DSC, {column}"], []
+    for run in comparison.rows:
+        own = comparison.scores(run, column)
+        minus = MISSING if own.minus is None else with_interval(own.minus)
+        rows.append([run, mean_sd(own.dsc.mean, own.dsc.sd, 3), minus])
+    if len(rows) > 1:
+        header.append(f"minus {comparison.baseline} [95 % interval]")
+    shown = [row[: len(header)] for row in rows]
+    return f"{text_table(header, shown)}\n\nwritten: {result.out / 'compare.html'}"

@@ -88,7 +88,7 @@ def _validation(plan: PretrainPlan, structures: Structures, dice: Mapping[str, f
         lines.append([name, MISSING if value is None else f"{value:.3f}", str(cases), str(held_out)])
     text = (
         f"Dice on fixed crops of {len(plan.held_out)} held-out cases after the last step. Whole cases are scored by"
-        " `fsseg compare`, below."
+        " fsseg compare, below."
         if plan.held_out
         else "No case is held out, so nothing is known of cases that were not trained on."
     )
