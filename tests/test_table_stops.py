@@ -53,6 +53,18 @@ def test_a_table_of_another_machine_is_not_taken_over_unasked(tmp_path: Path) ->
             pass
 
 
+def test_a_folder_that_cannot_be_written_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise FULL
+
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(FssegError, match="Choose another output folder"), sole_table(tmp_path / "file" / "out"):
+        pass
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(FssegError, match="Free some space, then give the command again"), sole_table(tmp_path):
+        pass
+
+
 def test_ctrl_c_says_how_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fsseg.config.errors import UsageError
-from fsseg.config.staging import lock
+from fsseg.config.staging import lock, not_written
 
 LOCK_NAME = ".lock"
 
@@ -22,6 +22,7 @@ def sole_table(out: Path) -> Iterator[None]:
     What a killed table left is taken over. Jobs on other machines that the table has submitted need no lock.
 
     Raises:
+        FssegError: the folder cannot be written.
         UsageError: another table writes there; or one of another machine did and has not ended properly, so that
             nobody can tell from here.
     """
@@ -36,16 +37,29 @@ def sole_table(out: Path) -> Iterator[None]:
                 f"Another table writes {out}: {_named(holder)}. It cannot be seen from here whether it still runs.\n"
                 f"  If it does not, delete {out / LOCK_NAME}; else wait for it, or choose another --out."
             )
-        _write(file, {"pid": os.getpid(), "host": platform.node(), "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}"})
+        _take(file, out)
         try:
             yield
         finally:
-            _write(file, None)
+            os.ftruncate(file.fileno(), 0)  # it stays: a file that is deleted could be locked twice
 
 
 def _opened(out: Path) -> IO[str]:
-    out.mkdir(parents=True, exist_ok=True)
-    return (out / LOCK_NAME).open("a+", encoding="utf-8")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return (out / LOCK_NAME).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise not_written(out, error) from error
+
+
+def _take(file: IO[str], out: Path) -> None:
+    """Say who holds the lock."""
+    holder = {"pid": os.getpid(), "host": platform.node(), "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}"}
+    try:
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), json.dumps(holder).encode())
+    except OSError as error:
+        raise not_written(out, error, resumable=True) from error
 
 
 def _holder(file: IO[str]) -> dict[str, Any]:
@@ -62,11 +76,3 @@ def _named(holder: dict[str, Any]) -> str:
     if not holder:
         return "a process that does not say which"
     return f"process {holder.get('pid')} on {holder.get('host')}, since {holder.get('since')}"
-
-
-def _write(file: IO[str], holder: dict[str, Any] | None) -> None:
-    """Say who holds the lock; None for nobody. The file stays: one that is deleted could be locked twice."""
-    file.truncate(0)
-    if holder:
-        file.write(json.dumps(holder))
-    file.flush()
