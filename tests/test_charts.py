@@ -6,7 +6,7 @@ import pytest
 from table_cells import CONTENT, cells, run, table
 
 from fsseg.experiments.columns import columns_of
-from fsseg.experiments.page_charts import chart_sections, shown_columns
+from fsseg.experiments.page_charts import chart_pictures, shown_columns
 from fsseg.experiments.page_tables import PageTables
 from fsseg.experiments.results import rows_of
 from fsseg.reporting.charts import Point, cost_figure, lines_figure, pareto_front, strip_figure
@@ -41,6 +41,5 @@ def test_the_page_has_the_charts_that_its_axes_allow(shots: list[int], pictures:
     runs = {index: run(cell, 0.8, 0.4) for index, cell in enumerate(grid)}
     tables = PageTables(columns, rows_of(grid, runs, columns, ["full"]), ["full"])
 
-    (section,) = chart_sections(tables)
-    assert len(section.pictures) == pictures
-    assert chart_sections(PageTables(columns, rows_of(grid, {}, columns, ["full"]), ["full"])) == []
+    assert len(chart_pictures(tables)) == pictures
+    assert chart_pictures(PageTables(columns, rows_of(grid, {}, columns, ["full"]), ["full"])) == []

@@ -484,7 +484,7 @@ def test_a_table_from_phantoms_to_the_page(tmp_path: Path, capsys: pytest.Captur
     assert "| spatial_adapter | 1 |" in page
 
     file.write_text(yaml.safe_dump({**TINY, "title": "Again", "axes": {**TINY["axes"], "shots": [1, 2]}}))
-    assert main(command) == 0
+    assert main([*command, "--anonymous"]) == 0
     second = json.loads(capsys.readouterr().out)
     assert (second["done"], second["ran"]) == (5, 2)  # those with one shot are not run again
     numbers = read_csv(out / "tables" / "tiny" / "numbers.csv")
@@ -493,3 +493,10 @@ def test_a_table_from_phantoms_to_the_page(tmp_path: Path, capsys: pytest.Captur
         (method, shots) for method in ("full", "spatial_adapter") for shots in ("1", "2")
     }
     assert {row["structures"] for row in numbers if row["method"] == "zero_shot"} == {"liver"}  # of two
+    html = (out / "tables" / "tiny" / "table.html").read_text(encoding="utf-8")
+    assert "Worst, median and best case" in html
+    assert 'class="viewer' in html
+    for text in (str(tmp_path), "PhantomTarget_"):
+        assert text not in html
+    per_case = read_csv(out / "tables" / "tiny" / "per_case.csv")
+    assert {row["case"] for row in per_case} == {"case_001", "case_002"}

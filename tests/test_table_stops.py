@@ -18,6 +18,7 @@ from fsseg.config.json_files import write_json
 from fsseg.experiments import run_cell, table
 from fsseg.experiments.open_table import OpenTable, TableConfig
 from fsseg.experiments.out_lock import LOCK_NAME, sole_table
+from fsseg.experiments.render import Rendering
 from fsseg.experiments.workspace import RunFolder
 
 HOLDER = """
@@ -101,25 +102,25 @@ def two_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("two_runs")
-@pytest.mark.parametrize("full_at", [{2}, {2, 3}])
+@pytest.mark.parametrize("full_at", [{2}, {2, 4}])
 def test_a_page_that_finds_no_space_stops_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_at: set[int]
 ) -> None:
     rendered: list[str] = []
 
-    def render(_: object, __: object, ___: object, failures: dict[RunFolder, str]) -> None:
+    def write(_: object, failures: dict[RunFolder, str], *, last: bool = False) -> None:
         rendered.append("".join(failures.values()))
         if len(rendered) in full_at:
             raise FULL
 
-    monkeypatch.setattr(table, "_render", render)
+    monkeypatch.setattr(Rendering, "write", write)
     config = TableConfig(table=tmp_path / "t.yaml", out=tmp_path)
-    if 3 in full_at:
+    if 4 in full_at:
         with pytest.raises(FssegError, match="Free some space, then give the command again"):
             table.run_table(config, "fsseg table t")
     else:
         assert table.run_table(config, "fsseg table t").failures == ("no space",)
-    assert rendered == ["", "no space", "no space"]
+    assert rendered == ["", "no space", "no space", "no space"]  # at the start, after each run and at the end
     assert RunFolder(tmp_path / "a").failure.read_text(encoding="utf-8") == "no space\n"
 
 

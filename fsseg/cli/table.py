@@ -2,7 +2,6 @@
 
 import argparse
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -52,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="NAME", help="only what these targets or structures need"
     )
+    parser.add_argument(
+        "--anonymous", action="store_true", help="call the cases case_001, ... on the page and in its CSVs"
+    )
     add_device_option(parser)
     add_output_options(parser, dry_run=True)
 
@@ -62,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fsseg.experiments.open_table import TableConfig
     from fsseg.experiments.table import plan_table, run_table
 
-    names = ("root", "out", "jobs", "threads", "executor", "only", "device")
+    names = ("root", "out", "jobs", "threads", "executor", "only", "anonymous", "device")
     values = {name: getattr(arguments, name) for name in names}
     values |= {"table": find_file(arguments.table, TABLES), "where": _where(arguments.where)}
     values["slurm"] = _slurm(arguments.slurm)
@@ -71,9 +73,19 @@ def run(arguments: argparse.Namespace) -> int:
         plan = plan_table(config)
         emit(asdict(plan), _plan_text(plan, arguments), arguments.json)
         return 0
-    result = run_table(config, shlex.join(["fsseg", *sys.argv[1:]]))
+    result = run_table(config, _command(arguments))
     emit(asdict(result), _text(result), arguments.json)
     return 1 if result.failures or result.missing else 0
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """Return the command as the page shows it: without the folders of this machine."""
+    shown = ["--anonymous"] if arguments.anonymous else []
+    for option in ("where", "only"):
+        chosen = getattr(arguments, option)
+        shown += [f"--{option}", *chosen] if chosen else []
+    root = ["--root", "DATA"] if arguments.root else []
+    return shlex.join(["fsseg", "table", Path(arguments.table).stem, *root, "--out", "OUT", *shown])
 
 
 def _where(words: list[str]) -> dict[str, list[str]]:

@@ -36,6 +36,7 @@ class TableConfig(StrictModel):
     threads: int | None = Field(default=None, ge=1, description="of a run; None for one, or for its share beside a GPU")
     where: dict[str, tuple[str, ...]] = Field(default_factory=dict, description="axis -> the labels to run")
     only: tuple[str, ...] = Field(default=(), description="only what these targets or structures need")
+    anonymous: bool = Field(default=False, description="call the cases case_001, case_002, ... on the page")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps")
 
     @model_validator(mode="after")

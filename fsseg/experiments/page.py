@@ -27,6 +27,8 @@ class Page:
         columns: base -> the columns of its rows.
         rows: the rows.
         known: base -> the structures that its head names.
+        names: case -> what the page calls it.
+        folders: folder of this machine -> what the page calls it, as paths tell names.
     """
 
     table: TableFile
@@ -34,6 +36,8 @@ class Page:
     columns: Mapping[str, Sequence[Column]]
     rows: Sequence[Row]
     known: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    folders: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tables(self) -> PageTables:
@@ -68,7 +72,7 @@ class Page:
             parts.append(Section(f"Against {baseline}", [_MINUS_TEXT], [tables.minus(baseline)]))
         parts.append(Section("Surfaces", [self._surface_text()], [tables.surfaces()]))
         parts.append(Section("Cost", [_COST_TEXT], [tables.costs()]))
-        failed = [f"{_name(row)}: {message}" for row in self.rows for message in row.failures]
+        failed = [f"{_name(row)}: {self._public(message)}" for row in self.rows for message in row.failures]
         return [*parts, Section("Failed runs", failed)] if failed else parts
 
     def _bases(self) -> list[str]:
@@ -79,6 +83,12 @@ class Page:
             novel = [name for name in self.table.structures if name not in names]
             lines.append(f"The base {base} knows {', '.join(known) or 'none'}; novel: {', '.join(novel) or 'none'}.")
         return lines
+
+    def _public(self, message: str) -> str:
+        """Return a message with the names that the page has for folders and cases."""
+        for text, shown in {**self.folders, **self.names}.items():
+            message = message.replace(text, shown)
+        return message
 
     def _papers(self) -> list[Section]:
         sections = []
@@ -149,7 +159,7 @@ class Page:
         return [
             {
                 **run.cell.labels,
-                "case": line.case,
+                "case": self.names.get(line.case, line.case),
                 "structure": line.structure,
                 **{m: getattr(line, m) for m in _METRICS},
             }

@@ -8,7 +8,7 @@ from fsseg.experiments.grid import METHOD, SHOTS
 from fsseg.experiments.page_tables import PageTables, cost_of
 from fsseg.experiments.results import Number, Row
 from fsseg.reporting.charts import Lines, Point, cost_figure, lines_figure, strip_figure
-from fsseg.reporting.html import Picture, Section
+from fsseg.reporting.html import Picture
 
 _MOST_PANELS = 6
 _MOST_LINES = 7
@@ -16,14 +16,13 @@ _DSC = "DSC, mean over cases"
 _COSTS = {"trained parameters": "parameters", "seconds of a training": "seconds", "peak memory [MiB]": "memory_mib"}
 
 
-def chart_sections(tables: PageTables) -> list[Section]:
+def chart_pictures(tables: PageTables) -> list[Picture]:
     """Return the charts that the finished runs allow."""
     finished = [row for row in tables.rows if row.numbers]
     names = [name for name in shown_columns(tables.names) if any(name in row.numbers for row in finished)]
     if not names:
         return []
-    pictures = [*_lines(tables, finished, names), *_costs(tables, finished, names), *_strips(tables, finished, names)]
-    return [Section("Charts", [], [], pictures)]
+    return [*_lines(tables, finished, names), *_costs(tables, finished, names), *_strips(tables, finished, names)]
 
 
 def shown_columns(names: Sequence[str]) -> list[str]:

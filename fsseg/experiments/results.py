@@ -38,6 +38,10 @@ class Finished:
         """Return (case, structure) -> value."""
         return {(row.case, row.structure): float(getattr(row, metric)) for row in self.rows.get(protocol, ())}
 
+    def mean(self, column: Column) -> float:
+        """Return the mean DSC of a column in this run alone."""
+        return summarise_pairs(self.values("dsc"), column.weights, resamples=0).mean
+
 
 @dataclass(frozen=True)
 class Difference:

@@ -1,30 +1,22 @@
 """Run what is missing of a table, and write its page after every run."""
 
 import logging
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from fsseg.config.progress import Progress
 from fsseg.config.staging import not_written
 from fsseg.experiments.cost_table import TableCost, table_cost
 from fsseg.experiments.executors import at_once, run_jobs
-from fsseg.experiments.grid import Cell
-from fsseg.experiments.missing import Missing, find_missing, missing_error
+from fsseg.experiments.missing import find_missing, missing_error
 from fsseg.experiments.open_table import OpenTable, TableConfig, open_table
 from fsseg.experiments.out_lock import sole_table
-from fsseg.experiments.page import Page
-from fsseg.experiments.page_charts import chart_sections
 from fsseg.experiments.preparing import prepare
-from fsseg.experiments.results import Finished, finished, rows_of
+from fsseg.experiments.render import Failures, Rendering
 from fsseg.experiments.run_cell import note_failure, run_cell
-from fsseg.experiments.workspace import RunFolder
 
 log = logging.getLogger(__name__)
-
-_Failures = dict[RunFolder, str]  # run -> why it failed now
 
 
 @dataclass(frozen=True)
@@ -112,11 +104,12 @@ def run_table(config: TableConfig, command: str) -> TableResult:
         raise missing_error(missing.lines)
     for line in missing.lines:
         log.warning("Missing: %s", line)
+    page = Rendering(opened, command, missing)
     with sole_table(opened.place.out):
         prepare(able)
-        ran, failures = _run_missing(able, partial(_render, opened, command, missing))
+        ran, failures = _run_missing(able, page)
     return TableResult(
-        page=opened.folder / "table.html",
+        page=page.file,
         cells=len(opened.cells),
         done=sum(opened.run(cell).is_done for cell in opened.cells),
         ran=ran,
@@ -125,15 +118,15 @@ def run_table(config: TableConfig, command: str) -> TableResult:
     )
 
 
-def _run_missing(opened: OpenTable, render: Callable[[_Failures], None]) -> tuple[int, _Failures]:
+def _run_missing(opened: OpenTable, page: Rendering) -> tuple[int, Failures]:
     """Return how many runs were finished, and the messages of the others.
 
     A page that cannot be written, for lack of space, does not stop the runs: it is an error in the end only.
     """
     opened.folder.mkdir(parents=True, exist_ok=True)
-    jobs, failures = opened.jobs(), _Failures()
-    render(failures)
-    late: OSError | None = None
+    jobs = opened.jobs()
+    failures: Failures = {}
+    page.write(failures)
     with (
         closing(run_jobs(run_cell, jobs, opened.config, opened.place.out)) as results,
         Progress("table", len(jobs), "run") as progress,
@@ -142,33 +135,11 @@ def _run_missing(opened: OpenTable, render: Callable[[_Failures], None]) -> tupl
             if failure:
                 failures[job.folder] = note_failure(job.folder, failure)
             try:
-                render(failures)
-                late = None
+                page.write(failures)
             except OSError as error:
-                late = error
                 log.warning("The page of the table is not up to date: %s. The runs go on.", error.strerror)
-    if late:
-        raise not_written(opened.folder, late, resumable=True) from late
+    try:
+        page.write(failures, last=True)
+    except OSError as error:
+        raise not_written(opened.folder, error, resumable=True) from error
     return len(jobs) - len(failures), failures
-
-
-def _render(opened: OpenTable, command: str, missing: Missing, failures: _Failures) -> None:
-    table, columns = opened.table, opened.columns()
-    states = {
-        index: state for index, cell in enumerate(opened.cells) if (state := _state(opened, cell, missing, failures))
-    }
-    rows = rows_of(opened.cells, states, columns, table.baselines)
-    known = {choice.name: opened.known(choice) for choice in opened.bases}
-    page = Page(table, command, columns, rows, known)
-    page.write(opened.folder, chart_sections(page.tables))
-
-
-def _state(opened: OpenTable, cell: Cell, missing: Missing, failures: _Failures) -> Finished | str | None:
-    run = opened.run(cell)
-    if run.is_done:
-        return finished(cell, run)
-    if lacking := missing.stops(opened, cell):
-        return f"Missing: {'; '.join(lacking)}"
-    if run not in failures and run.failure.is_file():  # of an earlier command
-        return run.failure.read_text(encoding="utf-8").strip()
-    return failures.get(run)
