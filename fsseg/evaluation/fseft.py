@@ -4,7 +4,7 @@ The grid is that of MONAI's Spacing: in RAS, 1.5 mm along each axis, its first v
 Label maps are resampled to it by nearest neighbour, beyond their last voxel by its value.
 
 One thing stays different: they score what the network gives on this grid. A label map that fsseg predicts was resampled
-to the image's grid first, and is resampled back.
+to the image's grid first, and is resampled back. On phantoms with large voxels that costs 0.02 DSC (docs/decisions.md).
 """
 
 from typing import Literal
