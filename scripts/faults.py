@@ -148,8 +148,8 @@ FAULTS = (
     ),
     Fault(
         "unescaped",
-        "{html.escape(cell)}</{tag}>",
-        "{cell}</{tag}>",
+        "text = html.escape(cell)",
+        "text = cell",
         "a case named <b> breaks the report",
         ("test_reporting",),
     ),
@@ -161,8 +161,15 @@ FAULTS = (
         ("test_predict_resume::test_a_stopped_prediction_goes_on_to_the_same_label_maps",),
     ),
     Fault(
+        "differences_turned_round",
+        "value - theirs[pair] for pair",
+        "theirs[pair] - value for pair",
+        "a run that is behind the baseline looks ahead of it",
+        ("test_compare::test_differences_are_paired_and_a_mean_counts_structures_alike",),
+    ),
+    Fault(
         "scoring_is_shared",
-        '"scoring": table.scoring.model_dump(exclude_none=True),',
+        '"scoring": table.scoring.model_dump(exclude_none=True, exclude={"protocols"}),',
         "",
         "runs that are scored in two ways count as one",
         ("test_table::test_runs_are_known_by_what_decides_them",),
