@@ -7,6 +7,9 @@ import pytest
 from conftest import Outcome, fsseg
 from table_files import TABLE, write
 
+from fsseg.experiments.missing import find_missing
+from fsseg.experiments.open_table import TableConfig, open_table
+
 
 def refused(*words: object) -> Outcome:
     outcome = fsseg(*words)
@@ -37,6 +40,18 @@ def test_cases_of_another_version_are_counted_and_the_first_ten_named(tmp_path: 
     names = ", ".join(["Site_b", *(f"Site_t{number:02d}" for number in range(1, 10))])
     assert "cases of target liver: 12 of 14 that the table names are not in Dataset104_Target" in err
     assert f"another version than the table expects: {names}, and 2 more" in err
+
+
+def test_a_support_case_that_is_missing_stops_its_seed_alone(tmp_path: Path) -> None:
+    target = {**TABLE["targets"]["liver"], "pool": None, "test": {"names": ["a"]}}
+    target["support"] = {0: ["b"], 1: ["gone"]}
+    axes = {**TABLE["axes"], "base": ["ours"], "seed": [0, 1]}
+    words = write(tmp_path, cases=("a", "b"), targets={"liver": target}, axes=axes)
+    table = open_table(TableConfig(table=words[1], root=words[3], out=words[5]))
+    missing = find_missing(table)
+
+    assert [bool(missing.stops(table, cell)) for cell in table.cells] == [False, True]
+    assert "1 of 3 that the table names" in missing.lines[0]
 
 
 def test_more_cases_than_there_are_is_told(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def _on_features(start: Start, watch: Watch, clock: BatchClock | None, features:
 
 
 def _store(start: Start, folder: Path | None) -> FeatureStore | None:
-    """Return the features on disk; none on a GPU, which computes them about as fast as a disk gives them."""
+    """Return the features on disk; none on a GPU, which computes them in a fraction of the time."""
     job = start.job
     if folder is None or job.device.type != "cpu":
         return None

@@ -1,7 +1,7 @@
 """What a table needs and does not find: data, checkpoints, and cases that it names; all of it in one listing."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fsseg.config.errors import UsageError, first_of
 from fsseg.config.shipped_files import SPECS
@@ -25,11 +25,15 @@ class Missing:
         of_datasets: name of a dataset -> sources whose data are not there, and where a person gets them.
         of_bases: name of a base -> its checkpoint, and where a person gets it.
         of_targets: name of a target -> the cases that its dataset lacks.
+        unusable: targets that lack pool or test cases, so that no cell of theirs can run.
+        absent: name of a target -> the cases, of which a cell may need one as support.
     """
 
     of_datasets: Mapping[str, list[str]]
     of_bases: Mapping[str, list[str]]
     of_targets: Mapping[str, list[str]]
+    unusable: frozenset[str] = frozenset()
+    absent: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def lines(self) -> list[str]:
@@ -41,9 +45,10 @@ class Missing:
         """Return what a cell lacks."""
         needed = [opened.table.targets[cell.target].dataset, *_pretraining_data(opened, cell.base)]
         lines = [line for name in needed for line in self.of_datasets.get(name, ())]
-        return list(
-            dict.fromkeys([*lines, *self.of_bases.get(cell.base.name, ()), *self.of_targets.get(cell.target, ())])
-        )
+        lines += self.of_bases.get(cell.base.name, ())
+        if cell.target in self.unusable or self.absent.get(cell.target, frozenset()).intersection(cell.cases or ()):
+            lines += self.of_targets[cell.target]
+        return list(dict.fromkeys(lines))
 
 
 def find_missing(opened: OpenTable) -> Missing:
@@ -56,11 +61,14 @@ def find_missing(opened: OpenTable) -> Missing:
         return Missing({}, {}, {})
     pretraining = [name for choice in opened.bases for name in _pretraining_data(opened, choice)]
     found = {name: _Found(opened, name) for name in dict.fromkeys([*opened.datasets, *pretraining])}
-    targets = {cell.target: None for cell in opened.cells}
+    targets = dict.fromkeys(cell.target for cell in opened.cells)
+    gaps = {name: gap for name in targets if (gap := _gap(opened, name, found))}
     return Missing(
         of_datasets={name: lines for name, dataset in found.items() if (lines := dataset.missing)},
         of_bases={choice.name: lines for choice in opened.bases if (lines := _checkpoint(opened, choice))},
-        of_targets={name: lines for name in targets if (lines := _cases(opened, name, found))},
+        of_targets={name: gap.lines for name, gap in gaps.items()},
+        unusable=frozenset(name for name, gap in gaps.items() if gap.of_all),
+        absent={name: gap.absent for name, gap in gaps.items()},
     )
 
 
@@ -121,22 +129,34 @@ def _checkpoint(opened: OpenTable, choice: BaseChoice) -> list[str]:
     return [f"checkpoint: {opened.place.checkpoint(imported)} (get it from {imported.page})"]
 
 
-def _cases(opened: OpenTable, name: str, found: Mapping[str, _Found]) -> list[str]:
-    """Return the cases that a target names, by its lists or in a cell, and that its dataset lacks."""
+@dataclass(frozen=True)
+class _Gap:
+    """What the dataset of a target lacks: lines about it, the cases, and whether all cells need one of them."""
+
+    lines: list[str]
+    absent: frozenset[str]
+    of_all: bool
+
+
+def _gap(opened: OpenTable, name: str, found: Mapping[str, _Found]) -> _Gap | None:
+    """Return what a target names, by its lists or in a cell, and its dataset lacks; None where that is nothing."""
     target = opened.table.targets[name]
     dataset = found[target.dataset]
     if dataset.missing:
-        return []
+        return None
+    lists = [which for which in (target.pool, target.test) if which is not None]
+    needed = {case for which in lists for case in target.named(which.names or ())}
     named = {case for cases in target.lists for case in target.named(cases)}
     named |= {case for cell in opened.cells if cell.target == name for case in cell.cases or ()}
-    absent = sorted(named - dataset.cases)
-    lines = []
+    absent = named - dataset.cases
+    lines = _too_few(name, lists, dataset)
+    of_all = bool(lines or absent & needed)
     if absent:
         lines.append(
             f"cases of target {name}: {len(absent)} of {len(named)} that the table names are not in {dataset.name},"
-            f" so these are data of another version than the table expects: {first_of(absent, _MOST_CASES)}"
+            f" so these are data of another version than the table expects: {first_of(sorted(absent), _MOST_CASES)}"
         )
-    return lines + _too_few(name, [which for which in (target.pool, target.test) if which is not None], dataset)
+    return _Gap(lines, frozenset(absent), of_all) if lines else None
 
 
 def _too_few(name: str, lists: Iterable[Cases], dataset: _Found) -> list[str]:
