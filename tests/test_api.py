@@ -20,6 +20,7 @@ from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.training import fit
 from fsseg.training.fit_checkpoint import FitCheckpoint
 
+LEAVES_REPORTS = True  # see conftest.py
 CASES = ("case_a", "case_b", "case_c")
 SETTINGS: dict[str, Any] = {
     "dataset": 104,
@@ -77,7 +78,7 @@ def test_what_is_saved_is_what_the_command_writes(result: Any, run: Path, tmp_pa
     ours, theirs = tree(tmp_path / "saved"), tree(run)
     assert ours.keys() == theirs.keys()
     same = {name for name in theirs if ours[name] == theirs[name]}
-    assert theirs.keys() - same <= {"manifest.json", "fold_0/checkpoint_final.pth"}
+    assert theirs.keys() - same <= {"manifest.json", "fold_0/checkpoint_final.pth", "report.html"}  # seconds, folder
     saved, written = (json.loads((folder / "manifest.json").read_text()) for folder in (tmp_path / "saved", run))
     assert saved.keys() == written.keys()
     differing = {key for key in saved if saved[key] != written[key]}
