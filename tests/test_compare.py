@@ -56,6 +56,16 @@ def test_a_run_and_predictions_are_compared_on_the_same_cases(
         assert "adapted" in (out / name).read_text(encoding="utf-8")
 
 
+def test_a_dry_run_says_who_predicts_and_writes_nothing(
+    lab: Lab, adapted: Path, predictions: Path, tmp_path: Path
+) -> None:
+    outcome = fsseg(*words(lab, tmp_path / "compared", adapted, f"other={predictions}"), "--dry-run")
+    assert outcome.code == 0
+    assert "would predict 1 case with adapted" in outcome.out
+    assert "adapted, other; baseline adapted" in outcome.out
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.full
 def test_anonymous_writes_no_case_anywhere(lab: Lab, adapted: Path, predictions: Path, tmp_path: Path) -> None:
     out = tmp_path / "compared"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from fsseg.cli.options import add_device_option, add_output_options, emit
 
 if TYPE_CHECKING:
-    from fsseg.stages.compare import CompareResult
+    from fsseg.stages.compare import ComparePlan, CompareResult
 
 EXAMPLES = """examples:
   fsseg compare runs/lora runs/full --test test.txt --reference $nnUNet_raw/Dataset104_HeadNeckTarget/labelsTr \\
@@ -52,19 +52,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--anonymous", action="store_true", help="cases are case_001, … in all that is written; no predictions are kept"
     )
     add_device_option(parser)
-    add_output_options(parser)
+    add_output_options(parser, dry_run=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the stage."""
     from fsseg.config.base import validated
-    from fsseg.stages.compare import CompareConfig, run_compare
+    from fsseg.stages.compare import CompareConfig, plan_compare, run_compare
 
     renamed = {"structures": arguments.structure}
     values = renamed | {name: getattr(arguments, name) for name in CompareConfig.model_fields if name not in renamed}
-    result = run_compare(validated(CompareConfig, values, "the options"))
+    config = validated(CompareConfig, values, "the options")
+    if arguments.dry_run:
+        plan = plan_compare(config)
+        emit(plan.as_json(), _plan_text(plan), arguments.json)
+        return 0
+    result = run_compare(config)
     emit(result.manifest, _text(result), arguments.json)
     return 0
+
+
+def _plan_text(plan: "ComparePlan") -> str:
+    cases = f"{len(plan.cases)} case{'' if len(plan.cases) == 1 else 's'}"
+    lines = [f"would predict {cases} with {', '.join(plan.predicts)}"] if plan.predicts else []
+    compared = ", ".join((*plan.predicts, *plan.scores))
+    lines.append(f"would score {', '.join(plan.structures)} in {cases}: {compared}; baseline {plan.baseline}")
+    return "\n".join([*lines, *plan.notes])
 
 
 def _text(result: "CompareResult") -> str:

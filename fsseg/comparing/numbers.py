@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from fsseg.evaluation.aggregation import CaseRow, Summary, case_means, summarise_pairs
@@ -64,6 +64,11 @@ class Comparison:
         """Name of a column -> its structures: each, and the mean of all where there are several."""
         each: dict[str, tuple[str, ...]] = {name: (name,) for name in self.structures}
         return {**each, MEAN: self.structures} if len(each) > 1 else each
+
+    def renamed(self, names: Mapping[str, str]) -> "Comparison":
+        """Return it with the cases called otherwise."""
+        rows = {run: [replace(row, case=names[row.case]) for row in own] for run, own in self.rows.items()}
+        return replace(self, rows=rows)
 
     def scores(self, run: str, column: str) -> Scores:
         """Return what a run reaches in a column."""

@@ -12,7 +12,7 @@ from fsseg.experiments.results import NATIVE, Row
 from fsseg.experiments.table_file import TableFile
 from fsseg.reporting.html import Section, write_report
 from fsseg.reporting.latex import latex_table
-from fsseg.reporting.tables import markdown_table
+from fsseg.reporting.markdown import markdown_page
 
 _METRICS = ("dsc", "nsd", "hd95_mm")
 
@@ -53,7 +53,7 @@ class Page:
         """
         sections = self.sections()
         write_report(folder / "table.html", self.table.title, [*sections, *pictures])
-        _replace(folder / "table.md", self._markdown(sections))
+        _replace(folder / "table.md", markdown_page(self.table.title, sections))
         _replace(folder / "table.tex", self._latex())
         _write_csv(folder / "numbers.csv", self._numbers())
         _write_csv(folder / "differences.csv", self._differences())
@@ -106,13 +106,6 @@ class Page:
             f"NSD at {self.table.scoring.tolerance_mm:g} mm / HD95 in mm, means over cases and seeds. A case with an"
             " empty mask has no HD95."
         )
-
-    def _markdown(self, sections: Sequence[Section]) -> str:
-        parts = [f"# {self.table.title}"]
-        for section in sections:
-            parts += [f"## {section.heading}", *section.paragraphs]
-            parts += [markdown_table(table.header, table.rows) for table in section.tables]
-        return "\n\n".join(parts) + "\n"
 
     def _latex(self) -> str:
         table = self.tables.scores()

@@ -2,8 +2,7 @@
 
 import shlex
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field
@@ -17,7 +16,7 @@ from fsseg.config.base import StrictModel
 from fsseg.config.json_files import read_json
 from fsseg.config.manifest import MANIFEST_NAME, Manifest
 from fsseg.config.recipes import LEAST_TILE_STEP
-from fsseg.config.results import WrittenResult
+from fsseg.config.results import Result, WrittenResult
 from fsseg.config.run_folder import new_run_folder, require_new
 from fsseg.evaluation.aggregation import BOOTSTRAP_SEED
 from fsseg.evaluation.label_folders import LabelFolder, open_label_folder
@@ -72,6 +71,41 @@ class CompareResult(WrittenResult):
     comparison: Comparison
 
 
+@dataclass(frozen=True)
+class ComparePlan(Result):
+    """What a comparison would do.
+
+    Attributes:
+        predicts: runs that predict the test cases.
+        scores: folders of predictions that are there.
+        cases: test cases.
+        structures: that are scored.
+        baseline: what the others are compared to.
+        notes: what a user should know.
+    """
+
+    predicts: tuple[str, ...]
+    scores: tuple[str, ...]
+    cases: tuple[str, ...]
+    structures: tuple[str, ...]
+    baseline: str
+    notes: tuple[str, ...]
+
+
+def plan_compare(config: CompareConfig) -> ComparePlan:
+    """Check everything, and return what a comparison would do; nothing is written.
+
+    Raises:
+        UsageError, FssegError: as `run_compare`.
+    """
+    require_new(config.out)
+    checked = _checked(config)
+    runs = tuple(entry.name for entry in checked.entries if entry.run is not None)
+    others = tuple(entry.name for entry in checked.entries if entry.run is None)
+    notes = tuple(checked.notes)
+    return ComparePlan(runs, others, checked.cases, checked.structures, checked.baseline, notes)
+
+
 def run_compare(config: CompareConfig) -> CompareResult:
     """Compare; the folder is complete or absent. The same command resumes one that was stopped.
 
@@ -87,21 +121,14 @@ def run_compare(config: CompareConfig) -> CompareResult:
         0.81
     """
     require_new(config.out)
-    checked = check(
-        config.runs,
-        config.test,
-        config.reference,
-        images=config.images,
-        baseline=config.baseline,
-        structures=config.structures,
-    )
+    checked = _checked(config)
     manifest = Manifest("compare", config.model_dump(mode="json"), BOOTSTRAP_SEED)
     with new_run_folder(config.out, checkpoints=f"{_MASKS}/*", resume=True) as staging:
         folders = {entry.name: _predicted(entry, config, checked, staging) for entry in checked.entries}
         comparison, notes = checked.scored(folders, config.tolerance_mm)
         names = anonymous_names(checked.cases) if config.anonymous else {case: case for case in checked.cases}
         pictures = CasePictures(comparison, checked.reference, folders, checked.images, names).sections()
-        comparison = _renamed(comparison, names)
+        comparison = comparison.renamed(names)
         page = ComparisonPage(
             comparison=comparison,
             about={entry.name: entry.about for entry in checked.entries},
@@ -118,6 +145,17 @@ def run_compare(config: CompareConfig) -> CompareResult:
         facts = {"baseline": checked.baseline, "structures": list(comparison.structures), "notes": notes}
         manifest.add(**facts, cases=sorted(names.values()))
         return CompareResult(config.out, comparison, manifest=manifest.write(staging))
+
+
+def _checked(config: CompareConfig) -> Checked:
+    return check(
+        config.runs,
+        config.test,
+        config.reference,
+        images=config.images,
+        baseline=config.baseline,
+        structures=config.structures,
+    )
 
 
 def _predicted(entry: Entry, config: CompareConfig, checked: Checked, staging: Path) -> LabelFolder:
@@ -144,11 +182,6 @@ def _predicted(entry: Entry, config: CompareConfig, checked: Checked, staging: P
     if not out.is_dir():
         run_predict(wanted)
     return open_label_folder(out)
-
-
-def _renamed(comparison: Comparison, names: Mapping[str, str]) -> Comparison:
-    rows = {run: [replace(row, case=names[row.case]) for row in own] for run, own in comparison.rows.items()}
-    return replace(comparison, rows=rows)
 
 
 def _command(config: CompareConfig, checked: Checked) -> str:
