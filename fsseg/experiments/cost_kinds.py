@@ -56,14 +56,17 @@ def kinds_of(opened: OpenTable) -> list[Kind]:
         UsageError: plans or a spec of a base do not exist, or are wrong.
     """
     bases = [sample_base(opened, choice) for choice in opened.bases]
-    groups: dict[tuple[int, str], dict[RunFolder, Cell]] = {}
+    networks: dict[tuple[str, str], SampleBase | None] = {}
+    groups: dict[tuple[str, str], dict[RunFolder, Cell]] = {}
     for cell in opened.cells:
-        number = opened.bases.index(cell.base)
-        key = _key(bases[number], cell)
-        groups.setdefault((number, key), {}).setdefault(opened.run(cell), cell)
+        base = bases[opened.bases.index(cell.base)]
+        changes = [entry for entry in cell.base.pretrain.items() if entry[0] != "fold"]  # folds take equally long
+        group = f"{cell.base.name} {changes}", _key(base, cell)
+        networks.setdefault(group, base)
+        groups.setdefault(group, {}).setdefault(opened.run(cell), cell)
     names = _names(opened, [list(runs.values()) for runs in groups.values()])
     return [
-        Kind(key, name, bases[number], runs) for ((number, key), runs), name in zip(groups.items(), names, strict=True)
+        Kind(group[1], name, networks[group], runs) for (group, runs), name in zip(groups.items(), names, strict=True)
     ]
 
 
