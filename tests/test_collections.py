@@ -269,3 +269,14 @@ def test_the_collections_of_multitalent_conflict_unless_every_dataset_has_its_ow
     assert {"btcv__aorta", "segthor__aorta", "kits19__kidney_left"} <= channels
     # The rows of an imported MultiTalent network have the same names, but for kidneys that it does not split.
     assert set(MULTITALENT_47) - channels == {"kits19__kidney"}
+
+
+def test_some_cases_can_be_taken_alone(root: Path) -> None:
+    for name in ("amos22", "msd03_liver"):
+        write_label_map(root, name)
+    report, out = assembled(root, "amos22", "msd03_liver", cases=("AMOS22_amos_0500",))
+
+    assert set(load_structures(out).cases) == {"AMOS22_amos_0500"}
+    assert report["cases"] == 1
+    with pytest.raises(UsageError, match=r"1 of the 2 cases that were asked for are not there: AMOS22_amos_0501"):
+        assembled(root, "amos22", cases=("AMOS22_amos_0500", "AMOS22_amos_0501"), check=True)
