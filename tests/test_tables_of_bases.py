@@ -20,8 +20,6 @@ from fsseg.config.shipped_files import PLANS, SPECS, TABLES, find_file
 from fsseg.data.spec_loading import load_spec
 from fsseg.experiments.table_file import read_table
 
-pytestmark = pytest.mark.full
-
 PRETRAINING = {"steps": 1, "steps_per_epoch": 1, "validation_crops": 1}
 SMALL = {"suprem_segresnet": ("suprem_segresnet", "seg_resnet"), "genesis_unet": ("models_genesis", "genesis_unet")}
 RAW_PATHS = ("imagesTr/{case}_0000.nii.gz", "labelsTr/{case}.nii.gz")
@@ -97,6 +95,7 @@ def numbers_of(content: dict[str, Any], root: Path, capsys: pytest.CaptureFixtur
     return read_csv(out / "tables" / "cut" / "numbers.csv")
 
 
+@pytest.mark.slow
 def test_one_network_of_all_sets_against_one_of_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sets = {"SegTHOR": "segthor", "Spleen": "msd09_spleen"}
     write_collection(tmp_path, "segthor", [f"Patient_{number:02d}" for number in range(1, 6)])
@@ -125,6 +124,7 @@ def test_one_network_of_all_sets_against_one_of_each(tmp_path: Path, capsys: pyt
     assert alone == together
 
 
+@pytest.mark.full
 def test_tables_on_head_and_neck(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("headneck_nerve", "headneck_glands", "headneck_bone", "headneck_target"):
         write_collection(tmp_path, name, [f"pt_{number}" for number in range(5)])
@@ -146,6 +146,7 @@ def test_tables_on_head_and_neck(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert {"mean of known", "mean of novel", "larynx"} <= {row["structures"] for row in rows}
 
 
+@pytest.mark.full
 def test_hippocampus_starts_from_a_base_for_ct(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("headneck_nerve", "headneck_glands", "headneck_bone"):
         write_collection(tmp_path, name, ["pt_1", "pt_2"])
@@ -162,6 +163,7 @@ def test_hippocampus_starts_from_a_base_for_ct(tmp_path: Path, capsys: pytest.Ca
     assert configuration["normalization_schemes"] == ["ZScoreNormalization"]
 
 
+@pytest.mark.full
 def test_hermes_takes_shares_of_the_pool(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_collection(tmp_path, "amos22", ["amos_0001", "amos_0002"])
     write_collection(tmp_path, "msd07_pancreas", [f"pancreas_00{number}" for number in range(1, 6)])
@@ -175,6 +177,7 @@ def test_hermes_takes_shares_of_the_pool(tmp_path: Path, capsys: pytest.CaptureF
     }
 
 
+@pytest.mark.full
 def test_word_is_adapted_to_from_a_public_base(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_collection(tmp_path, "word", ["word_0002", "word_0003"])
     write_collection(tmp_path, "word_test", ["word_0014"])
@@ -188,6 +191,7 @@ def test_word_is_adapted_to_from_a_public_base(tmp_path: Path, capsys: pytest.Ca
     assert {row["case"] for row in read_csv(tmp_path / "tables/tables/cut/per_case.csv")} == {"WORDTest_word_0014"}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("name", "base", "method", "target"),
     [
