@@ -70,6 +70,6 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FAKE_SLURM", str(folder))
     submitit.SlurmJob.watcher.clear()  # it remembers jobs of other tests by their numbers
     monkeypatch.setattr("submitit.core.core.Job._results_timeout_s", 0.5)
-    monkeypatch.setattr("fsseg.experiments.submitted._LOOK_SECONDS", 0.1)
-    monkeypatch.setattr("fsseg.experiments.submitted._ASK_SECONDS", 0.3)
+    monkeypatch.setattr("fsseg.experiments.executors.submitted._LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("fsseg.experiments.executors.submitted._ASK_SECONDS", 0.3)
     return folder

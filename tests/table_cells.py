@@ -4,9 +4,9 @@ import math
 from typing import Any
 
 from fsseg.evaluation.aggregation import CaseRow
-from fsseg.experiments.grid import Cell, cells_of
+from fsseg.experiments.definition.grid import Cell, cells_of
+from fsseg.experiments.definition.table_file import TableFile
 from fsseg.experiments.results import NATIVE, Finished
-from fsseg.experiments.table_file import TableFile
 
 SITE: dict[str, Any] = {
     "dataset": "target",

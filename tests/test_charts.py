@@ -5,9 +5,9 @@ import math
 import pytest
 from table_cells import CONTENT, cells, run, table
 
-from fsseg.experiments.columns import columns_of
-from fsseg.experiments.page_charts import chart_pictures, shown_columns
-from fsseg.experiments.page_tables import PageTables
+from fsseg.experiments.definition.columns import columns_of
+from fsseg.experiments.page.charts import chart_pictures, shown_columns
+from fsseg.experiments.page.tables import PageTables
 from fsseg.experiments.results import rows_of
 from fsseg.reporting.charts import Point, cost_figure, lines_figure, pareto_front, strip_figure
 

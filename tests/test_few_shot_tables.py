@@ -18,12 +18,12 @@ from fsseg.config.csv_file import read_csv
 from fsseg.config.shipped_files import SPECS
 from fsseg.data.spec_loading import load_spec
 from fsseg.experiments import table as tables
-from fsseg.experiments.grid import Cell, cells_of
+from fsseg.experiments.definition.grid import Cell, cells_of
+from fsseg.experiments.definition.table_file import TableFile, read_table
 from fsseg.experiments.open_table import TableConfig
-from fsseg.experiments.paper_rows import beside
+from fsseg.experiments.page.paper_rows import beside
 from fsseg.experiments.run_cell import CellJob, run_cell
 from fsseg.experiments.table import run_table
-from fsseg.experiments.table_file import TableFile, read_table
 
 TABLES = REPOSITORY / "scripts/tables"
 ORGANS = ("spleen", "kidney_left", "gallbladder", "esophagus", "liver", "pancreas", "stomach", "duodenum", "aorta")

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from fsseg.config.progress import on_terminal
-from fsseg.experiments.gpus import gpus_for, shared_out
-from fsseg.experiments.local_executor import run_locally
+from fsseg.experiments.executors.gpus import gpus_for, shared_out
+from fsseg.experiments.executors.local import run_locally
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def work(number):
 
 if __name__ == "__main__":
     from fsseg.config.stopping import sigterm_interrupts
-    from fsseg.experiments.local_executor import run_locally
+    from fsseg.experiments.executors.local import run_locally
     with sigterm_interrupts():
         try:
             list(run_locally(work, [1, 2], workers=1))

@@ -4,8 +4,8 @@ import pytest
 from conftest import REPOSITORY
 
 from fsseg.config.recipes import Recipe
-from fsseg.experiments.grid import Cell, cells_of
-from fsseg.experiments.table_file import read_table
+from fsseg.experiments.definition.grid import Cell, cells_of
+from fsseg.experiments.definition.table_file import read_table
 from fsseg.methods.registry import method_class
 
 

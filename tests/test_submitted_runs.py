@@ -17,10 +17,10 @@ from fsseg.cli.main import main
 from fsseg.config.base import validated
 from fsseg.config.errors import FssegError, UsageError
 from fsseg.config.json_files import write_json
-from fsseg.experiments.slurm_executor import slurm_executor
-from fsseg.experiments.slurm_settings import SlurmSettings
-from fsseg.experiments.submitted import run_on_node
-from fsseg.experiments.submitted import run_submitted as run_some
+from fsseg.experiments.executors.slurm import slurm_executor
+from fsseg.experiments.executors.slurm_settings import SlurmSettings
+from fsseg.experiments.executors.submitted import run_on_node
+from fsseg.experiments.executors.submitted import run_submitted as run_some
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ from fsseg.config.json_files import write_json
 from fsseg.evaluation.aggregation import CaseRow
 from fsseg.experiments import run_cell
 from fsseg.experiments.bases import Preparation
-from fsseg.experiments.columns import columns_of, mean_column
-from fsseg.experiments.grid import BaseChoice, Cell, cells_of
-from fsseg.experiments.page import Page
-from fsseg.experiments.page_tables import PageTables
+from fsseg.experiments.definition.columns import columns_of, mean_column
+from fsseg.experiments.definition.grid import BaseChoice, Cell, cells_of
+from fsseg.experiments.definition.table_file import read_table
+from fsseg.experiments.page.page import Page
+from fsseg.experiments.page.tables import PageTables
 from fsseg.experiments.results import NATIVE, Finished, rows_of
-from fsseg.experiments.table_file import read_table
 from fsseg.experiments.workspace import RunFolder, Workspace
 from fsseg.reporting.tables import Bold
 

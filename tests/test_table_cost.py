@@ -20,13 +20,13 @@ from fsseg.checkpoints.registry import FAMILIES, load_family
 from fsseg.checkpoints.shipped_network import plans_of_family
 from fsseg.config.adaptation import AdaptationSettings
 from fsseg.config.json_files import read_json, write_json
-from fsseg.experiments import cost_lookup
-from fsseg.experiments.cost_book import COSTS_NAME
-from fsseg.experiments.cost_cases import ImageSize, find_test_cases
-from fsseg.experiments.cost_handling import handling_seconds
-from fsseg.experiments.cost_kinds import Kind, kinds_of
-from fsseg.experiments.cost_measure import KindCost, measured_kind
-from fsseg.experiments.cost_table import TableCost, table_cost
+from fsseg.experiments.costs import lookup as cost_lookup
+from fsseg.experiments.costs.book import COSTS_NAME
+from fsseg.experiments.costs.cases import ImageSize, find_test_cases
+from fsseg.experiments.costs.handling import handling_seconds
+from fsseg.experiments.costs.kinds import Kind, kinds_of
+from fsseg.experiments.costs.measure import KindCost, measured_kind
+from fsseg.experiments.costs.table_cost import TableCost, table_cost
 from fsseg.experiments.open_table import OpenTable, TableConfig, open_table
 from fsseg.experiments.run_order import features_first
 from fsseg.nnunet.planning import read_plans_file

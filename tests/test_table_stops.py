@@ -18,7 +18,7 @@ from fsseg.config.json_files import write_json
 from fsseg.experiments import run_cell, table
 from fsseg.experiments.open_table import OpenTable, TableConfig
 from fsseg.experiments.out_lock import LOCK_NAME, sole_table
-from fsseg.experiments.render import Rendering
+from fsseg.experiments.page.render import Rendering
 from fsseg.experiments.workspace import RunFolder
 
 HOLDER = """

@@ -18,7 +18,7 @@ from fsseg.cli.main import main
 from fsseg.config.csv_file import read_csv
 from fsseg.config.shipped_files import PLANS, SPECS, TABLES, find_file
 from fsseg.data.spec_loading import load_spec
-from fsseg.experiments.table_file import read_table
+from fsseg.experiments.definition.table_file import read_table
 
 PRETRAINING = {"steps": 1, "steps_per_epoch": 1, "validation_crops": 1}
 SMALL = {"suprem_segresnet": ("suprem_segresnet", "seg_resnet"), "genesis_unet": ("models_genesis", "genesis_unet")}

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fsseg.experiments.cost_runs import Disk
-    from fsseg.experiments.cost_table import TableCost
+    from fsseg.experiments.costs.runs import Disk
+    from fsseg.experiments.costs.table_cost import TableCost
 
 _GIB = 1024.0
 

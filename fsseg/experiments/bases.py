@@ -11,10 +11,10 @@ from fsseg.config.run_folder import new_run_folder
 from fsseg.config.shipped_files import PLANS, SPECS
 from fsseg.data.spec_loading import load_spec
 from fsseg.demo.phantom_datasets import write_phantom_datasets
-from fsseg.experiments.grid import BaseChoice
+from fsseg.experiments.definition.grid import BaseChoice
+from fsseg.experiments.definition.sources import ImportedBase, Phantoms, PretrainedBase
+from fsseg.experiments.definition.table_file import TableFile
 from fsseg.experiments.source_cases import cases_in, named_cases
-from fsseg.experiments.table_file import TableFile
-from fsseg.experiments.table_sources import ImportedBase, Phantoms, PretrainedBase
 from fsseg.experiments.workspace import Workspace
 from fsseg.nnunet.model_checkpoints import checkpoint_file
 from fsseg.stages.assemble import AssembleConfig, run_assemble

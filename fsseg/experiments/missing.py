@@ -7,11 +7,11 @@ from fsseg.config.errors import UsageError, first_of
 from fsseg.config.shipped_files import SPECS
 from fsseg.data.spec_loading import load_spec
 from fsseg.data.specs import DatasetSpec
-from fsseg.experiments.grid import BaseChoice, Cell
+from fsseg.experiments.definition.grid import BaseChoice, Cell
+from fsseg.experiments.definition.sources import TableDataset
+from fsseg.experiments.definition.targets import Cases
 from fsseg.experiments.open_table import OpenTable
 from fsseg.experiments.source_cases import cases_in
-from fsseg.experiments.table_sources import TableDataset
-from fsseg.experiments.table_targets import Cases
 from fsseg.nnunet.raw_dataset import read_raw_dataset
 
 _MOST_CASES = 10

@@ -13,12 +13,12 @@ from fsseg.config.errors import UsageError, require_known
 from fsseg.config.json_files import read_json
 from fsseg.data.structures import structures_of_dataset_json
 from fsseg.experiments.bases import Preparation
-from fsseg.experiments.columns import Column, columns_of
-from fsseg.experiments.grid import BaseChoice, Cell, cells_of, used_targets
+from fsseg.experiments.definition.columns import Column, columns_of
+from fsseg.experiments.definition.grid import BaseChoice, Cell, cells_of, used_targets
+from fsseg.experiments.definition.table_file import TableFile, read_table
+from fsseg.experiments.executors.slurm_settings import SlurmSettings
 from fsseg.experiments.run_cell import CellJob
 from fsseg.experiments.run_order import features_first
-from fsseg.experiments.slurm_settings import SlurmSettings
-from fsseg.experiments.table_file import TableFile, read_table
 from fsseg.experiments.workspace import RunFolder, Workspace
 from fsseg.nnunet.raw_dataset import read_raw_dataset
 from fsseg.pretraining.held_out import held_out_cases

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from fsseg.config.errors import FssegError
 from fsseg.experiments.bases import Preparation
-from fsseg.experiments.executors import run_jobs
-from fsseg.experiments.grid import BaseChoice
+from fsseg.experiments.definition.grid import BaseChoice
+from fsseg.experiments.executors.choice import run_jobs
 from fsseg.experiments.open_table import OpenTable
 from fsseg.nnunet.environment import nnunet_folders
 

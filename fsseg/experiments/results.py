@@ -11,8 +11,8 @@ from fsseg.evaluation.aggregation import CaseRow, Pair, Summary, case_means, sum
 from fsseg.evaluation.fseft import NATIVE
 from fsseg.evaluation.metrics_csv import read_case_rows
 from fsseg.evaluation.significance import LEVEL, holm, paired_p
-from fsseg.experiments.columns import Column
-from fsseg.experiments.grid import METHOD, Cell
+from fsseg.experiments.definition.columns import Column
+from fsseg.experiments.definition.grid import METHOD, Cell
 from fsseg.experiments.workspace import RunFolder
 
 Values = dict[Pair, float]

@@ -11,8 +11,8 @@ from fsseg.config.json_files import read_json
 from fsseg.data.structures import structures_of_dataset_json
 from fsseg.evaluation.fseft import NATIVE, Protocol
 from fsseg.evaluation.metrics_csv import write_case_rows
-from fsseg.experiments.cell_settings import ZERO_SHOT
-from fsseg.experiments.table_file import Scoring
+from fsseg.experiments.definition.cell_settings import ZERO_SHOT
+from fsseg.experiments.definition.table_file import Scoring
 from fsseg.experiments.workspace import RunFolder
 from fsseg.methods.adapter_file import ADAPTER_NAME
 from fsseg.nnunet.environment import nnunet_folders

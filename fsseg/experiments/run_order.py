@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from fsseg.experiments.grid import Cell
+from fsseg.experiments.definition.grid import Cell
 from fsseg.experiments.workspace import RunFolder
 from fsseg.methods.registry import method_class
 

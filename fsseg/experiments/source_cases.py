@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fsseg.data.case_files import find_cases
 from fsseg.data.specs import DatasetSpec
-from fsseg.experiments.table_file import TableFile
+from fsseg.experiments.definition.table_file import TableFile
 
 
 def cases_in(spec: DatasetSpec, root: Path) -> set[str]:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from fsseg.config.progress import Progress
 from fsseg.config.staging import not_written
-from fsseg.experiments.cost_table import TableCost, table_cost
-from fsseg.experiments.executors import at_once, run_jobs
+from fsseg.experiments.costs.table_cost import TableCost, table_cost
+from fsseg.experiments.executors.choice import at_once, run_jobs
 from fsseg.experiments.missing import find_missing, missing_error
 from fsseg.experiments.open_table import OpenTable, TableConfig, open_table
 from fsseg.experiments.out_lock import sole_table
+from fsseg.experiments.page.render import Failures, Rendering
 from fsseg.experiments.preparing import prepare
-from fsseg.experiments.render import Failures, Rendering
 from fsseg.experiments.run_cell import note_failure, run_cell
 
 log = logging.getLogger(__name__)

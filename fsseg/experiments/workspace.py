@@ -11,9 +11,9 @@ from fsseg.config.json_files import read_json
 from fsseg.config.manifest import MANIFEST_NAME, sha256_of_file
 from fsseg.config.shipped_files import PLANS, Shipped, find_file
 from fsseg.evaluation.fseft import Protocol
-from fsseg.experiments.grid import BaseChoice, Cell
-from fsseg.experiments.table_file import TableFile
-from fsseg.experiments.table_sources import ImportedBase, TableDataset
+from fsseg.experiments.definition.grid import BaseChoice, Cell
+from fsseg.experiments.definition.sources import ImportedBase, TableDataset
+from fsseg.experiments.definition.table_file import TableFile
 
 _KEY_LETTERS = 16
 _OF_THE_RUN = "run"

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from fsseg.config.adaptation import AdaptationSettings
 from fsseg.config.pretraining import PretrainSettings
 from fsseg.config.recipes import Recipe
-from fsseg.experiments.cost_bases import sample_base
-from fsseg.experiments.cost_kinds import pretraining_key
-from fsseg.experiments.cost_lookup import CostLookup
-from fsseg.experiments.cost_measure import KindCost
-from fsseg.experiments.grid import BaseChoice
+from fsseg.experiments.costs.bases import sample_base
+from fsseg.experiments.costs.kinds import pretraining_key
+from fsseg.experiments.costs.lookup import CostLookup
+from fsseg.experiments.costs.measure import KindCost
+from fsseg.experiments.definition.grid import BaseChoice
 from fsseg.experiments.open_table import OpenTable
 
 

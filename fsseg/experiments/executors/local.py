@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from multiprocessing import connection
 from typing import Generic, TypeVar
 
-from fsseg.experiments.gpus import shared_out
-from fsseg.experiments.local_worker import Worker
+from fsseg.experiments.executors.gpus import shared_out
+from fsseg.experiments.executors.local_worker import Worker
 
 JobT = TypeVar("JobT")
 _THREADS = "OMP_NUM_THREADS"

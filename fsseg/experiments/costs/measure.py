@@ -12,8 +12,8 @@ from fsseg.adaptation.start import Start
 from fsseg.adaptation.step_times import StepTimes, measured_times, tile_seconds
 from fsseg.config.adaptation import AdaptationSettings
 from fsseg.config.errors import FssegError
-from fsseg.experiments.cell_settings import ZERO_SHOT
-from fsseg.experiments.cost_bases import SampleBase
+from fsseg.experiments.costs.bases import SampleBase
+from fsseg.experiments.definition.cell_settings import ZERO_SHOT
 from fsseg.models.parts import parts_of
 from fsseg.training.cost import mib_of
 from fsseg.training.memory import MIB

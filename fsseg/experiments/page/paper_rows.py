@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fsseg.evaluation.aggregation import Summary
+from fsseg.experiments.definition.paper import PRINTED_MEAN, Paper, PaperRow
 from fsseg.experiments.results import Row
-from fsseg.experiments.table_paper import PRINTED_MEAN, Paper, PaperRow
 from fsseg.reporting.html import Table
 from fsseg.reporting.tables import MISSING, count
 

@@ -5,9 +5,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fsseg.experiments.cell_settings import SEED, SHOTS
-from fsseg.experiments.cost_bases import SampleBase, sample_base
-from fsseg.experiments.grid import REPLICATES, Cell
+from fsseg.experiments.costs.bases import SampleBase, sample_base
+from fsseg.experiments.definition.cell_settings import SEED, SHOTS
+from fsseg.experiments.definition.grid import REPLICATES, Cell
 from fsseg.experiments.open_table import OpenTable
 from fsseg.experiments.workspace import RunFolder
 

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from fsseg.experiments.grid import METHOD, SHOTS
-from fsseg.experiments.page_tables import PageTables, cost_of
+from fsseg.experiments.definition.grid import METHOD, SHOTS
+from fsseg.experiments.page.tables import PageTables, cost_of
 from fsseg.experiments.results import Number, Row
 from fsseg.reporting.charts import Lines, Point, cost_figure, lines_figure, strip_figure
 from fsseg.reporting.html import Picture

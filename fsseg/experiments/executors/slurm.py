@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fsseg.config.errors import UsageError
-from fsseg.experiments.slurm_settings import SlurmSettings
+from fsseg.experiments.executors.slurm_settings import SlurmSettings
 
 if TYPE_CHECKING:
     import submitit

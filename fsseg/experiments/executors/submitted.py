@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from fsseg.config.errors import FssegError, shown_line
 from fsseg.config.stopping import sigterm_interrupts
-from fsseg.experiments.submitted_record import Record
+from fsseg.experiments.executors.submitted_record import Record
 
 if TYPE_CHECKING:
     import submitit

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fsseg.experiments.grid import Cell
+from fsseg.experiments.definition.grid import Cell
 from fsseg.experiments.missing import Missing
 from fsseg.experiments.open_table import OpenTable
-from fsseg.experiments.page import Page
-from fsseg.experiments.page_cases import case_sections
-from fsseg.experiments.page_charts import chart_pictures
+from fsseg.experiments.page.cases import case_sections
+from fsseg.experiments.page.charts import chart_pictures
+from fsseg.experiments.page.page import Page
 from fsseg.experiments.results import NATIVE, Finished, Row, finished, rows_of
 from fsseg.experiments.workspace import RunFolder
 from fsseg.reporting.anonymous import anonymous_names

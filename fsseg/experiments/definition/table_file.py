@@ -11,9 +11,9 @@ from fsseg.config.errors import UsageError
 from fsseg.config.recipes import LEAST_TILE_STEP
 from fsseg.config.shipped_files import TABLES, find_file
 from fsseg.evaluation.fseft import NATIVE
-from fsseg.experiments.table_paper import Paper
-from fsseg.experiments.table_sources import Base, Name, Phantoms, TableDataset
-from fsseg.experiments.table_targets import Target
+from fsseg.experiments.definition.paper import Paper
+from fsseg.experiments.definition.sources import Base, Name, Phantoms, TableDataset
+from fsseg.experiments.definition.targets import Target
 
 Scalar = str | int | float | bool | None
 OtherProtocol = Literal["fseft", "fseft_multiclass"]

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from fsseg.config.adaptation import AdaptationSettings
 from fsseg.config.errors import FssegError
 from fsseg.config.progress import Progress
-from fsseg.experiments.cost_bases import SampleBase
-from fsseg.experiments.cost_book import CostBook
-from fsseg.experiments.cost_cases import ImageSize
-from fsseg.experiments.cost_handling import handling_seconds
-from fsseg.experiments.cost_kinds import Kind, handling_key
-from fsseg.experiments.cost_measure import KindCost, measured_kind
+from fsseg.experiments.costs.bases import SampleBase
+from fsseg.experiments.costs.book import CostBook
+from fsseg.experiments.costs.cases import ImageSize
+from fsseg.experiments.costs.handling import handling_seconds
+from fsseg.experiments.costs.kinds import Kind, handling_key
+from fsseg.experiments.costs.measure import KindCost, measured_kind
 from fsseg.experiments.open_table import OpenTable
 from fsseg.training.seeding import resolve_device
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from fsseg.comparing.numbers import Comparison
 from fsseg.comparing.pictures import CasePictures
 from fsseg.evaluation.label_folders import open_label_folder
-from fsseg.experiments.columns import mean_column
-from fsseg.experiments.grid import METHOD, SHOTS
+from fsseg.experiments.definition.columns import mean_column
+from fsseg.experiments.definition.grid import METHOD, SHOTS
 from fsseg.experiments.open_table import OpenTable
 from fsseg.experiments.results import NATIVE, Finished, Row
 from fsseg.reporting.html import Section

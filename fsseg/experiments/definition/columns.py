@@ -3,9 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fsseg.experiments.grid import used_targets
-from fsseg.experiments.table_file import TableFile
-from fsseg.experiments.table_paper import PRINTED_MEAN
+from fsseg.experiments.definition.grid import used_targets
+from fsseg.experiments.definition.paper import PRINTED_MEAN
+from fsseg.experiments.definition.table_file import TableFile
 
 
 @dataclass(frozen=True)

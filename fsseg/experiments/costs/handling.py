@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK
 import torch
 
-from fsseg.experiments.cost_cases import ImageSize
+from fsseg.experiments.costs.cases import ImageSize
 from fsseg.nnunet.label_map_file import write_label_map
 from fsseg.nnunet.model_folder import ModelFolder
 from fsseg.nnunet.preprocessing import CasePreprocessor

@@ -7,7 +7,7 @@ from typing import Any
 
 from fsseg.config.adaptation import AdaptationSettings
 from fsseg.config.errors import UsageError, listed_errors
-from fsseg.experiments.cell_settings import (
+from fsseg.experiments.definition.cell_settings import (
     BASE,
     METHOD,
     PRETRAIN,
@@ -19,9 +19,9 @@ from fsseg.experiments.cell_settings import (
     cell_settings,
     setting_problems,
 )
-from fsseg.experiments.table_file import AxisValue, TableFile
-from fsseg.experiments.table_paper import PaperRow
-from fsseg.experiments.table_targets import Target
+from fsseg.experiments.definition.paper import PaperRow
+from fsseg.experiments.definition.table_file import AxisValue, TableFile
+from fsseg.experiments.definition.targets import Target
 
 TARGET = "target"  # as an axis it gives every target rows of its own; otherwise they share rows
 REPLICATES = (SEED, f"{PRETRAIN}fold")  # axes whose runs are averaged

@@ -12,9 +12,9 @@ from fsseg.checkpoints.shipped_network import plans_of_family
 from fsseg.config.recipes import Recipe
 from fsseg.config.shipped_files import PLANS, SPECS
 from fsseg.data.spec_loading import load_spec
-from fsseg.experiments.grid import BaseChoice
+from fsseg.experiments.definition.grid import BaseChoice
+from fsseg.experiments.definition.sources import ImportedBase, PretrainedBase
 from fsseg.experiments.open_table import OpenTable
-from fsseg.experiments.table_sources import ImportedBase, PretrainedBase
 from fsseg.nnunet.configurations import resolved
 from fsseg.nnunet.contents import PlansContent
 from fsseg.nnunet.mirroring import flips_of_adaptation, flips_of_pretraining

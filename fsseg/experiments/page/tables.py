@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from fsseg.experiments.columns import Column
-from fsseg.experiments.grid import METHOD
+from fsseg.experiments.definition.columns import Column
+from fsseg.experiments.definition.grid import METHOD
 from fsseg.experiments.results import Difference, Number, Row
 from fsseg.reporting.html import Table
 from fsseg.reporting.tables import MISSING, Bold, count, mean_sd

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from fsseg.experiments.cost_cases import TestCases, find_test_cases
-from fsseg.experiments.cost_kinds import Kind, kinds_of
-from fsseg.experiments.cost_lookup import CostLookup
-from fsseg.experiments.cost_measure import KindCost
-from fsseg.experiments.cost_pretraining import PretrainingHours, pretraining_hours
-from fsseg.experiments.cost_runs import Disk, RunCosts, true_seconds
+from fsseg.experiments.costs.cases import TestCases, find_test_cases
+from fsseg.experiments.costs.kinds import Kind, kinds_of
+from fsseg.experiments.costs.lookup import CostLookup
+from fsseg.experiments.costs.measure import KindCost
+from fsseg.experiments.costs.pretraining import PretrainingHours, pretraining_hours
+from fsseg.experiments.costs.runs import Disk, RunCosts, true_seconds
 from fsseg.experiments.open_table import OpenTable
 
 _HOUR = 3600

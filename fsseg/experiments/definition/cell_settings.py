@@ -7,8 +7,8 @@ from fsseg.config.adaptation import DEFAULT_SHOTS, AdaptationSettings
 from fsseg.config.base import validated
 from fsseg.config.errors import FssegError, UsageError, nearest_name
 from fsseg.config.published_recipes import named_recipe
-from fsseg.experiments.table_sources import Base
-from fsseg.experiments.table_targets import Target
+from fsseg.experiments.definition.sources import Base
+from fsseg.experiments.definition.targets import Target
 from fsseg.methods.registry import DEFAULT_METHOD, create_method, method_class
 
 BASE, METHOD, SEED, SHOTS, RECIPE, CASES = "base", "method", "seed", "shots", "recipe", "cases"

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from fsseg.config.machine import cores_allowed
-from fsseg.experiments.gpus import gpus_for
-from fsseg.experiments.local_executor import run_locally
+from fsseg.experiments.executors.gpus import gpus_for
+from fsseg.experiments.executors.local import run_locally
+from fsseg.experiments.executors.slurm import MOST_AT_ONCE, slurm_executor
+from fsseg.experiments.executors.submitted import Named, run_submitted
 from fsseg.experiments.open_table import TableConfig
-from fsseg.experiments.slurm_executor import MOST_AT_ONCE, slurm_executor
-from fsseg.experiments.submitted import Named, run_submitted
 
 JobT = TypeVar("JobT", bound=Named)
 

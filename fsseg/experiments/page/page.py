@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fsseg.config.csv_file import write_csv
-from fsseg.experiments.columns import Column
-from fsseg.experiments.page_tables import PageTables
-from fsseg.experiments.paper_rows import Beside, beside
+from fsseg.experiments.definition.columns import Column
+from fsseg.experiments.definition.table_file import TableFile
+from fsseg.experiments.page.paper_rows import Beside, beside
+from fsseg.experiments.page.tables import PageTables
 from fsseg.experiments.results import NATIVE, Row
-from fsseg.experiments.table_file import TableFile
 from fsseg.reporting.html import Section, write_report
 from fsseg.reporting.latex import latex_table
 from fsseg.reporting.markdown import markdown_page

@@ -7,12 +7,12 @@ from statistics import fmean
 from fsseg.adaptation.step_times import feature_seconds, tiles_of, training_seconds
 from fsseg.config.json_files import read_json
 from fsseg.config.manifest import MANIFEST_NAME
-from fsseg.experiments.cost_bases import SampleBase
-from fsseg.experiments.cost_cases import ImageSize, TestCases
-from fsseg.experiments.cost_kinds import Kind
-from fsseg.experiments.cost_measure import KindCost
-from fsseg.experiments.grid import Cell
-from fsseg.experiments.table_file import Scoring
+from fsseg.experiments.costs.bases import SampleBase
+from fsseg.experiments.costs.cases import ImageSize, TestCases
+from fsseg.experiments.costs.kinds import Kind
+from fsseg.experiments.costs.measure import KindCost
+from fsseg.experiments.definition.grid import Cell
+from fsseg.experiments.definition.table_file import Scoring
 from fsseg.experiments.workspace import RunFolder
 from fsseg.methods.registry import method_class
 from fsseg.training.feature_store import MOST_GIB

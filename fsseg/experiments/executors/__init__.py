@@ -1,0 +1,1 @@
+"""Where runs run: processes of this machine, its GPUs, or a Slurm cluster."""

@@ -1,0 +1,1 @@
+"""The page of a table: tables, charts, cases, papers beside ours."""
