@@ -131,6 +131,21 @@ def test_a_table_may_be_like_another(tmp_path: Path) -> None:
         read_table(tmp_path / "small.yaml")
 
 
+def test_a_table_of_one_method_and_of_changed_bases_has_a_page(tmp_path: Path) -> None:
+    mine = table(
+        axes={"pretrain.dataset": ["sources", "target"], "seed": [0]}, settings={"method": "lora"}, baselines=()
+    )
+    grid = cells_of(mine, "")
+    known = {cell.base.title: names for cell, names in zip(grid, (["liver"], []), strict=True)}
+    columns = {title: columns_of(mine, names) for title, names in known.items()}
+    Page(mine, "", columns, rows_of(grid, {0: run(grid[0], 0.8, 0.4)}, columns, ()), known).write(tmp_path)
+
+    text = (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert [cell.labels["method"] for cell in grid] == ["lora", "lora"]
+    assert "The base ours, dataset sources knows liver" in text
+    assert "The base ours, dataset target knows none" in text
+
+
 def test_combinations_can_be_left_out() -> None:
     assert len(cells(leave_out=[{"method": "full", "shots": "2"}])) == 6
 

@@ -103,7 +103,7 @@ class OpenTable:
 
     def columns(self) -> dict[str, list[Column]]:
         """Return base -> the columns of its rows."""
-        return {choice.name: columns_of(self.table, self.known(choice)) for choice in self.bases}
+        return {choice.title: columns_of(self.table, self.known(choice)) for choice in self.bases}
 
     def jobs(self) -> list[CellJob]:
         """Return the runs that are missing, each once however many cells share it."""

@@ -152,7 +152,7 @@ def rows_of(
     rows = []
     for row, own in indices.items():
         failures = tuple(run for i in own if isinstance(run := runs.get(i), str))
-        base = cells[own[0]].base.name
+        base = cells[own[0]].base.title
         against = {name: done.get(_with_method(row, name), []) for name in baselines if dict(row)[METHOD] != name}
         numbers = {column.name: n for column in columns[base] if (n := _number(done[row], column, against))}
         rows.append(Row(dict(row), base, tuple(done[row]), len(own), failures, numbers))

@@ -75,7 +75,7 @@ def plan_table(config: TableConfig) -> TablePlan:
         runs=len(runs),
         done=sum(run.is_done for run in runs),
         missing=tuple(find_missing(opened).lines),
-        bases=tuple(choice.name for choice in opened.bases if not opened.base(choice).is_dir()),
+        bases=tuple(choice.title for choice in opened.bases if not opened.base(choice).is_dir()),
         cost=table_cost(opened, jobs=jobs, threads=threads),
     )
 

@@ -47,7 +47,7 @@ def _hours(opened: OpenTable, choice: BaseChoice, lookup: CostLookup) -> Pretrai
     pretrained, base = opened.table.bases[choice.name].pretrained, sample_base(opened, choice)
     if pretrained is None or base is None:
         return None
-    name = ", ".join([choice.name, *(f"{key} {value}" for key, value in choice.pretrain.items())])
+    name = choice.title
     settings = pretrained.changed(choice.pretrain).all_settings(name)
     like = AdaptationSettings(
         structures=tuple(f"structure_{number}" for number in range(max(1, len(base.structures)))),

@@ -22,9 +22,11 @@ from fsseg.experiments.definition.cell_settings import (
 from fsseg.experiments.definition.paper import PaperRow
 from fsseg.experiments.definition.table_file import AxisValue, TableFile
 from fsseg.experiments.definition.targets import Target
+from fsseg.methods.registry import DEFAULT_METHOD
 
 TARGET = "target"  # as an axis it gives every target rows of its own; otherwise they share rows
-REPLICATES = (SEED, f"{PRETRAIN}fold")  # axes whose runs are averaged
+_FOLD = "fold"
+REPLICATES = (SEED, f"{PRETRAIN}{_FOLD}")  # axes whose runs are averaged
 _LABEL = "label"
 
 Labels = dict[str, str]
@@ -37,6 +39,11 @@ class BaseChoice:
 
     name: str
     pretrain: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def title(self) -> str:
+        """What tells it apart on the page: its name and the settings that are changed. Folds share one."""
+        return ", ".join([self.name, *(f"{key} {value}" for key, value in self.pretrain.items() if key != _FOLD)])
 
 
 @dataclass(frozen=True)
@@ -119,10 +126,11 @@ def label_of(value: AxisValue) -> str:
 
 
 def _combinations(table: TableFile) -> Iterator[tuple[Labels, Values]]:
-    """Yield the labels and the settings of each combination."""
+    """Yield the labels and the settings of each combination. A table of one method has its label, too."""
+    method = {} if METHOD in table.axes else {METHOD: str(table.settings.get(METHOD, DEFAULT_METHOD))}
     for values in product(*table.axes.values()):
         chosen = dict(zip(table.axes, values, strict=True))
-        labels = {axis: label_of(value) for axis, value in chosen.items()}
+        labels = method | {axis: label_of(value) for axis, value in chosen.items()}
         settings: Values = {}
         for axis, value in chosen.items():
             settings |= {k: v for k, v in value.items() if k != _LABEL} if isinstance(value, dict) else {axis: value}

@@ -55,7 +55,7 @@ class Rendering:
         opened, columns = self.opened, self.opened.columns()
         states = {index: state for index, cell in enumerate(opened.cells) if (state := self._state(cell, failures))}
         rows = rows_of(opened.cells, states, columns, opened.table.baselines)
-        known = {choice.name: opened.known(choice) for choice in opened.bases}
+        known = {choice.title: opened.known(choice) for choice in opened.bases}
         page = Page(opened.table, self.command, columns, rows, known, self._names(rows), self._folders())
         if last or time.monotonic() - self._drawn_at > _SECONDS_BETWEEN_PICTURES:
             self._pictures = self._drawn(page)
