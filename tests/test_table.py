@@ -511,6 +511,7 @@ def test_a_table_from_phantoms_to_the_page(tmp_path: Path, capsys: pytest.Captur
     html = (out / "tables" / "tiny" / "table.html").read_text(encoding="utf-8")
     assert "Worst, median and best case" in html
     assert 'class="viewer' in html
+    assert "Adapted with fsseg " in html
     for text in (str(tmp_path), "PhantomTarget_"):
         assert text not in html
     per_case = read_csv(out / "tables" / "tiny" / "per_case.csv")

@@ -65,6 +65,7 @@ class Page:
         done, expected = sum(len(row.runs) for row in self.rows), sum(row.expected for row in self.rows)
         texts = [self.table.about.strip(), *self._bases(), *self.table.differs]
         texts.append(f"{done} of {expected} runs are finished. Made by: {self.command}")
+        texts += _machines(self.rows)
         bold = [f"{_BOLD_TEXT} {' and '.join(tables.compared)}."] if tables.compared else []
         parts = [Section("About", list(filter(None, texts))), *self._papers()]
         parts.append(Section("DSC", [_DSC_TEXT, *bold], [tables.scores()]))
@@ -180,6 +181,17 @@ def _how_many(found: Beside) -> str:
     if not found.ours:
         return "None of its cells is ours yet."
     return f"{found.ours} of its {found.cells} cells are ours, too."
+
+
+def _machines(rows: Sequence[Row]) -> list[str]:
+    """Return a sentence about the code and the hardware of the runs, without names of computers."""
+    manifests = [run.manifest for row in rows for run in row.runs if "machine" in run.manifest]
+    found = dict.fromkeys(
+        f"fsseg {made['versions']['fsseg']}, torch {made['versions']['torch']} on"
+        f" {', '.join(made['machine']['cuda_devices']) or made['machine']['cpu'].strip()}"
+        for made in manifests
+    )
+    return [f"Adapted with {'; '.join(found)}."] if found else []
 
 
 def _name(row: Row) -> str:

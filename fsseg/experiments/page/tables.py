@@ -76,8 +76,8 @@ class PageTables:
 
     def _dsc(self, number: Number) -> str:
         text = mean_sd(number.dsc.mean, number.sd_over_seeds, _DECIMALS)
-        better = [number.minus[name].is_better for name in self.compared if name in number.minus]
-        return Bold(text) if better and all(better) else text
+        ahead = [name in number.minus and number.minus[name].is_better for name in self.compared]
+        return Bold(text) if ahead and all(ahead) else text
 
 
 @dataclass(frozen=True)
