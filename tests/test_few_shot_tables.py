@@ -252,4 +252,6 @@ def test_a_table_runs_from_raw_files_to_its_page(
     assert all(paper.source.strip() in text for paper in shipped(name).papers)
     numbers = read_csv(result.page.parent / "numbers.csv")
     assert all(0 <= float(row["dsc"]) <= 1 for row in numbers)
+    for protocol in shipped(name).scoring.protocols:
+        assert all(0 <= float(row[f"dsc_{protocol}"]) <= 1 for row in numbers)
     assert SimpleITK.ReadImage(str(next(out.glob("nnUNet_raw/*/imagesTr/*.nii.gz")))).GetSize() == ct().shape[::-1]

@@ -103,8 +103,10 @@ def test_gpus_are_those_that_the_user_lets_see(
 
 
 PROGRAM = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start its jobs without it
 
 def work(number):
     Path(str(number)).write_text(str(os.getpid()))

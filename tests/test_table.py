@@ -480,7 +480,7 @@ TINY = {
     "targets": {"site": {"dataset": "target", "structures": ["liver", "stomach"], "test": {"last": 2}}},
     "settings": {"recipe.max_steps": 2, "recipe.feature_crops": 4},
     "axes": {"method": ["zero_shot", "full", "spatial_adapter"], "shots": [1, 4]},  # the pool has three cases
-    "scoring": {"tile_step_size": 1.0, "protocols": ["fseft"]},
+    "scoring": {"tile_step_size": 1.0},
     "baselines": ["full"],
 }
 
@@ -503,7 +503,6 @@ def test_a_table_from_phantoms_to_the_page(tmp_path: Path, capsys: pytest.Captur
     second = json.loads(capsys.readouterr().out)
     assert (second["done"], second["ran"]) == (5, 2)  # those with one shot are not run again
     numbers = read_csv(out / "tables" / "tiny" / "numbers.csv")
-    assert all(0 <= float(row["dsc_fseft"]) <= 1 for row in numbers)
     assert {(row["method"], row["shots"]) for row in numbers} == {("zero_shot", "0")} | {
         (method, shots) for method in ("full", "spatial_adapter") for shots in ("1", "2")
     }
