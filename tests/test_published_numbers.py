@@ -18,7 +18,8 @@ def test_numbers_of_the_readme() -> None:
 
 def test_numbers_of_the_page_of_results() -> None:
     either = f"{MEAN_AND_SPREAD}|{DIFFERENCE}"
-    written = {number for file in RESULTS.glob("head_neck_*.md") for number in re.findall(either, read(file))}
+    files = [*RESULTS.glob("head_neck_*.md"), *RESULTS.glob("table_*/table.md")]
+    written = {number for file in files for number in re.findall(either, read(file))}
     shown = re.findall(either, read(REPOSITORY / "docs" / "results.md"))
     assert len(shown) > 200
     assert set(shown) <= written
