@@ -337,6 +337,27 @@ def test_a_protocol_that_is_added_scores_what_is_there(tmp_path: Path) -> None:
     assert after.is_done
 
 
+def test_the_spread_over_seeds_is_that_of_the_means_over_cases() -> None:
+    grid = cells(axes={"method": ["full"], "seed": [0, 1]})
+    columns = {"ours": columns_of(table(), known=["liver"])}
+    runs = {index: run(cell, value, 0.4) for index, (cell, value) in enumerate(zip(grid, (0.6, 0.7), strict=True))}
+    (both,), (one,) = (rows_of(grid, some, columns, ()) for some in (runs, {0: runs[0]}))
+
+    assert both.numbers["liver"].sd_over_seeds == pytest.approx(0.1 / math.sqrt(2))  # sample sd
+    assert math.isnan(one.numbers["liver"].sd_over_seeds)
+
+
+def test_messages_on_the_page_are_in_its_words() -> None:
+    words = {"/home/anna/data": "DATA", "Site_pt_1": "a case", "Site_pt_10": "a case"}
+    grid = cells(axes={"method": ["full"], "seed": [0]})
+    message = "/home/anna/data lacks Site_pt_10 and Site_pt_1, not Site_pt_12"
+    columns = {"ours": columns_of(table(), known=["liver"])}
+    names = {"Site_pt_12": "case_001"}
+    page = Page(table(), "", columns, rows_of(grid, {0: message}, columns, ()), names=names, words=words)
+
+    assert page.sections()[-1].paragraphs == ["method full: DATA lacks a case and a case, not case_001"]
+
+
 def test_missing_and_failed_runs_are_shown_as_such(tmp_path: Path) -> None:
     grid = cells(axes={**CONTENT["axes"], "shots": [1]})
     page = page_of(grid, {0: run(grid[0], 0.8, 0.4), 2: "no space is left"})

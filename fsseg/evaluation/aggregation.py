@@ -62,21 +62,6 @@ class StructureSummary:
     statuses: dict[str, int]
 
 
-@dataclass(frozen=True)
-class SeedSummary:
-    """One method run with several seeds.
-
-    Attributes:
-        over_cases: summary of the per-case means over seeds.
-        sd_over_seeds: sample sd over seeds of the mean over cases; nan below two seeds.
-        seeds: number of seeds.
-    """
-
-    over_cases: Summary
-    sd_over_seeds: float
-    seeds: int
-
-
 def summarise(values: Iterable[float], seed: int = BOOTSTRAP_SEED, resamples: int = RESAMPLES) -> Summary:
     """Summarise one value per case; nan values are left out and counted."""
     given = np.asarray(list(values), dtype=np.float64)
@@ -196,23 +181,6 @@ def mean_over_seeds(per_seed: Sequence[Mapping[str, float]]) -> dict[str, float]
     for other in per_seed[1:]:
         _require_same_cases(per_seed[0], other)
     return {case: _mean(_finite(values[case] for values in per_seed)) for case in per_seed[0]}
-
-
-def summarise_seeds(per_seed: Sequence[Mapping[str, float]], seed: int = BOOTSTRAP_SEED) -> SeedSummary:
-    """Summarise one method over cases and seeds: average over seeds per case, then bootstrap over cases.
-
-    Args:
-        per_seed: for each seed, case -> value; all seeds on the same cases.
-        seed: of the resampling.
-
-    Raises:
-        FssegError: the seeds were not evaluated on the same cases.
-    """
-    return SeedSummary(
-        over_cases=summarise(mean_over_seeds(per_seed).values(), seed),
-        sd_over_seeds=_sd(_finite(_mean(_finite(values.values())) for values in per_seed)),
-        seeds=len(per_seed),
-    )
 
 
 def paired_difference(a: Mapping[str, float], b: Mapping[str, float], seed: int = BOOTSTRAP_SEED) -> Summary:

@@ -13,11 +13,16 @@ def section_or_reason(heading: str, make: Callable[[], Section]) -> Section:
 
     The reason may name files, so it is not on the page.
     """
+    return sections_or_reason(heading, lambda: [make()])[0]
+
+
+def sections_or_reason(heading: str, make: Callable[[], list[Section]]) -> list[Section]:
+    """Return several sections, or one that says that they could not be made; see `section_or_reason`."""
     try:
         return make()
     except Exception as error:  # noqa: BLE001 - hours of training must not end in a picture that cannot be drawn
         log.warning('The part "%s" of the report could not be made: %s: %s', heading, type(error).__name__, error)
-        return Section(heading, ["This part could not be made. The warning at the end of the run says why."])
+        return [Section(heading, ["This part could not be made. The warning at the end of the run says why."])]
 
 
 def whatever_happens(what: str, make: Callable[[], object]) -> None:

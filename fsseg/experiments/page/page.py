@@ -28,7 +28,7 @@ class Page:
         rows: the rows.
         known: base -> the structures that its head names.
         names: case -> what the page calls it.
-        folders: folder of this machine -> what the page calls it, as paths tell names.
+        words: what messages may hold and the page may not, such as folders -> what it says instead.
     """
 
     table: TableFile
@@ -37,7 +37,7 @@ class Page:
     rows: Sequence[Row]
     known: Mapping[str, Sequence[str]] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
-    folders: Mapping[str, str] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tables(self) -> PageTables:
@@ -86,8 +86,8 @@ class Page:
         return lines
 
     def _public(self, message: str) -> str:
-        """Return a message with the names that the page has for folders and cases."""
-        for text, shown in {**self.folders, **self.names}.items():
+        """Return a message in the page's words; longer ones first, as the name of a case may begin another's."""
+        for text, shown in sorted({**self.words, **self.names}.items(), key=lambda pair: -len(pair[0])):
             message = message.replace(text, shown)
         return message
 

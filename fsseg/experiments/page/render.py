@@ -13,9 +13,10 @@ from fsseg.experiments.page.charts import chart_pictures
 from fsseg.experiments.page.page import Page
 from fsseg.experiments.results import NATIVE, Finished, Row, finished, rows_of
 from fsseg.experiments.workspace import RunFolder
+from fsseg.nnunet.raw_dataset import read_raw_dataset
 from fsseg.reporting.anonymous import anonymous_names
 from fsseg.reporting.html import Section
-from fsseg.reporting.safe_sections import section_or_reason
+from fsseg.reporting.safe_sections import section_or_reason, sections_or_reason
 
 Failures = dict[RunFolder, str]
 _SECONDS_BETWEEN_PICTURES = 600.0
@@ -56,7 +57,7 @@ class Rendering:
         states = {index: state for index, cell in enumerate(opened.cells) if (state := self._state(cell, failures))}
         rows = rows_of(opened.cells, states, columns, opened.table.baselines)
         known = {choice.title: opened.known(choice) for choice in opened.bases}
-        page = Page(opened.table, self.command, columns, rows, known, self._names(rows), self._folders())
+        page = Page(opened.table, self.command, columns, rows, known, self._names(rows), self._words())
         if last or time.monotonic() - self._drawn_at > _SECONDS_BETWEEN_PICTURES:
             self._pictures = self._drawn(page)
             self._drawn_at = time.monotonic()
@@ -74,14 +75,20 @@ class Rendering:
 
     def _drawn(self, page: Page) -> list[Section]:
         charts = section_or_reason("Charts", lambda: Section("Charts", pictures=chart_pictures(page.tables)))
-        return [charts, *case_sections(self.opened, page.rows, page.names)]
+        return [charts, *sections_or_reason("Cases", lambda: case_sections(self.opened, page.rows, page.names))]
 
     def _names(self, rows: Sequence[Row]) -> Mapping[str, str]:
         """Return case -> what the page calls it."""
         cases = {line.case for row in rows for run in row.runs for line in run.rows[NATIVE]}
         return anonymous_names(cases) if self.opened.config.anonymous else {case: case for case in sorted(cases)}
 
-    def _folders(self) -> Mapping[str, str]:
-        """Return folders of this machine -> what the page calls them."""
-        place = self.opened.place
-        return {str(place.root): "DATA", str(place.out): "OUT"}
+    def _words(self) -> Mapping[str, str]:
+        """Return what messages may hold and the page may not -> what it says instead: folders, and hidden cases."""
+        opened, place = self.opened, self.opened.place
+        words = {str(place.root): "DATA", str(place.out): "OUT"}
+        if opened.config.anonymous:
+            made = [
+                folder for name in opened.datasets if (folder := place.dataset(opened.table.datasets[name])).is_dir()
+            ]
+            words |= {case: "a case" for folder in made for case in read_raw_dataset(folder).cases}
+        return words
